@@ -1,0 +1,1 @@
+"""Analyses of a trained model and its latents; imports as ``gdm_repr.analysis``."""

@@ -1,0 +1,22 @@
+"""Groupwise Diffusion Models: hierarchical, invertible representations of images.
+
+Importing this package imports no heavy dependency; `GDM` is loaded on first use.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gdm_repr.api import GDM
+
+__all__ = ["GDM", "__version__"]
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """Import `GDM` when it is first asked for (PEP 562), so that ``--help`` stays fast."""
+    if name == "GDM":
+        from gdm_repr.api import GDM
+
+        return GDM
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
