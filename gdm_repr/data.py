@@ -1,0 +1,121 @@
+"""Images as x in [-1, 1] with ids and labels; what can't be read goes to the quarantine.
+
+`open_data` finds a source (`gdm_repr.sources`), `ImageDataset.batch` gives any of its items, `load`
+does so ahead of the consumer, in worker processes. Every item is a pure function of the data, the
+settings, the seed and the draw: neither batching, nor order, nor workers change a bit of it.
+
+>>> digits = open_data("digits", Preprocess(dequantize=True), limit=100)
+>>> digits.shape, digits.label_names, digits.quantum == 2 / 17
+((1, 8, 8), ['digit'], True)
+>>> [tuple(batch.x.shape) for batch in load(digits, [[0, 1, 2], [99]], workers=0)]
+[(3, 1, 8, 8), (1, 1, 8, 8)]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import Any, cast
+
+from gdm_repr.dataset import Batch, ImageDataset, Indices
+from gdm_repr.images import Preprocess
+from gdm_repr.labels import read_csv
+from gdm_repr.quarantine import QuarantineLog, Rejected
+from gdm_repr.sources import open_source
+
+__all__ = [
+    "Batch",
+    "ImageDataset",
+    "Preprocess",
+    "QuarantineLog",
+    "Rejected",
+    "load",
+    "open_data",
+]
+
+_PREFETCH = 4  # batches a worker prepares ahead: rides out a slow image without filling memory
+
+
+def open_data(
+    data: str | Path,
+    preprocess: Preprocess,
+    *,
+    labels: Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> ImageDataset:
+    """Open images from a path or a built-in name.
+
+    Args:
+        data: A folder, an image, a `.zip`, `.npy` or `.npz`, or a built-in name such as "digits",
+            "photos" or "cifar10:FOLDER" (`gdm_repr.sources.BUILT_IN`).
+        preprocess: How images become x.
+        labels: CSV whose first column holds ids or file names and whose header names the columns;
+            its columns take the place of the source's own of the same name.
+        limit: Use the first `limit` items only.
+        seed: Seed of the dequantisation.
+
+    Raises:
+        ValueError: The data or labels can't be opened, or not a single item can be used.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit={limit} leaves no items; give 1 or more, or none for all")
+    source = open_source(data)
+    columns = dict(source.labels)
+    if labels is not None:
+        columns.update(read_csv(labels, source.ids))
+    return ImageDataset(source, preprocess, columns, limit, seed)
+
+
+def load(
+    dataset: ImageDataset,
+    batches: Iterable[Indices],
+    *,
+    workers: int,
+    draw: int | Iterable[int] = 0,
+    pin: bool = False,
+) -> Iterator[Batch]:
+    """Return the batches in order, prepared ahead in worker processes.
+
+    Args:
+        dataset: The data; one in memory is read in this process whatever `workers` says.
+        batches: Indices of each batch; may be endless, it is read a few batches ahead.
+        workers: Number of processes; 0 reads in this one. It never changes what comes out.
+        draw: Number of the dequantisation's noise, for all batches or one for each.
+        pin: Put x into page-locked memory, where there is a CUDA device.
+
+    Raises:
+        ValueError: `workers` is negative.
+    """
+    if workers < 0:
+        raise ValueError(f"workers={workers} is negative; give 0 or more processes")
+    import torch
+    from torch.utils.data import DataLoader
+
+    pin = pin and torch.cuda.is_available()
+    keys = zip(batches, repeat(draw) if isinstance(draw, int) else draw, strict=False)
+    if workers == 0 or dataset.is_in_memory:
+        ready = (dataset.batch(indices, number) for indices, number in keys)
+        return (batch.pin_memory() for batch in ready) if pin else ready
+    loader = DataLoader(
+        cast(Any, _Drawn(dataset)),
+        batch_size=None,
+        sampler=cast(Any, keys),
+        num_workers=workers,
+        prefetch_factor=_PREFETCH,
+        pin_memory=pin,
+        generator=torch.Generator(),  # or the loader would draw from the caller's random numbers
+    )
+    return iter(loader)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What a worker process holds: it is indexed by a whole batch."""
+
+    dataset: ImageDataset
+
+    def __getitem__(self, key: tuple[Indices, int]) -> Batch:
+        return self.dataset.batch(*key)

@@ -1,0 +1,150 @@
+"""Label columns of image sources: from EDM's `dataset.json` or from a CSV.
+
+A column holds one value per image, all int, all float or all str; None where a label is missing.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+Label = int | float | str | None
+Labels = dict[str, list[Label]]
+
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_INT64_DIGITS = 18  # as many always fit, sign or not
+
+
+def parse_dataset_json(text: str | bytes, ids: Sequence[str]) -> Labels:
+    """Read the labels of `ids` from EDM's `dataset.json`.
+
+    Args:
+        text: JSON of the form ``{"labels": [["00000/img0.png", 6], ...]}``; ``null`` for no labels.
+        ids: Names of the images.
+
+    Returns:
+        A column `label`, or nothing where there are no labels.
+
+    Raises:
+        ValueError: The text has another form, or names an image twice or that does not exist.
+    """
+    where = "dataset.json"
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{where} is no valid JSON ({error}); rewrite or remove it") from error
+    rule = f'{where} must be {{"labels": [[name, number or string], ...]}} or {{"labels": null}}'
+    if not isinstance(content, dict) or "labels" not in content:
+        raise ValueError(f"{rule}; it has no key 'labels'")
+    rows = content["labels"]
+    if rows is None:
+        return {}
+    if not isinstance(rows, list):
+        raise ValueError(f"{rule}; got labels of type {type(rows).__name__}")
+    values: dict[str, Label] = {}
+    for row in rows:
+        if not isinstance(row, list) or len(row) != 2 or not isinstance(row[0], str):
+            raise ValueError(f"{rule}; got the entry {json.dumps(row)[:80]}")
+        name, value = row
+        if isinstance(value, bool) or not isinstance(value, int | float | str | None):
+            raise ValueError(f"{rule}; got {json.dumps(value)[:80]} for {name!r}")
+        if name in values:
+            raise ValueError(f"{where} labels {name!r} twice; keep one of the entries")
+        values[name] = value
+    _refuse_unknown(where, values, ids)
+    return {"label": _same_type(where, [values.get(name) for name in ids])}
+
+
+def read_csv(path: Path, ids: Sequence[str]) -> Labels:
+    """Read the labels of `ids` from a CSV file in UTF-8.
+
+    The header names the columns. The first column holds ids, or bare file names where these are
+    unique among the ids. A column whose values all read as int is int, else as float, else str;
+    integers of more than 18 digits are str. An empty cell and an image without a row give None.
+
+    Raises:
+        ValueError: The file can't be read, its header or a row is malformed, or it names an image
+            twice or that does not exist.
+    """
+    where = f"labels file {path.name!r}"
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header, *rows = [row for row in csv.reader(file, strict=True) if row] or [[]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(f"{where} can't be read as CSV in UTF-8: {reason}") from error
+    names = [name.strip() for name in header[1:]]
+    if not names or "" in names or len(set(names)) < len(names):
+        raise ValueError(
+            f"{where} has the header {header}; it must name the id column and one or more label "
+            "columns, all different"
+        )
+    full_ids = _by_short_name(ids)
+    cells: dict[str, list[str]] = {}
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(header):
+            raise ValueError(
+                f"{where}: row {number} below the header ({row[0]!r}) has {len(row)} cells, the "
+                f"header {len(header)}; give every row as many"
+            )
+        name = full_ids.get(row[0], row[0])
+        if name is None:
+            raise ValueError(
+                f"{where}: {row[0]!r} is the name of several images; write its id, such as "
+                f"{next(i for i in ids if PurePosixPath(i).name == row[0])!r}"
+            )
+        if name in cells:
+            raise ValueError(f"{where} labels {name!r} twice; keep one of the rows")
+        cells[name] = row[1:]
+    _refuse_unknown(where, cells, ids)
+    empty = [""] * len(names)
+    columns = zip(*(cells.get(name, empty) for name in ids), strict=True)
+    return dict(zip(names, map(_parse_column, columns), strict=True))
+
+
+def _by_short_name(ids: Sequence[str]) -> dict[str, str | None]:
+    """Ids by their last path component and by themselves; None where a short name is ambiguous."""
+    full_ids: dict[str, str | None] = {}
+    for name in ids:
+        short = PurePosixPath(name).name
+        full_ids[short] = None if short in full_ids else name
+    full_ids.update((name, name) for name in ids)
+    return full_ids
+
+
+def _refuse_unknown(where: str, named: Mapping[str, object], ids: Sequence[str]) -> None:
+    known = set(ids)
+    unknown = [name for name in named if name not in known]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], ids[:10_000], n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"ids look like {ids[:1]}"
+        raise ValueError(
+            f"{where} names {len(unknown)} images that are not in the data, such as "
+            f"{unknown[0]!r}; {hint}"
+        )
+
+
+def _same_type(where: str, values: list[Label]) -> list[Label]:
+    """Make a column of numbers int or float throughout; refuse numbers among strings."""
+    kinds = {type(value) for value in values if value is not None}
+    if str in kinds and len(kinds) > 1:
+        raise ValueError(f"{where} mixes numbers and strings as labels; use one of them")
+    if kinds == {int, float}:
+        return [None if value is None else float(value) for value in values]
+    return values
+
+
+def _parse_column(cells: Sequence[str]) -> list[Label]:
+    filled = [cell for cell in cells if cell]
+    if all(_INTEGER.fullmatch(cell) for cell in filled):
+        if any(len(cell) > _INT64_DIGITS for cell in filled):  # an id, not a quantity
+            return [cell or None for cell in cells]
+        return [int(cell) if cell else None for cell in cells]
+    try:
+        return [float(cell) if cell else None for cell in cells]
+    except ValueError:
+        return [cell or None for cell in cells]
