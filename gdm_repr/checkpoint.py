@@ -1,0 +1,247 @@
+"""Checkpoints: one safetensors file with the model, and a second one with the training state.
+
+``model.safetensors`` holds the averaged weights of the network, the data's mean and std of every
+element, and the group of every element; its metadata hold, as JSON under the key ``gdm_repr``, the
+resolved configuration, the image shape, the images seen and the version. Nothing is ever pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gdm_repr import __version__
+from gdm_repr.basis import build_basis
+from gdm_repr.config import ModelConfig
+from gdm_repr.denoiser import Denoiser
+from gdm_repr.grouping import Grouping, Shape, build_grouping
+from gdm_repr.images import Preprocess
+from gdm_repr.models import build_network
+from gdm_repr.process import PROCESSES
+
+FORMAT = 1
+MODEL_FILE = "model.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A model as read from its file.
+
+    Attributes:
+        denoiser: u(x_t, A) with averaged weights, in evaluation mode, on the CPU.
+        shape: (C, H, W) of the images.
+        model: the method's parts and the network.
+        preprocess: how images were made into x for training.
+        training: the resolved training options, for the record.
+        images: images seen in training.
+        fingerprint: SHA-256 of the file.
+    """
+
+    denoiser: Denoiser
+    shape: Shape
+    model: ModelConfig
+    preprocess: Preprocess
+    training: dict[str, Any]
+    images: int
+    fingerprint: str
+
+
+def build_denoiser(
+    model: ModelConfig, shape: Shape, mean: Tensor, std: Tensor, grouping: Grouping | None = None
+) -> Denoiser:
+    """Build a denoiser with fresh weights.
+
+    Args:
+        model: the method's parts and the network.
+        shape: (C, H, W) of the images.
+        mean: data mean in the basis, shape (C, d).
+        std: data std in the basis, shape (C, d).
+        grouping: the groups; built from ``model`` when None.
+
+    Raises:
+        ValueError: for an unknown name or an option that does not fit the shape.
+    """
+    if model.process not in PROCESSES:
+        raise ValueError(f"model.process={model.process!r}: choose from {', '.join(PROCESSES)}")
+    groups = build_model_grouping(model, shape) if grouping is None else grouping
+    network = build_network(
+        model.network,
+        shape=shape[1:],
+        **Denoiser.network_inputs(model.denoiser, shape[0], groups.k),
+    )
+    basis = build_basis(model.basis.name, shape[1:], **model.basis.options())
+    return Denoiser(network, basis, groups, PROCESSES[model.process], model.denoiser, mean, std)
+
+
+def build_model_grouping(model: ModelConfig, shape: Shape) -> Grouping:
+    """Build a configuration's grouping for images of a shape (C, H, W)."""
+    spec = model.grouping
+    return build_grouping(
+        spec.name, shape, per_channel=spec.per_channel, order=spec.order, **spec.options()
+    )
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write a safetensors file whole or not at all; ``facts`` go to its metadata as JSON."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(plain, temporary, metadata={"gdm_repr": json.dumps(facts, sort_keys=True)})
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)  # safetensors makes its files private
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a file that :func:`save_tensors` wrote.
+
+    Raises:
+        ValueError: if the file is missing, damaged, or not one of ours.
+    """
+    if not path.is_file():
+        raise ValueError(f"checkpoint {str(path)!r}: no such file; train one or check the path")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"checkpoint {str(path)!r}: not a whole safetensors file ({error}); "
+            "copy or train it again"
+        ) from error
+    try:
+        facts = json.loads(metadata["gdm_repr"])
+        found = facts["format"]
+    except (KeyError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"checkpoint {str(path)!r}: has no gdm_repr metadata; "
+            "only models trained by gdm-repr can be read"
+        ) from error
+    if found != FORMAT:
+        raise ValueError(
+            f"checkpoint {str(path)!r}: format {found!r}, this version reads {FORMAT}; "
+            "install a matching version of gdm-repr"
+        )
+    return tensors, facts
+
+
+def save_checkpoint(
+    path: Path,
+    denoiser: Denoiser,
+    *,
+    shape: Shape,
+    model: ModelConfig,
+    preprocess: Preprocess,
+    training: Mapping[str, Any],
+    images: int,
+) -> None:
+    """Write a model, whole or not at all."""
+    tensors = {f"network.{k}": v for k, v in denoiser.network.state_dict().items()}
+    tensors |= {"mean": denoiser.mean, "std": denoiser.std, "grouping": denoiser.index}
+    facts = {
+        "format": FORMAT,
+        "version": __version__,
+        "shape": shape,
+        "images": images,
+        "model": model.model_dump(mode="json"),
+        "preprocess": preprocess.model_dump(mode="json"),
+        "training": dict(training),
+        "order": denoiser.grouping.order,
+        "names": denoiser.grouping.names,
+        "basis_fingerprint": denoiser.basis.fingerprint(),
+    }
+    save_tensors(path, tensors, facts)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a model.
+
+    Args:
+        path: a safetensors file.
+
+    Raises:
+        ValueError: if the file is missing, damaged or of another format, has weights that are not
+            finite, or was made with a basis that this version builds differently.
+    """
+    file = Path(path)
+    tensors, facts = load_tensors(file)
+    try:
+        model = ModelConfig.model_validate(facts["model"])
+        preprocess = Preprocess.model_validate(facts["preprocess"])
+        shape: Shape = (facts["shape"][0], facts["shape"][1], facts["shape"][2])
+        grouping = Grouping(
+            tensors.pop("grouping").numpy(), tuple(facts["order"]), tuple(facts["names"])
+        )
+        mean, std = tensors.pop("mean"), tensors.pop("std")
+        channels, d = shape[0], shape[1] * shape[2]
+        if not (mean.shape == std.shape == (channels, d) and grouping.d == d):
+            raise ValueError(
+                f"mean {tuple(mean.shape)}, std {tuple(std.shape)} and grouping "
+                f"{grouping.index.shape} for images of {shape}"
+            )
+        denoiser = build_denoiser(model, shape, mean, std, grouping)
+        denoiser.network.load_state_dict(
+            {name.removeprefix("network."): tensor for name, tensor in tensors.items()}
+        )
+        expected, images = facts["basis_fingerprint"], int(facts["images"])
+        training = dict(facts["training"])
+    except (KeyError, TypeError, IndexError, AttributeError, RuntimeError, ValueError) as error:
+        detail = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"checkpoint {str(file)!r}: its parts do not fit together ({detail}); "
+            "train it again or install the version that wrote it"
+        ) from error
+    if not all(bool(torch.isfinite(p).all()) for p in denoiser.state_dict().values()):
+        raise ValueError(f"checkpoint {str(file)!r}: holds weights that are not finite")
+    if denoiser.basis.fingerprint() != expected:
+        raise ValueError(
+            f"checkpoint {str(file)!r}: its basis {model.basis.name!r} has another fingerprint "
+            "than the one built here, so elements would change meaning; install the version that "
+            "wrote it"
+        )
+    denoiser.eval().requires_grad_(False)
+    fingerprint = hashlib.sha256(file.read_bytes()).hexdigest()
+    return Checkpoint(denoiser, shape, model, preprocess, training, images, fingerprint)
+
+
+def find_checkpoint(name: str | Path) -> Path:
+    """Resolve a file, a folder that holds ``model.safetensors``, or a hub id: ``user/model``.
+
+    Raises:
+        ValueError: if nothing is found under that name.
+    """
+    path = Path(name)
+    if path.is_dir():
+        return path / MODEL_FILE
+    if path.exists() or path.parent.exists() or path.suffix or str(name).count("/") != 1:
+        return path  # a mistyped path is not worth a question to the hub
+    try:
+        from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
+    except ImportError as error:
+        raise ValueError(
+            f"checkpoint {str(name)!r}: no such file or folder; to fetch it as a hub id, "
+            "install gdm-repr[hub]"
+        ) from error
+    try:
+        if try_to_load_from_cache(str(name), MODEL_FILE) is None:
+            # fails at once without a network, where a download tries for half a minute
+            HfApi().model_info(str(name), timeout=10)
+        return Path(hf_hub_download(str(name), MODEL_FILE))
+    except Exception as error:  # the hub's client raises many kinds; all mean "not there"
+        raise ValueError(
+            f"checkpoint {str(name)!r}: no such file or folder, and the hub does not give it "
+            f"({type(error).__name__}); check the name and the network"
+        ) from error

@@ -1,0 +1,86 @@
+"""``gdm-repr NAME ...``: find the command called NAME and hand it the rest of the line.
+
+Every command is a module with ``main(argv) -> int`` and also runs as ``python -m gdm_repr.NAME``.
+The table below is all this module knows, so that ``gdm-repr --help`` imports nothing heavy. A
+command is added by writing its module and one row here.
+"""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """One row of the table: the module that holds ``main`` and the line shown by ``--help``."""
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "train": Command("gdm_repr.train", "train a model on images"),
+    "encode": Command("gdm_repr.encode", "turn a data set into a store of grouped latents"),
+    "decode": Command("gdm_repr.decode", "turn a store of latents back into images"),
+    "sample": Command("gdm_repr.sample", "draw new images from a model"),
+    "selftest": Command("gdm_repr.selftest", "check the known truths on this machine"),
+    "track": Command("gdm_repr.tracking", "send a run's local record to MLflow (replay)"),
+}
+
+
+def usage() -> str:
+    """Return the text of ``gdm-repr --help``: one line per command."""
+    width = max(map(len, COMMANDS))
+    rows = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: gdm-repr NAME [options]",
+            "       gdm-repr NAME --help",
+            "",
+            "Groupwise Diffusion Models as a representation of images.",
+            "",
+            "commands:",
+            *rows,
+            "",
+            "options:",
+            "  -h, --help  show this text",
+            "  --version   show the version",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that the first argument names.
+
+    Args:
+        argv: The arguments without the program's name; ``None`` takes them from ``sys.argv``.
+
+    Returns:
+        The command's exit status; 2 when no command, or none that exists, is named.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments:
+        print(usage(), file=sys.stderr)
+        return 2
+    name, *rest = arguments
+    if name in ("-h", "--help"):
+        print(usage())
+        return 0
+    if name == "--version":
+        from gdm_repr import __version__
+
+        print(f"gdm-repr {__version__}")
+        return 0
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=2)
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        known = ", ".join(COMMANDS)
+        print(f"gdm-repr: error: no command {name!r}; {hint}commands: {known}", file=sys.stderr)
+        return 2
+    status: int = importlib.import_module(COMMANDS[name].module).main(rest)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

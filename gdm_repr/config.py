@@ -1,0 +1,410 @@
+"""Every option of every command, defined once: it serves flag, YAML key, environment and help.
+
+A value comes from the first of: command line flag, environment variable ``GDM_REPR_NAME`` (nested
+names joined by two underscores), the YAML file given by ``--config``, the default. A network, basis
+or grouping of another name does not inherit the options of the one it replaces. Unknown keys are
+refused. Importing this module does not import torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from gdm_repr.command import run_command
+from gdm_repr.images import Preprocess
+from gdm_repr.models import AnyNetworkConfig
+
+
+def _unwrap(value: object) -> object:
+    """Take a flag's list of one for its element: ``--steps 48``, ``--time-law uniform``."""
+    if isinstance(value, list) and len(value) == 1 and not isinstance(value[0], list):
+        return value[0]
+    return value
+
+
+Count = Annotated[int, Field(ge=1)]
+Steps = Annotated[int | tuple[int, ...], BeforeValidator(_unwrap)]
+TimeLaw = Annotated[Literal["uniform", "groups"] | tuple[float, ...], BeforeValidator(_unwrap)]
+Orders = Annotated[
+    Literal["fixed", "random"] | tuple[tuple[int, ...], ...], BeforeValidator(_unwrap)
+]
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["fp32", "bf16"]
+
+
+class NamedConfig(BaseModel):
+    """A strategy or basis by name, with its own options beside (checked when it is built)."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+
+    def options(self) -> dict[str, Any]:
+        """Return the options without the name."""
+        return dict(self.model_extra or {})
+
+
+class GroupingConfig(NamedConfig):
+    """A grouping strategy: name, its options, and the generation order."""
+
+    name: str = "single"
+    per_channel: bool = False
+    order: tuple[int, ...] | None = None
+
+
+class DenoiserConfig(BaseModel):
+    """How the network is conditioned and preconditioned (:mod:`gdm_repr.denoiser`).
+
+    Attributes:
+        conditioning: ``concat`` gives the network A as C more channels, on the grid where each
+            element lies, and the mean level through its noise embedding; ``embed`` gives it the k
+            levels through the noise embedding.
+        preconditioning: ``spectral`` or ``none`` (the paper's).
+        strict: hide elements already turned to noise from the network.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    conditioning: Literal["concat", "embed"] = "embed"
+    preconditioning: Literal["spectral", "none"] = "spectral"
+    strict: bool = True
+
+
+class ModelConfig(BaseModel):
+    """What a checkpoint holds: the method's parts and the network.
+
+    Attributes:
+        basis: U, a key of BASES with its options.
+        grouping: the groups, a key of STRATEGIES with its options.
+        process: the interpolation, a key of PROCESSES.
+        denoiser: conditioning and preconditioning.
+        network: a key of NETWORKS with its options.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    basis: NamedConfig = NamedConfig(name="dct")
+    grouping: GroupingConfig = GroupingConfig()
+    process: str = "linear"
+    denoiser: DenoiserConfig = DenoiserConfig()
+    network: AnyNetworkConfig = Field(
+        default_factory=lambda: {"name": "ddpmpp"}, validate_default=True
+    )
+
+
+class Command(BaseSettings):
+    """Base of the commands' options: where values come from."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix="GDM_REPR_",
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        protected_namespaces=(),
+        cli_implicit_flags=True,
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+    )
+
+    config: Path | None = Field(None, description="YAML file of these options.")
+    dry_run: bool = Field(False, description="Check the options, print them, and stop.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what :func:`parse` has merged, and nothing beside it."""
+        return (init_settings,)
+
+
+class Compute(Command):
+    """Options of everything that runs a network."""
+
+    device: Device = Field("auto", description="auto takes CUDA where there is one.")
+    precision: Precision = Field("fp32", description="Of the network; the state is float32.")
+    batch_size: Count = Field(64, description="Images at a time; it does not change results.")
+    track: bool = Field(True, description="Record the run and send it to MLflow.")
+
+
+class TrainConfig(Compute):
+    """Train a Groupwise Diffusion Model on images.
+
+    Example:
+      python -m gdm_repr.train --config configs/digits.yaml --out runs/digits
+      python -m gdm_repr.train --config configs/digits.yaml --out runs/digits --resume
+    """
+
+    out: Path = Field(description="Folder for the model, its training state, sheets and records.")
+    resume: bool = Field(False, description="Go on from the training state in --out.")
+    data: str = Field(description="Path, or a built-in name such as digits or photos.")
+    labels: Path | None = Field(None, description="CSV of labels, first column the file name.")
+    limit: Count | None = Field(None, description="Use the first items only.")
+    preprocess: Preprocess = Field(Preprocess(), description="How images become x.")
+    model: ModelConfig = Field(ModelConfig(), description="Basis, grouping, process and network.")
+    loss: Literal["eq8", "eq7", "active"] = Field(
+        "active", description="Eq. (8), Eq. (7), or the moving group alone."
+    )
+    time_law: TimeLaw = Field(
+        "groups", description="Uniform in t, every group alike, or one weight per group."
+    )
+    clock: Literal["uniform", "whitened"] = Field(
+        "uniform", description="Law of time inside a group: uniform in t, or in the whitened angle."
+    )
+    widths: tuple[float, ...] | None = Field(
+        None, description="Lengths of the groups' intervals in t, sum 1."
+    )
+    orders: Orders = Field(
+        "fixed", description="Generation orders to train on: the grouping's, any, or a list."
+    )
+    images: Count = Field(2_000_000, description="Images to train on, counted with repeats.")
+    accumulate: Count = Field(1, description="Parts in which a batch is computed.")
+    lr: float = Field(1e-3, gt=0, description="Learning rate of Adam after the warm-up.")
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay (AdamW).")
+    warmup: int = Field(100_000, ge=0, description="Images of linear warm-up.")
+    decay: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Last fraction of training in which the rate falls linearly to 0.",
+    )
+    clip: float | None = Field(None, gt=0, description="Largest gradient norm; none clips nothing.")
+    ema_half_life: float = Field(
+        500_000, ge=1, description="Half-life of the averaged weights, in images."
+    )
+    ema_ramp: float = Field(
+        0.05, gt=0, description="Half-life at most this fraction of images seen."
+    )
+    checkpoint_every: Count = Field(200_000, description="Images between checkpoints.")
+    sample_every: Count = Field(500_000, description="Images between sample sheets.")
+    seed: int = Field(0, ge=0, description="Seed of weights, order of images, noise and times.")
+    workers: int = Field(
+        1, ge=0, description="Processes that decode images, when these don't fit in memory."
+    )
+    compile: bool = Field(False, description="Compile the network (torch.compile).")
+    batch_size: Count = Field(256, description="Images a step.")
+
+
+class SolverConfig(Compute):
+    """Options of everything that solves the ODE."""
+
+    checkpoint: str = Field(description="Model: a .safetensors file, a folder of one, or a hub id.")
+    solver: str = Field("ab2", description="euler, midpoint, heun, rk4, ab2 or dopri5.")
+    coordinate: str = Field("whitened", description="whitened, or uniform (the paper's).")
+    steps: Steps = Field(48, description="Steps in all, or for each group.")
+    split: Literal["even", "auto"] = Field(
+        "even", description="How steps in all are split: evenly, or by a measured error."
+    )
+    tolerance: float = Field(1e-5, gt=0, description="Of dopri5 and of --inverse's fixed point.")
+
+
+class EncodeConfig(SolverConfig):
+    """Encode a data set into a store of grouped latents.
+
+    A store that was interrupted is resumed by running the same command again.
+
+    Example:
+      python -m gdm_repr.encode --checkpoint runs/digits --data digits --out runs/digits/latents
+      python -m gdm_repr.encode --checkpoint runs/digits --data photos/ --out latents --steps 96
+    """
+
+    data: str = Field(description="Path, or a built-in name such as digits or photos.")
+    out: Path = Field(description="Folder of the latent store; an unfinished one is resumed.")
+    labels: Path | None = Field(None, description="CSV of labels, first column the file name.")
+    size: int | None = Field(None, ge=1, description="Image size; must be the model's.")
+    fit: Literal["center", "resize", "tile"] | None = Field(
+        None, description="How images come to size."
+    )
+    dequantize: bool | None = Field(None, description="Spread integer levels uniformly.")
+    limit: Count | None = Field(None, description="Encode the first items only.")
+    inverse: bool = Field(
+        False, description="Invert the decoder's own steps exactly (one-step solvers)."
+    )
+    round_trip: bool = Field(True, description="Decode again and store the error of each image.")
+    latent_error: bool = Field(
+        False, description="Estimate the solver's error by doubling the steps."
+    )
+    dtype: Literal["float32", "float16"] = Field("float32", description="Of the stored latents.")
+    shard_size: Count = Field(4096, description="Images a file of the store.")
+    seed: int = Field(0, ge=0, description="Seed of the dequantisation.")
+    workers: int = Field(1, ge=0, description="Processes that decode images.")
+
+
+class DecodeConfig(Compute):
+    """Decode latents to images, by the solver and steps they were encoded with.
+
+    Example:
+      python -m gdm_repr.decode --checkpoint runs/digits --latents runs/digits/latents --out decoded
+    """
+
+    checkpoint: str = Field(description="Model: a .safetensors file, a folder of one, or a hub id.")
+    latents: Path = Field(description="Latent store, or a .npy file of latents (N, C, d).")
+    out: Path = Field(description="Folder for the images.")
+    limit: Count | None = Field(None, description="Decode the first latents only.")
+    format: Literal["png", "npy"] = Field("png", description="PNG files, or one float32 array.")
+
+
+class SampleConfig(SolverConfig):
+    """Draw images from a model.
+
+    Example:
+      python -m gdm_repr.sample --checkpoint runs/digits --n 64 --seed 0 --out samples
+    """
+
+    n: Count = Field(64, description="Number of images.")
+    seed: int = Field(0, ge=0, description="Image i is made from seed + i, whatever the batch.")
+    out: Path = Field(description="Folder for the images and their sheet.")
+    format: Literal["png", "npy"] = Field("png", description="PNG files, or one float32 array.")
+
+
+Options = TypeVar("Options", bound=Command)
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}; see --help\n")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file of options.
+
+    Raises:
+        ValueError: if it is no YAML mapping.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        detail = " ".join(str(error).split())
+        raise ValueError(f"--config {path}: not readable as YAML ({detail})") from error
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"--config {path}: must hold 'option: value' lines, not {type(values).__name__}"
+        )
+    return values
+
+
+def parse(options: type[Options], name: str, argv: Sequence[str] | None) -> Options:
+    """Read a command's options from flags, environment and YAML file.
+
+    Args:
+        options: the command's model; its docstring is the help's text.
+        name: the command's name.
+        argv: arguments without the program's name; ``sys.argv`` when None.
+
+    Raises:
+        ValueError: naming the option, its value and the rule it breaks.
+        SystemExit: after ``--help``, or for a flag that does not exist.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--config", type=Path)
+    given = first.parse_known_args(arguments)[0].config or os.environ.get("GDM_REPR_CONFIG")
+    parser = _Parser(
+        prog=f"gdm-repr {name}",
+        description=inspect.cleandoc(options.__doc__ or ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    flags: CliSettingsSource[Any] = CliSettingsSource(
+        options, root_parser=parser, add_argument_method=_add_argument
+    )
+    try:
+        values = read_yaml(Path(given)) if given else {}
+        for source in (EnvSettingsSource(options), flags(args=arguments)):
+            values = _laid_over(values, source())
+        return options(**values)
+    except ValidationError as error:
+        raise ValueError(_first_problem(error, options)) from None
+    except SettingsError as error:
+        raise ValueError(f"{error}: {error.__cause__}" if error.__cause__ else str(error)) from None
+
+
+def _laid_over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay options over others: another ``name`` takes the place of the old one's options, too."""
+    if "name" in above and above["name"] != below.get("name", above["name"]):
+        return dict(above)
+    merged = dict(below)
+    for key, value in above.items():
+        under = below.get(key)
+        if isinstance(under, dict) and isinstance(value, dict):
+            merged[key] = _laid_over(under, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _add_argument(parser: argparse.ArgumentParser, *names: str, **settings: object) -> object:
+    """Take ``--n`` beside the ``-n`` that pydantic-settings makes of an option of one letter."""
+    long = [f"-{name}" for name in names if len(name) == 2]
+    return parser.add_argument(*long, *names, **settings)  # type: ignore[arg-type]
+
+
+def _first_problem(error: ValidationError, options: type[BaseModel]) -> str:
+    """Say in one line which option is wrong, how, and what there is."""
+    first = error.errors()[0]
+    place = ".".join(
+        str(part) for part in first["loc"] if not str(part).startswith(("tuple[", "literal["))
+    )
+    if first["type"] == "missing":
+        return f"--{place.replace('_', '-')} is required"
+    if first["type"] == "extra_forbidden":
+        return f"{place}: no such option; see --help for those there are"
+    more = f" ({len(error.errors()) - 1} more)" if len(error.errors()) > 1 else ""
+    return f"{place}={first['input']!r}: {first['msg']}{more}"
+
+
+def run(
+    options: type[Options],
+    name: str,
+    argv: Sequence[str] | None,
+    body: Callable[[Options], int],
+    *,
+    go_on: str = "run the same command again to continue",
+) -> int:
+    """Parse a command's options and run its body, as every command's ``main`` does.
+
+    Args:
+        options: the command's model.
+        name: the command's name.
+        argv: arguments without the program's name; ``sys.argv`` when None.
+        body: does the work and returns the exit status.
+        go_on: what to do after Ctrl-C.
+
+    Returns:
+        The exit status; ``--dry-run`` prints the resolved options as JSON and returns 0.
+    """
+
+    def parsed() -> int:
+        config = parse(options, name, argv)
+        if config.dry_run:
+            print(json.dumps(config.model_dump(mode="json"), indent=2))
+            return 0
+        return body(config)
+
+    return run_command(name, parsed, resume=go_on)

@@ -1,0 +1,114 @@
+"""What a run was made of: its configuration as MLflow params, its code, its packages.
+
+Also the keys of metrics, in one place, so that runs can be compared.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+LOSS = "loss"
+IMAGES_PER_SECOND = "images_per_second"
+ROUND_TRIP_RMSE = "round_trip_rmse"
+LATENT_RMSE = "latent_rmse"
+BAND_MEAN = "band_mean"
+BAND_STD = "band_std"
+BAND_KURTOSIS = "band_kurtosis"
+BAND_KS = "band_ks"
+
+# What MLflow's stores accept; a longer param is cut here and whole in config.json.
+MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 5000
+_PACKAGES = ("gdm-repr", "torch", "numpy", "mlflow")
+
+
+def metric_key(name: str) -> str:
+    """Turn a name into a key that MLflow accepts and does not confuse with another.
+
+    >>> metric_key("loss, [0, 29]")
+    'loss_0_29'
+    """
+    parts = (re.sub(r"[^A-Za-z0-9_.-]+", "_", part).strip("_.") for part in name.split("/"))
+    return "/".join(part for part in parts if part)[:MAX_KEY]
+
+
+def band_metric(kind: str, band: str) -> str:
+    """Key of one band's metric.
+
+    >>> band_metric(BAND_STD, "[0, 29]")
+    'band_std/0_29'
+    """
+    return metric_key(f"{kind}/{band}")
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Turn a nested configuration into MLflow params.
+
+    >>> flatten({"model": {"width": 64, "bands": [30, 100]}, "data": "digits"})
+    {'model.width': '64', 'model.bands': '[30, 100]', 'data': 'digits'}
+    """
+    flat: dict[str, str] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{name}.")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, default=str)
+            flat[metric_key(name)] = text[:MAX_PARAM]
+    return flat
+
+
+def recorded_params(events: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Params as last recorded: the first value of each, or the tag that says it changed."""
+    params: dict[str, str] = {}
+    for event in events:
+        if event["event"] == "params":
+            params |= event["values"]
+        elif event["event"] == "tags":
+            for key, value in event["values"].items():
+                if key.startswith("param_changed."):
+                    params[key.removeprefix("param_changed.")] = value
+    return params
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that make the numbers, as tags."""
+    return {"version.python": platform.python_version()} | {
+        f"version.{name}": _version(name) for name in _PACKAGES
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def git_state() -> dict[str, str]:
+    """Commit of our code and whether it was changed since; empty where git does not hold it."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(Path(__file__).parent), *arguments],
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    # An installed copy may lie inside some other project's repository, whose commit says nothing.
+    if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return {"git.commit": "", "git.dirty": ""}
+    dirty = git("status", "--porcelain", "--untracked-files=no")
+    return {"git.commit": git("rev-parse", "HEAD") or "", "git.dirty": str(bool(dirty)).lower()}

@@ -1,0 +1,144 @@
+"""The local record of a run: ``RUN_DIR/track.jsonl``, and beside it what was sent of it.
+
+The record holds one JSON event a line, with ``run`` (an id of our own), ``time`` (ms since 1970)
+and ``event``:
+
+    start    command, experiment, name, parent     metrics  values, step
+    params   values                                 tags     values
+    artifact path, folder                           input    name, digest, source
+    model    path                                   end      status, error
+
+Files are recorded by path, relative to RUN_DIR where they lie in it. ``track.sent.json`` says for
+every tracking server how many bytes of the record it has, and its own ids of the runs. Losing it
+costs nothing: sending an event twice changes nothing at the server.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypedDict
+
+RECORD = "track.jsonl"
+SENT = "track.sent.json"
+
+Event = dict[str, Any]
+
+
+class Sent(TypedDict):
+    """What one tracking server has: bytes of the record, and its run ids by our record ids."""
+
+    bytes: int
+    runs: dict[str, str]
+
+
+def append_event(out: Path, run: str, event: str, facts: Mapping[str, object]) -> None:
+    """Add one event to a record."""
+    line = {"run": run, "time": time.time_ns() // 1_000_000, "event": event, **facts}
+    # One unbuffered write a line: those of two threads cannot mix, and SIGKILL loses none.
+    with (out / RECORD).open("ab", buffering=0) as file:
+        file.write(json.dumps(line).encode() + b"\n")
+
+
+def end_last_line(out: Path) -> None:
+    """End the line in which an earlier process was killed, so that the next one starts afresh."""
+    path = out / RECORD
+    if path.exists() and (text := path.read_bytes()) and not text.endswith(b"\n"):
+        with path.open("ab", buffering=0) as file:
+            file.write(b"\n")
+
+
+def read_events(out: Path) -> list[Event]:
+    """Read a record; without a record, none."""
+    path = out / RECORD
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    return [event for line in lines if (event := _parse(line)) is not None]
+
+
+def read_batches(out: Path, start: int, most: int) -> Iterator[tuple[list[Event], int]]:
+    """Read a record from the byte ``start`` on, as events to be sent together.
+
+    Yields:
+        One event, or consecutive ones of about ``most`` metrics of one run; and the number of bytes
+        up to their end.
+    """
+    with (out / RECORD).open("rb") as file:
+        file.seek(start)
+        text = file.read()
+    group: list[Event] = []
+    end = start
+    for line in text[: text.rfind(b"\n") + 1].splitlines(keepends=True):
+        event = _parse(line)
+        if group and not (event and _joins(group, event, most)):
+            yield group, end
+            group = []
+        if event is not None:
+            group.append(event)
+        end += len(line)
+    if end > start:
+        yield group, end
+
+
+def _joins(group: list[Event], event: Event, most: int) -> bool:
+    same = event["event"] == group[0]["event"] == "metrics" and event["run"] == group[0]["run"]
+    return same and sum(len(other["values"]) for other in group) < most
+
+
+def _parse(line: bytes) -> Event | None:
+    """Read one line; None for one that a killed process left unfinished."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and {"run", "time", "event"} <= event.keys() else None
+
+
+def read_sent(out: Path, uri: str) -> Sent:
+    """Read what a tracking server has of a record."""
+    return _all_sent(out).get(without_password(uri), {"bytes": 0, "runs": {}})
+
+
+def write_sent(out: Path, uri: str, sent: Sent) -> None:
+    """Keep what a tracking server has of a record; the file is replaced as a whole."""
+    everything = _all_sent(out) | {without_password(uri): sent}
+    temporary = out / f".{SENT}.{os.getpid()}.tmp"
+    temporary.write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, out / SENT)
+
+
+def _all_sent(out: Path) -> dict[str, Sent]:
+    try:
+        everything: dict[str, Sent] = json.loads((out / SENT).read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return everything
+
+
+def tracking_uri(given: str | None = None) -> str:
+    """Where runs go: as given, or MLFLOW_TRACKING_URI, or else ``sqlite:///mlflow.db`` here."""
+    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    scheme, _, path = uri.partition(":///")
+    # Made absolute: the file must stay the same one when the working folder changes.
+    if scheme == "sqlite" and not path.startswith("/"):
+        return f"sqlite:///{Path(path).resolve()}"
+    return uri
+
+
+def without_password(uri: str) -> str:
+    """A tracking URI as it may be shown and kept."""
+    return re.sub(r"//[^/@]*@", "//", uri)
+
+
+def warn(message: str) -> None:
+    """Print one warning line."""
+    print(f"gdm-repr: warning: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
+def advice(out: Path) -> str:
+    """How to send a record later."""
+    return f"send it later with: gdm-repr track replay {out}"
