@@ -1,0 +1,243 @@
+"""The Python API: one object that encodes, decodes and samples.
+
+from gdm_repr import GDM
+m = GDM.from_pretrained("runs/digits/model.safetensors")
+e = m.encode(x)            # x (B, C, H, W) in [-1, 1]; e.z (B, C, d) in the basis's order
+y = m.decode(e.z)          # back to (B, C, H, W)
+s = m.sample(16, seed=0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gdm_repr.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from gdm_repr.grouping import Grouping, Shape
+from gdm_repr.ode import (
+    Flow,
+    Plan,
+    decode,
+    encode,
+    even_steps,
+    split_steps,
+    step_doubling_error,
+)
+
+DEFAULT_STEPS = 48
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """Latents of a batch of B images and how exact they are.
+
+    Attributes:
+        z: latents (B, C, d) in the basis's order, float32.
+        evaluations: calls of u for the encoding itself.
+        converged: False for examples whose exact inverse failed, bool (B,).
+        latent_error: estimated RMS error of each image's z by the solver, (B,), when asked for.
+        latent_error_by_group: the same by group, (B, k).
+        round_trip_error: RMS of decode(z) - x over pixels, (B,), when asked for.
+        round_trip_error_by_group: the same over each group's elements, (B, k).
+        reconstruction: decode(z), (B, C, H, W), when the round trip was asked for.
+    """
+
+    z: Tensor
+    evaluations: int
+    converged: Tensor
+    latent_error: Tensor | None = None
+    latent_error_by_group: Tensor | None = None
+    round_trip_error: Tensor | None = None
+    round_trip_error_by_group: Tensor | None = None
+    reconstruction: Tensor | None = None
+
+
+def rms_by_group(error: Tensor, grouping: Grouping) -> Tensor:
+    """Return the RMS of errors (B, C, d) over each group's elements, shape (B, k)."""
+    index = torch.from_numpy(grouping.index).to(error.device).expand(error.shape[1:])
+    return torch.stack(
+        [error[:, index == group].square().mean(1).sqrt() for group in range(grouping.k)], dim=1
+    )
+
+
+class GDM:
+    """A trained Groupwise Diffusion Model.
+
+    Args:
+        checkpoint: the model as read from its file.
+        device: ``auto`` takes CUDA where there is one.
+        precision: of the network, ``fp32`` or ``bf16``; the ODE's state is float32.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, device: str = "auto", precision: str = "fp32"
+    ) -> None:
+        """Move the model to its device."""
+        self.checkpoint = checkpoint
+        self.device = choose_device(device)
+        self.denoiser = checkpoint.denoiser.to(self.device)
+        if self.device.type == "cuda":
+            self.denoiser.network.to(memory_format=torch.channels_last)
+        self.denoiser.autocast = torch.bfloat16 if precision == "bf16" else None
+        self.basis, self.grouping = self.denoiser.basis, self.denoiser.grouping
+        self.flow = Flow(
+            self.denoiser,
+            self.grouping,
+            self.denoiser.process,
+            self.denoiser.mean,
+            self.denoiser.std,
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, *, device: str = "auto", precision: str = "fp32"
+    ) -> GDM:
+        """Load a model from a file, a folder that holds ``model.safetensors``, or a hub id.
+
+        Raises:
+            ValueError: if nothing is found, or the file can't be used.
+        """
+        return cls(load_checkpoint(find_checkpoint(name)), device, precision)
+
+    @property
+    def shape(self) -> Shape:
+        """Shape (C, H, W) of the images."""
+        return self.checkpoint.shape
+
+    def plan(
+        self,
+        steps: int | Sequence[int] = DEFAULT_STEPS,
+        *,
+        solver: str = "ab2",
+        coordinate: str = "whitened",
+        tolerance: float = 1e-5,
+        inverse: bool = False,
+        split_on: Tensor | None = None,
+    ) -> Plan:
+        """Say how to solve the ODE.
+
+        Args:
+            steps: steps in all, split over the groups, or one count a group.
+            solver: a key of :data:`gdm_repr.ode.SOLVERS`.
+            coordinate: a key of :data:`gdm_repr.ode.COORDINATES`.
+            tolerance: of dopri5 and of the exact inverse.
+            inverse: encode by inverting the decoder's steps.
+            split_on: images (B, C, H, W) on which to measure the best split of all steps; when
+                None, they are split evenly.
+
+        Raises:
+            ValueError: for an unknown name or a step count that does not fit the groups.
+        """
+        k = self.grouping.k
+        each = even_steps(steps, k) if isinstance(steps, int) else tuple(steps)
+        if len(each) != k:
+            raise ValueError(
+                f"steps={list(each)}: {len(each)} counts for {k} groups; give one number in all or "
+                "one per group"
+            )
+        plan = Plan(solver, coordinate, each, tolerance, inverse)
+        if split_on is None:
+            return plan
+        split = split_steps(self.flow, self.to_basis(split_on), plan, sum(each))
+        return replace(plan, steps=split)
+
+    def to_basis(self, x: Tensor) -> Tensor:
+        """Return U^T x in the basis's order: (B, C, H, W) to (B, C, d), on the model's device."""
+        if x.ndim != 4 or tuple(x.shape[1:]) != tuple(self.shape):
+            raise ValueError(
+                f"x: shape {tuple(x.shape)}; must be (B, {', '.join(map(str, self.shape))}), "
+                "the shape this model was trained on"
+            )
+        if not x.is_floating_point():
+            raise ValueError(f"x: dtype {x.dtype}; must be floats in [-1, 1], as x / 127.5 - 1")
+        return self.basis.forward(x.to(self.device, torch.float32, non_blocking=True))
+
+    def encode(
+        self,
+        x: Tensor,
+        plan: Plan | None = None,
+        *,
+        latent_error: bool = False,
+        round_trip: bool = False,
+    ) -> Encoding:
+        """Encode images to latents by the forward ODE.
+
+        Args:
+            x: images (B, C, H, W) in [-1, 1].
+            plan: from :meth:`plan`; its defaults when None.
+            latent_error: estimate the solver's error by doubling the steps (twice the cost more).
+            round_trip: decode again and measure the error (once the cost more).
+
+        Raises:
+            ValueError: if x has another shape than the model, or is not finite.
+        """
+        plan = plan or self.plan()
+        x_bar = self.to_basis(x)
+        if not bool(torch.isfinite(x_bar).all()):
+            raise ValueError("x: holds values that are not finite; remove those images")
+        solution = encode(self.flow, x_bar, plan)
+        z, errors = solution.y, {}
+        if latent_error:
+            error = step_doubling_error(self.flow, x_bar, plan, z)
+            errors["latent_error"] = error.flatten(1).square().mean(1).sqrt()
+            errors["latent_error_by_group"] = rms_by_group(error, self.grouping)
+        if round_trip:
+            back = decode(self.flow, z, plan).y
+            error = back - x_bar
+            errors["round_trip_error"] = error.flatten(1).square().mean(1).sqrt()
+            errors["round_trip_error_by_group"] = rms_by_group(error, self.grouping)
+            errors["reconstruction"] = self.basis.inverse(back)
+        return Encoding(z, solution.evaluations, solution.converged, **errors)
+
+    def decode(self, z: Tensor, plan: Plan | None = None) -> Tensor:
+        """Decode latents (B, C, d) to images (B, C, H, W), not clipped to [-1, 1].
+
+        Raises:
+            ValueError: if z has another shape than the model's latents, or is not finite.
+        """
+        channels, d = self.shape[0], self.grouping.d
+        if z.ndim != 3 or tuple(z.shape[1:]) != (channels, d):
+            raise ValueError(f"z: shape {tuple(z.shape)}; must be (B, {channels}, {d})")
+        if not bool(torch.isfinite(z).all()):
+            raise ValueError("z: holds values that are not finite; remove those latents")
+        z = z.to(self.device, torch.float32)
+        return self.basis.inverse(decode(self.flow, z, plan or self.plan()).y)
+
+    def noise(self, n: int, *, seed: int = 0) -> Tensor:
+        """Draw latents (n, C, d) ~ N(0, I); number i depends on seed + i alone.
+
+        Raises:
+            ValueError: if n is less than 1.
+        """
+        if n < 1:
+            raise ValueError(f"n={n}: must be at least 1")
+        shape = (self.shape[0], self.grouping.d)
+        draws = [
+            torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(n)
+        ]
+        return torch.stack(draws).to(self.device)
+
+    def sample(self, n: int, *, seed: int = 0, plan: Plan | None = None) -> Tensor:
+        """Draw images (n, C, H, W), not clipped; number i depends on seed + i alone.
+
+        Raises:
+            ValueError: if n is less than 1.
+        """
+        return self.decode(self.noise(n, seed=seed), plan)
+
+
+def choose_device(name: str) -> torch.device:
+    """Return a device by name; ``auto`` takes CUDA where there is one.
+
+    Raises:
+        ValueError: if CUDA is asked for and not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device={name!r}: no CUDA device here; use auto or cpu")
+    return torch.device(name)

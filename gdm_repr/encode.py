@@ -1,0 +1,272 @@
+"""Encode a data set into a store of grouped latents: ``python -m gdm_repr.encode`` (Sec. 4.2)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gdm_repr.config import EncodeConfig, run
+
+if TYPE_CHECKING:
+    from gdm_repr.api import GDM
+    from gdm_repr.data import Batch, ImageDataset
+    from gdm_repr.latents import Manifest, StoreWriter
+    from gdm_repr.ode import Plan
+    from gdm_repr.tracking import Run
+
+SHEET_IMAGES = 16  # columns of the contact sheet
+SPLIT_IMAGES = 64  # images on which the steps' split is measured
+ERRORS = ("latent_error", "round_trip_error")
+
+
+def open_images(config: EncodeConfig, model: GDM) -> ImageDataset:
+    """Open the data as the model saw it in training, but for what the options change.
+
+    Raises:
+        ValueError: if the data can't be opened, or another size than the model's is asked for.
+    """
+    from gdm_repr.data import open_data
+
+    channels, height, width = model.shape
+    if config.size is not None and (config.size, config.size) != (height, width):
+        raise ValueError(
+            f"--size {config.size}: this model was trained on {height}x{width} images; use its size"
+        )
+    trained = model.checkpoint.preprocess
+    update: dict[str, Any] = {
+        "size": (height, width),
+        "channels": "gray" if channels == 1 else "rgb",
+    }
+    if config.fit is not None:
+        update["fit"] = config.fit
+    if config.dequantize is not None:
+        update["dequantize"] = config.dequantize
+    preprocess = type(trained).model_validate({**trained.model_dump(), **update})
+    return open_data(
+        config.data, preprocess, labels=config.labels, limit=config.limit, seed=config.seed
+    )
+
+
+def make_manifest(config: EncodeConfig, model: GDM, dataset: ImageDataset, plan: Plan) -> Manifest:
+    """Say what the store holds and what makes another run the same store."""
+    from dataclasses import asdict
+
+    from gdm_repr.latents import Band, Manifest, label_type
+
+    grouping = model.grouping
+    order = grouping.store_order()
+    sizes = grouping.sizes()
+    edges = [sum(sizes[:j]) for j in range(grouping.k + 1)]
+    solver = {**asdict(plan), "precision": config.precision}
+    preprocess = dataset.preprocess
+    errors: dict[str, int] = {}
+    for name, wanted in zip(ERRORS, (config.latent_error, config.round_trip), strict=True):
+        if wanted:
+            errors |= {name: 1, f"{name}_by_group": grouping.k}
+    return Manifest(
+        fingerprint={
+            "checkpoint": model.checkpoint.fingerprint,
+            "basis": model.basis.fingerprint(),
+            "grouping": grouping.fingerprint(),
+            "solver": hashlib.sha256(json.dumps(solver, sort_keys=True).encode()).hexdigest(),
+            "preprocessing": preprocess.fingerprint(),
+            "data": dataset.fingerprint(),
+        },
+        bands=[Band(grouping.names[j], edges[j], edges[j + 1]) for j in range(grouping.k)],
+        element_order=None if (order == range(len(order))).all() else order.tolist(),
+        shape=model.shape,
+        items=len(dataset),
+        shard_size=config.shard_size,
+        dtype=config.dtype,
+        per_channel=grouping.per_channel,
+        labels={name: label_type(values) for name, values in dataset.labels.items()},
+        errors=errors,
+        settings={
+            "solver": solver,
+            "preprocess": preprocess.model_dump(mode="json"),
+            "source": dataset.source,
+            "seed": config.seed,
+            "order": list(grouping.order),
+        },
+    )
+
+
+def shard_batches(writer: StoreWriter, shards: Sequence[int], size: int) -> Iterator[range]:
+    """Cut the rows of the given shards into batches that do not cross shards."""
+    for shard in shards:
+        rows = writer.rows(shard)
+        for start in range(rows.start, rows.stop, size):
+            yield range(start, min(start + size, rows.stop))
+
+
+class ShardRows:
+    """Collects the encoded rows of one shard."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.batches: list[Batch] = []
+        self.arrays: dict[str, list[Any]] = {}
+
+    def add(self, batch: Batch, arrays: dict[str, Any]) -> None:
+        """Add a batch: its facts and its arrays by name, z among them."""
+        self.batches.append(batch)
+        for name, array in arrays.items():
+            self.arrays.setdefault(name, []).append(array)
+
+    def write(self, writer: StoreWriter, shard: int) -> None:
+        """Write the shard."""
+        import numpy as np
+
+        joined = {name: np.concatenate(parts) for name, parts in self.arrays.items()}
+        names = writer.manifest.labels
+        writer.write(
+            shard,
+            index=np.concatenate([batch.index for batch in self.batches]),
+            ids=[i for batch in self.batches for i in batch.ids],
+            sources=[s for batch in self.batches for s in batch.sources],
+            labels={name: [v for b in self.batches for v in b.labels[name]] for name in names},
+            z=joined.pop("z"),
+            errors=joined,
+            rejected=[(r.index, r.id, r.reason) for b in self.batches for r in b.rejected],
+        )
+
+
+def encode(config: EncodeConfig) -> int:
+    """Run the command.
+
+    Raises:
+        ValueError: for options, a checkpoint, data or a store that can't be used.
+    """
+    from gdm_repr import tracking
+    from gdm_repr.api import GDM
+    from gdm_repr.latents import StoreWriter, open_store
+    from gdm_repr.summary import as_columns, as_text, summarise
+
+    model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
+    dataset = open_images(config, model)
+    probe = (
+        dataset.batch(range(min(SPLIT_IMAGES, len(dataset)))).x if config.split == "auto" else None
+    )
+    plan = model.plan(
+        config.steps,
+        solver=config.solver,
+        coordinate=config.coordinate,
+        tolerance=config.tolerance,
+        inverse=config.inverse,
+        split_on=probe,
+    )
+    if config.latent_error and plan.solver == "dopri5":
+        raise ValueError(
+            "--latent-error: dopri5 chooses its own steps, so that there are none to double; "
+            "choose another --solver"
+        )
+    writer = StoreWriter(config.out, make_manifest(config, model, dataset, plan))
+    resolved = config.model_dump(mode="json", exclude={"config", "dry_run"})
+    fingerprints = {f"fingerprint.{k}": v for k, v in writer.manifest.fingerprint.items()}
+    with tracking.start(
+        "encode", resolved, config.out, enabled=config.track, tags=fingerprints
+    ) as tracked:
+        tracked.inputs(dataset.source, dataset.fingerprint(), config.data)
+        _encode_pending(config, model, dataset, plan, writer, tracked)
+        manifest = writer.finish()
+        store = open_store(config.out)
+        sheet = config.out / "reconstructions.png"
+        draw_sheet(model, dataset, plan, store.index[:SHEET_IMAGES].tolist(), sheet)
+        summary = summarise(store)
+        for row in summary:
+            values = {
+                tracking.BAND_MEAN: row.mean,
+                tracking.BAND_STD: row.std,
+                tracking.BAND_KURTOSIS: row.kurtosis,
+                tracking.BAND_KS: row.ks,
+                tracking.ROUND_TRIP_RMSE: row.round_trip_rmse,
+                tracking.LATENT_RMSE: row.latent_rmse,
+            }
+            tracked.metrics(
+                {tracking.band_metric(k, row.band): v for k, v in values.items() if v == v}
+            )
+        tracked.table("bands", as_columns(summary))
+        tracked.artifact(sheet)
+        for name in ERRORS:
+            if name in manifest.errors:
+                rmse = float((store.errors(name).astype("f8") ** 2).mean() ** 0.5)
+                tracked.metrics({f"{name.removesuffix('_error')}_rmse": rmse})
+                print(f"{name.replace('_', ' ')}: RMSE {rmse:.2e}")
+    print(as_text(summary))
+    print(f"encoded {manifest.encoded} images, {manifest.quarantined} quarantined: {config.out}")
+    print(f"originals over reconstructions: {sheet}")
+    return 0
+
+
+def _encode_pending(
+    config: EncodeConfig,
+    model: GDM,
+    dataset: ImageDataset,
+    plan: Plan,
+    writer: StoreWriter,
+    tracked: Run,
+) -> None:
+    """Encode the shards that are not there yet."""
+    from tqdm import tqdm
+
+    from gdm_repr.data import load
+    from gdm_repr.tracking import IMAGES_PER_SECOND
+
+    pending = writer.pending()
+    left = sum(len(writer.rows(shard)) for shard in pending)
+    if left < len(dataset):
+        print(
+            f"resuming: {len(dataset) - left} of {len(dataset)} images are there", file=sys.stderr
+        )
+    batches = shard_batches(writer, pending, config.batch_size)
+    loaded = load(dataset, batches, workers=config.workers, pin=model.device.type == "cuda")
+    started, failed = time.monotonic(), 0
+    with tqdm(total=len(dataset), initial=len(dataset) - left, unit="img", desc="encode") as bar:
+        for shard in pending:
+            rows, left_here = ShardRows(), len(writer.rows(shard))
+            while left_here:
+                batch = next(loaded)
+                encoding = model.encode(
+                    batch.x, plan, latent_error=config.latent_error, round_trip=config.round_trip
+                )
+                failed += int((~encoding.converged).sum())
+                arrays = {
+                    "z": encoding.z,
+                    **{n: getattr(encoding, n) for n in writer.manifest.errors},
+                }
+                rows.add(batch, {name: array.cpu().numpy() for name, array in arrays.items()})
+                asked = len(batch.index) + len(batch.rejected)
+                left_here -= asked
+                bar.update(asked)
+            rows.write(writer, shard)
+    if left:
+        tracked.metrics({IMAGES_PER_SECOND: left / (time.monotonic() - started)})
+    if failed:
+        print(
+            f"warning: the exact inverse did not converge for {failed} images; use more --steps",
+            file=sys.stderr,
+        )
+
+
+def draw_sheet(model: GDM, dataset: ImageDataset, plan: Plan, rows: list[int], path: Path) -> None:
+    """Draw originals over reconstructions of the given items."""
+    from gdm_repr.pictures import save_sheet
+
+    x = dataset.batch(rows).x
+    reconstruction = model.encode(x, plan, round_trip=True).reconstruction
+    assert reconstruction is not None
+    save_sheet([x.numpy(), reconstruction.cpu().numpy()], path)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``gdm-repr encode``."""
+    return run(EncodeConfig, "encode", argv, encode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
