@@ -1,0 +1,184 @@
+"""The decode command: what the API decodes, as PNG files by id or as one array."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+
+from gdm_repr import GDM, decode, encode
+from gdm_repr.decode import safe_name
+from gdm_repr.latents import LatentStore, open_store
+from gdm_repr.pictures import to_uint8
+
+Floats = npt.NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def store(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> LatentStore:
+    """Latents of 20 digits in three shards, by other steps than the default."""
+    out = tmp_path_factory.mktemp("store") / "z"
+    argv = ["--checkpoint", str(trained), "--data", "digits", "--limit", "20", "--out", str(out)]
+    flags = ["--shard-size", "8", "--solver", "heun", "--steps", "5,4,3", "--no-track"]
+    assert encode.main([*argv, *flags, "--workers", "0"]) == 0
+    return open_store(out)
+
+
+def arguments(model: Path, latents: Path, out: Path, *flags: str) -> list[str]:
+    argv = ["--checkpoint", str(model), "--latents", str(latents), "--out", str(out)]
+    return [*argv, "--no-track", *flags]
+
+
+def expected(trained: Path, store: LatentStore) -> Floats:
+    model = GDM.from_pretrained(trained)
+    plan = model.plan((5, 4, 3), solver="heun")
+    x: Floats = model.decode(torch.from_numpy(store.z()), plan).numpy()
+    return x
+
+
+@pytest.mark.parametrize("size", ["3", "8", "64"])
+def test_an_array_holds_what_the_api_decodes(
+    trained: Path, store: LatentStore, tmp_path: Path, size: str
+) -> None:
+    flags = ["--format", "npy", "--batch-size", size]
+    assert decode.main(arguments(trained, store.path, tmp_path / "x", *flags)) == 0
+    x = np.load(tmp_path / "x" / "images.npy")
+    assert x.dtype == np.float32
+    np.testing.assert_allclose(x, expected(trained, store), atol=1e-5)
+    error = np.sqrt(((x - original()) ** 2).mean((1, 2, 3)))
+    np.testing.assert_allclose(error, store.errors("round_trip_error"), atol=1e-5)
+
+
+def original() -> Floats:
+    from gdm_repr.data import Preprocess, open_data
+
+    x: Floats = open_data("digits", Preprocess(dequantize=True)).batch(range(20)).x.numpy()
+    return x
+
+
+def test_files_are_named_by_id(trained: Path, store: LatentStore, tmp_path: Path) -> None:
+    assert decode.main(arguments(trained, store.path, tmp_path / "x", "--batch-size", "7")) == 0
+    folder = tmp_path / "x" / "images"
+    assert sorted(path.name for path in folder.iterdir()) == [f"{i:06d}.png" for i in range(20)]
+    for name, image in zip(store.ids, expected(trained, store), strict=True):
+        with Image.open(folder / f"{name}.png") as file:
+            assert (file.mode, file.size) == ("L", (8, 8))
+            difference = np.asarray(file).astype(int) - to_uint8(image)[..., 0]
+        assert np.abs(difference).max() <= 1
+    with Image.open(tmp_path / "x" / "sheet.png") as sheet:
+        assert sheet.size == (16 * (8 * 6 + 4), 2 * (8 * 6 + 4))
+
+
+@pytest.mark.parametrize("limit", [1, 8, 9, 50])
+def test_a_limit_decodes_the_first(
+    trained: Path, store: LatentStore, tmp_path: Path, limit: int
+) -> None:
+    flags = ["--limit", str(limit), "--format", "npy", "--batch-size", "5"]
+    assert decode.main(arguments(trained, store.path, tmp_path / "x", *flags)) == 0
+    x = np.load(tmp_path / "x" / "images.npy")
+    np.testing.assert_allclose(x, expected(trained, store)[:limit], atol=1e-5)
+
+
+def test_an_array_of_latents_is_decoded_by_the_default_plan(
+    trained: Path, store: LatentStore, tmp_path: Path
+) -> None:
+    z = store.z()
+    np.save(tmp_path / "z.npy", z.astype(np.float64))
+    for form in ("npy", "png"):
+        flags = ["--format", form, "--batch-size", "6", "--limit", "7"]
+        assert decode.main(arguments(trained, tmp_path / "z.npy", tmp_path / form, *flags)) == 0
+    x = GDM.from_pretrained(trained).decode(torch.from_numpy(z[:7])).numpy()
+    np.testing.assert_allclose(np.load(tmp_path / "npy" / "images.npy"), x, atol=1e-5)
+    names = sorted(path.name for path in (tmp_path / "png" / "images").iterdir())
+    assert names == [f"{i:06d}.png" for i in range(7)]
+
+
+def test_colour_images_of_a_folder_keep_their_paths(
+    make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    grouping = {"name": "cdm", "per_channel": True}
+    model = make_model(tmp_path / "m.safetensors", (3, 4, 6), grouping=grouping)
+    for name in ("cat/a b.png", "cat/a_b.png", "dog/a_b.png"):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (6, 4), (200, 100, 50)).save(path)
+    flags = ["--data", str(tmp_path / "images"), "--out", str(tmp_path / "z"), "--steps", "96"]
+    assert encode.main(["--checkpoint", str(model), "--no-track", "--workers", "0", *flags]) == 0
+    assert decode.main(arguments(model, tmp_path / "z", tmp_path / "x")) == 0
+    folder = tmp_path / "x" / "images"
+    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    assert found == ["cat/a b.png.png", "cat/a_b.png.png", "dog/a_b.png.png"]
+    with Image.open(folder / found[0]) as image:
+        assert (image.mode, image.size) == ("RGB", (6, 4))
+        assert np.abs(np.asarray(image).astype(int) - [200, 100, 50]).max() <= 2
+
+
+def test_ids_become_paths_inside_the_folder_and_none_is_shared() -> None:
+    ids = [
+        "a", "b", "../a", "/a", "//a", "./a", "a/../b", "..", ".", "", "a b", "a_b", "a:b", "a%3Ab",
+        "a\\b", "a\0b", "a\nb", "...", "é", "e\u0301", "~", "a.png", "a#r0c1",
+    ]  # fmt: skip
+    paths = [safe_name(name) for name in ids]
+    assert len(set(paths)) == len(ids)
+    root = Path("/root/of/all")
+    for path in paths:
+        assert not path.startswith("/")
+        assert (root / path).resolve().is_relative_to(root)
+        assert not {"", ".", ".."} & set(path.split("/"))
+
+
+def test_another_models_store_is_refused(
+    make_model: Callable[..., Path],
+    store: LatentStore,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = make_model(tmp_path / "m.safetensors", (1, 8, 8))
+    assert decode.main(arguments(other, store.path, tmp_path / "x")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "use the checkpoint they were encoded with" in line
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_store_that_does_not_say_its_solver_is_refused(
+    trained: Path, store: LatentStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(store.path, tmp_path / "z")
+    file = tmp_path / "z" / "manifest.json"
+    for solver in ({}, {"steps": 3, "precision": "fp32"}, {"precision": "fp32", "x": 1}):
+        manifest = json.loads(file.read_text())
+        manifest["settings"]["solver"] = solver
+        file.write_text(json.dumps(manifest))
+        assert decode.main(arguments(trained, tmp_path / "z", tmp_path / "x")) == 2
+        assert "does not say how it was encoded" in capsys.readouterr().err
+        assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("z", "says"),
+    [
+        (np.zeros((0, 1, 64), np.float32), "shape (0, 1, 64)"),
+        (np.zeros((4, 64), np.float32), "must be floats of shape (N, 1, 64)"),
+        (np.zeros((4, 3, 64), np.float32), "must be floats of shape (N, 1, 64)"),
+        (np.zeros((4, 1, 64), np.int64), "int64"),
+        (np.float32(3), "shape ()"),
+        (np.full((2, 1, 64), np.nan, np.float32), "not finite"),
+    ],
+)
+def test_arrays_that_are_no_latents_are_refused(
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    z: npt.NDArray[np.generic],
+    says: str,
+) -> None:
+    np.save(tmp_path / "z.npy", z)
+    assert decode.main(arguments(trained, tmp_path / "z.npy", tmp_path / "x")) == 2
+    assert says in capsys.readouterr().err.splitlines()[-1]

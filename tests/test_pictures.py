@@ -1,0 +1,58 @@
+"""Pictures of images: exact levels, whole enlargement, rows and columns where they belong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gdm_repr.pictures import as_grid, save_image, save_sheet, to_uint8
+
+
+def test_levels_are_the_inverse_of_x() -> None:
+    levels = np.arange(256, dtype=np.uint8)
+    x = (levels / 127.5 - 1).astype(np.float32).reshape(1, 16, 16)
+    assert (to_uint8(x)[..., 0].ravel() == levels).all()
+    assert to_uint8(np.array([[[-3.0, 3.0]]]))[0].ravel().tolist() == [0, 255]
+    assert to_uint8(np.zeros((5, 3, 2, 4))).shape == (5, 2, 4, 3)
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
+def test_an_image_file_holds_the_levels(tmp_path: Path, channels: int, mode: str) -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (channels, 4, 6))
+    save_image(x, tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as image:
+        assert (image.mode, image.size) == (mode, (6, 4))
+        assert (np.asarray(image).reshape(4, 6, channels) == to_uint8(x)).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_sheet_shows_every_image_at_its_place(tmp_path: Path, channels: int) -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 5, channels, 4, 6))
+    save_sheet(list(x), tmp_path / "sheet.png", tile=18, gap=1)
+    with Image.open(tmp_path / "sheet.png") as image:
+        pixels = np.asarray(image).reshape(image.height, image.width, channels)
+    assert pixels.shape[:2] == (2 * (4 * 3 + 2), 5 * (6 * 3 + 2))
+    for row in range(2):
+        for column in range(5):
+            top, left = row * 14, column * 20
+            cell = pixels[top : top + 14, left : left + 20]
+            big = to_uint8(x[row, column]).repeat(3, axis=0).repeat(3, axis=1)
+            assert (cell[1:-1, 1:-1] == big).all()
+            border = cell.astype(int).sum() - big.astype(int).sum()
+            assert border == 255 * channels * (14 * 20 - 12 * 18)
+
+
+def test_large_images_are_not_shrunk(tmp_path: Path) -> None:
+    save_sheet([np.zeros((2, 1, 64, 50))], tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as image:
+        assert image.size == (2 * 54, 68)
+
+
+def test_a_grid_is_filled_with_white() -> None:
+    x = np.arange(5.0).reshape(5, 1, 1, 1) / 5
+    rows = as_grid(x, 3)
+    assert [row.shape for row in rows] == [(3, 1, 1, 1)] * 2
+    assert np.concatenate(rows).ravel().tolist() == [0, 0.2, 0.4, 0.6, 0.8, 1]
