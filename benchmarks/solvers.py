@@ -1,0 +1,180 @@
+"""Latent and round-trip error against evaluations, for every solver on trained models.
+
+    python benchmarks/solvers.py runs/digits runs/photos --out docs/solvers
+
+Encodes the same images by every solver and coordinate at several numbers of evaluations. The
+latent error is the RMS difference to a reference of the same model, rk4 in the whitened coordinate
+at --reference steps (its own step-doubling error is printed beside it); the round-trip error is the
+RMS of decode(encode(x)) - x. The paper's setting is euler, uniform steps, at 128 evaluations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gdm_repr import GDM
+from gdm_repr.data import open_data
+from gdm_repr.ode import COORDINATES, Plan, decode, encode, even_steps
+
+PAPER = ("euler", "uniform")
+BUDGETS = (12, 18, 24, 36, 48, 72, 96, 126, 192)
+PER_STEP = {"euler": 1, "ab2": 1, "midpoint": 2, "heun": 2, "rk4": 4}
+TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4)  # dopri5 takes tolerances, not steps
+
+
+@dataclass(frozen=True)
+class Row:
+    """One encoding and decoding of the images."""
+
+    model: str
+    solver: str
+    coordinate: str
+    evaluations: int
+    latent_rmse: float
+    round_trip_rmse: float
+
+
+def rmse(error: torch.Tensor) -> float:
+    """Return the root mean square over everything."""
+    return float(error.double().square().mean().sqrt())
+
+
+def plans(solver: str, coordinate: str, k: int) -> list[Plan]:
+    """Return the plans of one solver whose evaluations come close to the budgets."""
+    if solver == "dopri5":
+        return [Plan(solver, coordinate, (1,) * k, tolerance=t) for t in TOLERANCES]
+    result = []
+    for budget in (*BUDGETS, 128) if (solver, coordinate) == PAPER else BUDGETS:
+        # ab2 starts every group with one more evaluation
+        steps = (budget - (k if solver == "ab2" else 0)) // PER_STEP[solver]
+        if steps >= k:
+            result.append(Plan(solver, coordinate, even_steps(steps, k)))
+    return result
+
+
+def measure(name: str, images: int, reference: int) -> list[Row]:
+    """Measure every solver on one model."""
+    model = GDM.from_pretrained(name)
+    training = model.checkpoint.training
+    preprocess = model.checkpoint.preprocess
+    dataset = open_data(training["data"], preprocess)
+    chosen = np.sort(
+        np.random.default_rng(0).choice(len(dataset), min(images, len(dataset)), False)
+    )
+    x = model.to_basis(dataset.batch(chosen).x)
+    k, label = model.grouping.k, Path(name).name
+    exact = encode(model.flow, x, Plan("rk4", "whitened", (reference,) * k)).y
+    half = encode(model.flow, x, Plan("rk4", "whitened", (reference // 2,) * k)).y
+    print(
+        f"{label}: {len(x)} images; the reference's step-doubling error is {rmse(exact - half):.1e}"
+    )
+    rows = []
+    for coordinate in COORDINATES:
+        for solver in (*PER_STEP, "dopri5"):
+            for plan in plans(solver, coordinate, k):
+                there = encode(model.flow, x, plan)
+                back = decode(model.flow, there.y, plan)
+                row = Row(
+                    label,
+                    solver,
+                    coordinate,
+                    there.evaluations,
+                    rmse(there.y - exact),
+                    rmse(back.y - x),
+                )
+                rows.append(row)
+                print(
+                    f"{label:>10} {solver:>9} {coordinate:>9} {row.evaluations:>5} evaluations  "
+                    f"latent {row.latent_rmse:.2e}  round trip {row.round_trip_rmse:.2e}",
+                    flush=True,
+                )
+    return rows
+
+
+def verdict(rows: list[Row]) -> list[str]:
+    """Say what reaches the paper's error, and what is reached at its cost."""
+    lines = []
+    for label in dict.fromkeys(row.model for row in rows):
+        own = [row for row in rows if row.model == label]
+        paper = next(r for r in own if (r.solver, r.coordinate) == PAPER and r.evaluations == 128)
+        reach = [r for r in own if r.latent_rmse <= paper.latent_rmse]
+        first = min(reach, key=lambda r: r.evaluations)
+        best = min((r for r in own if r.evaluations <= 126), key=lambda r: r.latent_rmse)
+        lines += [
+            f"{label}: the paper's setting (euler, uniform, 128 evaluations) has a latent error of "
+            f"{paper.latent_rmse:.2e} and a round-trip error of {paper.round_trip_rmse:.2e}",
+            f"{label}: {first.solver}, {first.coordinate} reaches that latent error with "
+            f"{first.evaluations} evaluations ({first.latent_rmse:.2e})",
+            f"{label}: at most 126 evaluations: {best.solver}, {best.coordinate} has "
+            f"{best.latent_rmse:.2e}, 1/{paper.latent_rmse / best.latent_rmse:.0f} of the paper's",
+        ]
+    return lines
+
+
+def draw(rows: list[Row], path: Path) -> None:
+    """Draw error against evaluations, a panel for each model and error."""
+    from matplotlib.figure import Figure
+
+    labels = list(dict.fromkeys(row.model for row in rows))
+    figure = Figure(figsize=(9, 3.6 * len(labels)), layout="constrained")
+    panels = figure.subplots(len(labels), 2, squeeze=False)
+    colours = dict(zip([*PER_STEP, "dopri5"], ["C0", "C1", "C2", "C3", "C4", "C5"], strict=True))
+    for label, pair in zip(labels, panels, strict=True):
+        for axes, error in zip(pair, ("latent_rmse", "round_trip_rmse"), strict=True):
+            for solver, colour in colours.items():
+                for coordinate, style in (("uniform", "--"), ("whitened", "-")):
+                    curve = sorted(
+                        (r.evaluations, getattr(r, error))
+                        for r in rows
+                        if (r.model, r.solver, r.coordinate) == (label, solver, coordinate)
+                    )
+                    axes.plot(*zip(*curve, strict=True), style, color=colour, marker=".", ms=4)
+            axes.set(xscale="log", yscale="log", xlabel="evaluations of u", title=label)
+            axes.set_xticks([12, 24, 48, 96, 192], ["12", "24", "48", "96", "192"])
+            axes.minorticks_off()
+            axes.set_ylabel(error.replace("_rmse", " RMSE").replace("_", " "))
+            axes.grid(alpha=0.3)
+    handles = [
+        *(panels[0][0].plot([], [], color=c, label=s)[0] for s, c in colours.items()),
+        panels[0][0].plot([], [], "k--", label="uniform (paper)")[0],
+        panels[0][0].plot([], [], "k-", label="whitened")[0],
+    ]
+    figure.legend(handles=handles, loc="outside right center")
+    figure.savefig(path, dpi=110)
+
+
+def main() -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("models", nargs="*", default=["runs/digits", "runs/photos"])
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--reference", type=int, default=64, help="rk4 steps of each group")
+    parser.add_argument("--out", type=Path, help="also write OUT.csv and OUT.png")
+    parser.add_argument("--quick", action="store_true", help="16 images, a shorter reference")
+    options = parser.parse_args()
+    found = [name for name in options.models if Path(name).exists()]
+    for name in set(options.models) - set(found):
+        print(f"{name}: no such model; train it first (README)", file=sys.stderr)
+    images, reference = (16, 32) if options.quick else (options.images, options.reference)
+    rows = [row for name in found for row in measure(name, images, reference)]
+    print("\n".join(verdict(rows)))
+    if options.out and rows:
+        with options.out.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(asdict(rows[0])))
+            writer.writeheader()
+            writer.writerows(asdict(row) for row in rows)
+        draw(rows, options.out.with_suffix(".png"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
