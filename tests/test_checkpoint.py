@@ -6,6 +6,8 @@ import hashlib
 import json
 import pickle
 import shutil
+import sys
+import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -221,5 +223,37 @@ def test_a_model_is_found_by_file_by_folder_and_never_by_a_mistyped_path(
     assert find_checkpoint(Path("runs/a")) == file
     for mistyped in ("runs/b", "runs/a/moodel.safetensors", "absent", "a/b/c"):
         assert find_checkpoint(mistyped) == Path(mistyped)
-    with pytest.raises(ValueError, match=r"'some-user/some-model'.*the hub does not give it"):
+
+
+def test_without_the_hub_client_a_hub_id_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ValueError, match=r"'some-user/some-model'.*install gdm-repr\[hub\]"):
         find_checkpoint("some-user/some-model")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_hub_id_is_asked_of_the_hub(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the hub cannot be had here: its client's three calls stand in for it
+    def model_info(name: str, timeout: float) -> None:
+        if not there:
+            raise OSError(f"no {name} within {timeout} s")
+
+    def download(name: str, file: str) -> str:
+        return str(tmp_path / name / file)
+
+    hub = types.SimpleNamespace(
+        HfApi=lambda: types.SimpleNamespace(model_info=model_info),
+        hf_hub_download=download,
+        try_to_load_from_cache=lambda name, file: None,
+    )
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    if there:
+        found = find_checkpoint("some-user/some-model")
+        assert found == tmp_path / "some-user/some-model/model.safetensors"
+    else:
+        with pytest.raises(ValueError, match=r"'some-user/some-model'.*the hub does not give it"):
+            find_checkpoint("some-user/some-model")
