@@ -20,8 +20,9 @@ import numpy as np
 import torch
 
 from gdm_repr import GDM
+from gdm_repr.coordinates import COORDINATES
 from gdm_repr.data import open_data
-from gdm_repr.ode import COORDINATES, Plan, decode, encode, even_steps
+from gdm_repr.ode import Plan, decode, encode, even_steps
 
 PAPER = ("euler", "uniform")
 BUDGETS = (12, 18, 24, 36, 48, 72, 96, 126, 192)

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from gdm_repr.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from gdm_repr.coordinates import Flow
 from gdm_repr.grouping import Grouping, Shape
 from gdm_repr.ode import (
-    Flow,
     Plan,
     decode,
     encode,
@@ -122,8 +122,8 @@ class GDM:
 
         Args:
             steps: steps in all, split over the groups, or one count a group.
-            solver: a key of :data:`gdm_repr.ode.SOLVERS`.
-            coordinate: a key of :data:`gdm_repr.ode.COORDINATES`.
+            solver: a key of :data:`gdm_repr.solvers.SOLVERS`.
+            coordinate: a key of :data:`gdm_repr.coordinates.COORDINATES`.
             tolerance: of dopri5 and of the exact inverse.
             inverse: encode by inverting the decoder's steps.
             split_on: images (B, C, H, W) on which to measure the best split of all steps; when

@@ -13,7 +13,7 @@ linear:
     u = alpha' mu + (alpha' s cos(theta) + sigma' sin(theta)) w + (W s / R) F(w, A)
 
 so F's target is sin(theta) (x - mu) / s - cos(theta) z: unit variance, uncorrelated with w, and
-exactly minus the velocity dw/dtheta of :mod:`gdm_repr.ode`'s whitened coordinate. ``none`` is the
+exactly minus the velocity dw/dtheta of the whitened :mod:`gdm_repr.coordinates`. ``none`` is the
 paper's u = F(x_t, A).
 
 A ``strict`` denoiser hides elements with a = 0 from the network, so that u cannot depend on groups

@@ -1,54 +1,21 @@
 """Encode and decode: one ODE, integrated group by group, forwards or backwards (Eqs. 5, 9, 13, 17).
 
-Only the path of A matters, so each group has a *clock* tau of its own, from tau = 0 (data) to its
-end (noise), and no step crosses a boundary. State y and clock come in two coordinates:
-
-    uniform    y = x_t, tau = 1 - a_j, dy/dtau = -u: the paper's steps, uniform in t.
-    whitened   y = w = (x_t - alpha mu) / R (:class:`gdm_repr.process.Whitening`), tau = the angle
-               theta of the group's rms std, uniform on [0, pi/2]. With E[x] and E[z] implied by
-               (x_t, u),
-                   dw/dtheta = cos(theta) E[z] - sin(theta) (E[x] - mu) / s,
-               every element by its own std s and angle. For independent Gaussian data the right
-               side is 0 and one step is exact: what is left to integrate is structure, not scale.
-
-A solver integrates one group over its clock, so a multistep method restarts at every boundary.
-Encoding runs the groups in diffusion order, decoding in generation order with the clock reversed.
+A :class:`Plan` names a solver (:mod:`gdm_repr.solvers`), a coordinate (:mod:`gdm_repr.coordinates`)
+and each group's number of steps. No step crosses a group's boundary. Encoding runs the groups in
+diffusion order, decoding in generation order with the clock reversed.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from gdm_repr.grouping import Grouping, group_std
-from gdm_repr.process import Process, whitening
-
-Field = Callable[[Tensor, Tensor], Tensor]  # (y, tau) -> dy/dtau
-Step = Callable[[Field, Tensor, Tensor, Tensor], Tensor]  # (f, y, tau_0, tau_1) -> y at tau_1
-
-
-@dataclass(frozen=True, eq=False)
-class Flow:
-    """The vector field of one model and what it was made for.
-
-    Attributes:
-        u: (x_t (B, C, d), A (1, k)) -> u (B, C, d), in the basis's coordinates.
-        grouping: the groups and their order.
-        process: the interpolation.
-        mean: data mean of every element, shape (C, d).
-        std: data std of every element, positive, shape (C, d).
-    """
-
-    u: Callable[[Tensor, Tensor], Tensor]
-    grouping: Grouping
-    process: Process
-    mean: Tensor
-    std: Tensor
+from gdm_repr.coordinates import COORDINATES, Flow
+from gdm_repr.solvers import SOLVERS, Field, Step
 
 
 @dataclass(frozen=True)
@@ -56,8 +23,8 @@ class Plan:
     """How to integrate.
 
     Attributes:
-        solver: a key of :data:`SOLVERS`.
-        coordinate: a key of :data:`COORDINATES`.
+        solver: a key of :data:`gdm_repr.solvers.SOLVERS`.
+        coordinate: a key of :data:`gdm_repr.coordinates.COORDINATES`.
         steps: number of steps of each group, by group number.
         tolerance: relative and absolute tolerance of dopri5, and of the fixed point.
         inverse: encode by inverting the decoder's own steps exactly (one-step solvers only).
@@ -109,166 +76,6 @@ class Solution:
     evaluations: int
     iterations: tuple[int, ...]
     converged: Tensor
-
-
-class UniformCoordinate:
-    """y = x_t and tau = 1 - a_j, the paper's."""
-
-    def __init__(self, flow: Flow) -> None:
-        """Keep the flow."""
-        self.flow = flow
-
-    def clock(self, group: int, n: int) -> Tensor:
-        """Return n + 1 values of tau from data to noise, float64."""
-        return torch.linspace(0, 1, n + 1, dtype=torch.float64)
-
-    def level(self, group: int, tau: Tensor) -> Tensor:
-        """Return a_j at tau."""
-        return 1 - tau
-
-    def enter(self, x: Tensor) -> Tensor:
-        """Turn data, at A = I, into a state."""
-        return x
-
-    def leave(self, y: Tensor) -> Tensor:
-        """Turn a state at A = I into data."""
-        return y
-
-    def velocity(self, y: Tensor, elements: Tensor, A: Tensor, group: int) -> Tensor:
-        """Return dy/dtau of all elements at levels A (1, k), spread over ``elements``."""
-        return -self.flow.u(y, A)
-
-
-class WhitenedCoordinate(UniformCoordinate):
-    """y = w and tau = theta of the group's rms std; see the module's docstring."""
-
-    def __init__(self, flow: Flow) -> None:
-        """Keep the flow and each group's rms std."""
-        super().__init__(flow)
-        self.group_std = group_std(flow.grouping, flow.std)
-
-    def clock(self, group: int, n: int) -> Tensor:
-        """Return n + 1 angles from 0 (data) to pi/2 (noise), float64."""
-        return torch.linspace(0, math.pi / 2, n + 1, dtype=torch.float64)
-
-    def level(self, group: int, tau: Tensor) -> Tensor:
-        """Return the a_j at which the group's angle is tau."""
-        p, q = torch.cos(tau), self.group_std[group] * torch.sin(tau)
-        return self.flow.process.level(p, q).clamp(0, 1)
-
-    def enter(self, x: Tensor) -> Tensor:
-        """Standardise data."""
-        return (x - self.flow.mean) / self.flow.std
-
-    def leave(self, y: Tensor) -> Tensor:
-        """Undo :meth:`enter`."""
-        return self.flow.mean + self.flow.std * y
-
-    def velocity(self, y: Tensor, elements: Tensor, A: Tensor, group: int) -> Tensor:
-        """Return dw/dtau = dw/dtheta_n dtheta_n/dtau."""
-        flow, s, s_j = self.flow, self.flow.std, self.group_std[group]
-        w = whitening(flow.process, flow.mean, s, elements)
-        x_t = w.alpha_mean + w.R * y
-        u = flow.u(x_t, A)
-        z = flow.process.z_from_u(u, x_t, elements)
-        x = flow.process.x_from_u(u, x_t, elements)
-        c = flow.process.coefficients(elements)
-        R2_j = (c.alpha * s_j) ** 2 + c.sigma**2
-        return (w.cos * z - w.sin * (x - flow.mean) / s) * (s / s_j * R2_j / w.R**2)
-
-
-COORDINATES: dict[str, type[UniformCoordinate]] = {
-    "uniform": UniformCoordinate,
-    "whitened": WhitenedCoordinate,
-}
-
-
-def euler(f: Field, y: Tensor, t0: Tensor, t1: Tensor) -> Tensor:
-    """One evaluation a step, order 1: the paper's solver."""
-    return y + (t1 - t0) * f(y, t0)
-
-
-def midpoint(f: Field, y: Tensor, t0: Tensor, t1: Tensor) -> Tensor:
-    """Two evaluations a step, order 2."""
-    h = t1 - t0
-    return y + h * f(y + h / 2 * f(y, t0), t0 + h / 2)
-
-
-def heun(f: Field, y: Tensor, t0: Tensor, t1: Tensor) -> Tensor:
-    """Two evaluations a step, order 2."""
-    h = t1 - t0
-    first = f(y, t0)
-    return y + h / 2 * (first + f(y + h * first, t1))
-
-
-def rk4(f: Field, y: Tensor, t0: Tensor, t1: Tensor) -> Tensor:
-    """Four evaluations a step, order 4 (the classical Runge-Kutta method)."""
-    h = t1 - t0
-    k1 = f(y, t0)
-    k2 = f(y + h / 2 * k1, t0 + h / 2)
-    k3 = f(y + h / 2 * k2, t0 + h / 2)
-    k4 = f(y + h * k3, t1)
-    return y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-
-
-def ab2(f: Field, y: Tensor, clock: Tensor, tolerance: float) -> Tensor:
-    """Adams-Bashforth of order 2, one evaluation a step, started by a midpoint step."""
-    previous: Tensor | None = None
-    for t0, t1 in pairwise(clock):
-        slope = f(y, t0)
-        if previous is None:
-            y = y + (t1 - t0) * f(y + (t1 - t0) / 2 * slope, (t0 + t1) / 2)
-        else:
-            y = y + (t1 - t0) * (1.5 * slope - 0.5 * previous)
-        previous = slope
-    return y
-
-
-def dopri5(f: Field, y: Tensor, clock: Tensor, tolerance: float) -> Tensor:
-    """Adaptive Dormand-Prince 5(4) by torchdiffeq over the whole group; ``steps`` is not used.
-
-    The step follows the example with the largest error, so results depend on the batch within the
-    tolerance.
-    """
-    from torchdiffeq import odeint
-
-    if not len(y):
-        return y  # a batch of which no image could be read
-    ends = torch.stack([clock[0], clock[-1]]).to(y.device)
-
-    def worst(error: Tensor) -> Tensor:
-        return error.flatten(1).square().mean(1).sqrt().max() if error.ndim > 1 else error.abs()
-
-    path: Tensor = odeint(
-        lambda tau, y: f(y, tau),
-        y,
-        ends,
-        rtol=tolerance,
-        atol=tolerance,
-        method="dopri5",
-        # without step_t it would step past the boundary and interpolate back
-        options={"norm": worst, "step_t": ends[1:]},
-    )
-    return path[-1]
-
-
-@dataclass(frozen=True)
-class Solver:
-    """One row of :data:`SOLVERS`: either a step, or a whole group at once."""
-
-    order: int
-    step: Step | None = None
-    group: Callable[[Field, Tensor, Tensor, float], Tensor] | None = None
-
-
-SOLVERS: dict[str, Solver] = {
-    "euler": Solver(1, step=euler),
-    "midpoint": Solver(2, step=midpoint),
-    "heun": Solver(2, step=heun),
-    "rk4": Solver(4, step=rk4),
-    "ab2": Solver(2, group=ab2),
-    "dopri5": Solver(5, group=dopri5),
-}
 
 
 class Integrator:

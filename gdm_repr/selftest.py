@@ -45,8 +45,8 @@ class Case:
         """Draw the covariance and 64 examples from fixed seeds."""
         import torch
 
+        from gdm_repr.coordinates import Flow
         from gdm_repr.grouping import build_grouping
-        from gdm_repr.ode import Flow
         from gdm_repr.oracle import block_whitening, gaussian_oracle
         from gdm_repr.process import PROCESSES
 
@@ -77,7 +77,8 @@ def _rms(error: Tensor) -> float:
 
 def solver_laws(case: Case) -> list[Law]:
     """Exact encoder, order of convergence across group boundaries, round trip, exact inverse."""
-    from gdm_repr.ode import SOLVERS, Plan, decode, encode
+    from gdm_repr.ode import Plan, decode, encode
+    from gdm_repr.solvers import SOLVERS
 
     fine = Plan("rk4", "whitened", (300,) * 3)
     laws = [Law("Gaussian encode = block whitening (rk4, RMSE)", case.error(fine), 0, 1e-9)]
@@ -103,8 +104,9 @@ def method_laws(case: Case, device: torch.device) -> list[Law]:
     import torch
 
     from gdm_repr.basis import BASES, build_basis
+    from gdm_repr.coordinates import Flow
     from gdm_repr.grouping import build_grouping
-    from gdm_repr.ode import Flow, Integrator, Plan, decode, encode
+    from gdm_repr.ode import Integrator, Plan, decode, encode
     from gdm_repr.oracle import gaussian_oracle
     from gdm_repr.process import PROCESSES
 

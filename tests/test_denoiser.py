@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from gdm_repr.basis import Basis, build_basis
 from gdm_repr.config import DenoiserConfig
+from gdm_repr.coordinates import Flow
 from gdm_repr.denoiser import STD_FLOOR, Denoiser
 from gdm_repr.grouping import Grouping, build_grouping
 from gdm_repr.models import build_network
-from gdm_repr.ode import Flow, Integrator, Plan
+from gdm_repr.ode import Integrator, Plan
 from gdm_repr.oracle import gaussian_oracle
 from gdm_repr.process import PROCESSES
 
