@@ -29,7 +29,7 @@ from gdm_repr.config import TrainConfig
 from gdm_repr.data import ImageDataset, Preprocess, load, open_data
 from gdm_repr.grouping import Grouping
 from gdm_repr.oracle import block_whitening, gaussian_oracle
-from gdm_repr.train import Trainer, shuffled_batches
+from gdm_repr.trainer import Trainer, shuffled_batches
 
 TRAIN_IMAGES, ALL_IMAGES = 1500, 1797
 PREPROCESS = Preprocess(dequantize=True)

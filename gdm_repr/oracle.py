@@ -114,12 +114,16 @@ def block_whitening(x: Tensor, mean: Tensor, S: Tensor, grouping: Grouping) -> T
 
 
 def figure_1a_mixture(grouping: Grouping) -> MixtureOracle:
-    """Return a 2-D mixture like Fig. 1(a): four separated Gaussians of unequal weight."""
-    means = torch.tensor([[-1.2, -0.8], [1.0, -1.1], [-0.7, 1.1], [1.2, 0.9]], dtype=torch.float64)
+    """Return a 2-D mixture like Fig. 1(a): four separated Gaussians of unequal weight in [-1, 1].
+
+    The square's edge is at least 4.5 stds away, so that draws outside it can be left out.
+    """
+    means = torch.tensor([[-4.0, -2.7], [3.3, -3.7], [-2.3, 3.7], [4.0, 3.0]], dtype=torch.float64)
     angles = torch.tensor([0.3, -0.5, 0.9, 0.0], dtype=torch.float64) * math.pi
     rotation = torch.stack(
         [torch.stack([angles.cos(), -angles.sin()]), torch.stack([angles.sin(), angles.cos()])]
     ).permute(2, 0, 1)
-    spread = torch.diag(torch.tensor([0.35, 0.2], dtype=torch.float64) ** 2)
+    spread = torch.diag(torch.tensor([1.2, 0.7], dtype=torch.float64) ** 2)
     weights = torch.tensor([0.3, 0.3, 0.2, 0.2], dtype=torch.float64)
-    return MixtureOracle(weights, means, rotation @ spread @ rotation.mT, grouping)
+    covariances = rotation @ spread @ rotation.mT
+    return MixtureOracle(weights, means / 10, covariances / 100, grouping)

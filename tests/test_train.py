@@ -19,7 +19,12 @@ from torch import Tensor
 from gdm_repr import GDM, train
 from gdm_repr.checkpoint import load_tensors
 from gdm_repr.config import TrainConfig
+from gdm_repr.coordinates import Flow
 from gdm_repr.data import Preprocess, open_data
+from gdm_repr.grouping import build_grouping
+from gdm_repr.ode import Plan, encode
+from gdm_repr.oracle import figure_1a_mixture
+from gdm_repr.trainer import Trainer, element_statistics, shuffled_batches
 
 Launch = Callable[[str, list[str], Path], BaseProcess]
 
@@ -64,11 +69,11 @@ def losses(out: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
-def trainer(out: Path, *flags: str) -> train.Trainer:
-    from gdm_repr.config import parse
+def trainer(out: Path, *flags: str) -> Trainer:
+    from gdm_repr.command import parse
 
     config = parse(TrainConfig, "train", arguments(out, *flags))
-    return train.Trainer(config, open_data("digits", config.preprocess, limit=300))
+    return Trainer(config, open_data("digits", config.preprocess, limit=300))
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +192,7 @@ def test_the_rate_reaches_the_optimizer(tmp_path: Path) -> None:
     torch.testing.assert_close(two, 2 * one, atol=3e-8, rtol=0)
 
 
-def drawn(tmp_path: Path, *flags: str) -> tuple[train.Trainer, Tensor, Tensor]:
+def drawn(tmp_path: Path, *flags: str) -> tuple[Trainer, Tensor, Tensor]:
     """4096 draws of levels and moving groups, and their trainer."""
     job = trainer(tmp_path / "run", *flags)
     at = job.levels.draw(4096, torch.Generator().manual_seed(0))
@@ -347,7 +352,7 @@ def test_a_dry_run_prints_the_options_and_writes_nothing(
 @pytest.mark.parametrize(("n", "batch"), [(10, 4), (3, 7), (5, 5)])
 def test_batches_are_joined_epochs_and_start_anywhere(n: int, batch: int) -> None:
     def steps(first: int, count: int) -> list[list[int]]:
-        batches = train.shuffled_batches(n, batch, 0, first)
+        batches = shuffled_batches(n, batch, 0, first)
         return [next(batches) for _ in range(count)]
 
     whole = steps(0, 12)
@@ -361,7 +366,42 @@ def test_batches_are_joined_epochs_and_start_anywhere(n: int, batch: int) -> Non
 
 def test_statistics_are_those_of_all_images() -> None:
     data = open_data("digits", Preprocess(dequantize=True))
-    mean, std = train.element_statistics(data, lambda x: x.flatten(2), 0)
+    mean, std = element_statistics(data, lambda x: x.flatten(2), 0)
     x = data.batch(range(len(data))).x.flatten(2).double().numpy()
     np.testing.assert_allclose(mean, x.mean(0), atol=1e-12)
     np.testing.assert_allclose(std, x.std(0), atol=1e-12)
+
+
+def test_a_trained_mlp_encodes_the_mixture_of_figure_1a_as_its_oracle_does(tmp_path: Path) -> None:
+    """Unlike every other test of encoding, this one depends on what training finds."""
+    grouping = build_grouping("elementwise", (1, 1, 2))
+    oracle = figure_1a_mixture(grouping)
+    data = oracle.sample(120_000, torch.Generator().manual_seed(0))
+    data = data[data.abs().amax(1) <= 1]
+    np.save(tmp_path / "mixture.npy", data.reshape(-1, 1, 2).numpy().astype(np.float32))
+    (tmp_path / "mixture.yaml").write_text(
+        """
+model:
+  basis: {name: identity}
+  grouping: {name: elementwise}
+  network: {name: mlp, width: 48, depth: 2}
+clock: whitened
+batch_size: 1024
+images: 1_331_200
+lr: 3.0e-3
+warmup: 200_000
+decay: 0.7
+ema_half_life: 100_000
+"""
+    )
+    argv = ["--config", str(tmp_path / "mixture.yaml"), "--data", str(tmp_path / "mixture.npy")]
+    assert train.main([*argv, "--out", str(tmp_path / "run"), "--no-track"]) == 0
+
+    model = GDM.from_pretrained(tmp_path / "run")
+    x = oracle.sample(2000, torch.Generator().manual_seed(1))[:, None]
+    flow = Flow(oracle, grouping, oracle.process, model.flow.mean.double(), model.flow.std.double())
+    exact = encode(flow, x, Plan("rk4", "whitened", (100, 100))).y
+    z = model.encode(x.float()[:, :, None], model.plan(64, solver="rk4")).z
+    error = (z - exact).square().mean((1, 2))
+    rmse, spread = error.mean().sqrt(), error.std() / math.sqrt(len(error))
+    assert rmse < 0.05, f"{rmse:.4f} +- {spread / 2 / rmse:.4f}"
