@@ -1,14 +1,36 @@
-"""How a command ends: the user's mistakes in one line, ours with a traceback."""
+"""How a command begins and ends: where its options come from, and what becomes of mistakes.
+
+A value comes from the first of: command line flag, environment variable ``GDM_REPR_NAME`` (nested
+names joined by two underscores), the YAML file given by ``--config``, the default. A network, basis
+or grouping of another name does not inherit the options of the one it replaces. The user's mistakes
+end in one line, ours with a traceback.
+"""
 
 from __future__ import annotations
 
+import argparse
 import errno
+import inspect
+import json
+import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 # Errors of the operating system that the user can mend; any other is worth a traceback.
 _USER_ERRNOS = {
@@ -81,3 +103,165 @@ def uninterrupted() -> Iterator[None]:
 def _report(name: str, message: str) -> int:
     print(f"gdm-repr {name}: error: {' '.join(message.split())}", file=sys.stderr)
     return 2
+
+
+class Command(BaseSettings):
+    """Base of the commands' options: where values come from."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix="GDM_REPR_",
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        protected_namespaces=(),
+        cli_implicit_flags=True,
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+    )
+
+    config: Path | None = Field(None, description="YAML file of these options.")
+    dry_run: bool = Field(False, description="Check the options, print them, and stop.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what :func:`parse` has merged, and nothing beside it."""
+        return (init_settings,)
+
+
+Options = TypeVar("Options", bound=Command)
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}; see --help\n")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file of options.
+
+    Raises:
+        ValueError: if it is no YAML mapping.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        detail = " ".join(str(error).split())
+        raise ValueError(f"--config {path}: not readable as YAML ({detail})") from error
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"--config {path}: must hold 'option: value' lines, not {type(values).__name__}"
+        )
+    return values
+
+
+def parse(options: type[Options], name: str, argv: Sequence[str] | None) -> Options:
+    """Read a command's options from flags, environment and YAML file.
+
+    Args:
+        options: the command's model; its docstring is the help's text.
+        name: the command's name.
+        argv: arguments without the program's name; ``sys.argv`` when None.
+
+    Raises:
+        ValueError: naming the option, its value and the rule it breaks.
+        SystemExit: after ``--help``, or for a flag that does not exist.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--config", type=Path)
+    given = first.parse_known_args(arguments)[0].config or os.environ.get("GDM_REPR_CONFIG")
+    parser = _Parser(
+        prog=f"gdm-repr {name}",
+        description=inspect.cleandoc(options.__doc__ or ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    flags: CliSettingsSource[Any] = CliSettingsSource(
+        options, root_parser=parser, add_argument_method=_add_argument
+    )
+    try:
+        values = read_yaml(Path(given)) if given else {}
+        for source in (EnvSettingsSource(options), flags(args=arguments)):
+            values = _laid_over(values, source())
+        return options(**values)
+    except ValidationError as error:
+        raise ValueError(_first_problem(error, options)) from None
+    except SettingsError as error:
+        raise ValueError(f"{error}: {error.__cause__}" if error.__cause__ else str(error)) from None
+
+
+def _laid_over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay options over others: another ``name`` takes the place of the old one's options, too."""
+    if "name" in above and above["name"] != below.get("name", above["name"]):
+        return dict(above)
+    merged = dict(below)
+    for key, value in above.items():
+        under = below.get(key)
+        if isinstance(under, dict) and isinstance(value, dict):
+            merged[key] = _laid_over(under, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _add_argument(parser: argparse.ArgumentParser, *names: str, **settings: object) -> object:
+    """Take ``--n`` beside the ``-n`` that pydantic-settings makes of an option of one letter."""
+    long = [f"-{name}" for name in names if len(name) == 2]
+    return parser.add_argument(*long, *names, **settings)  # type: ignore[arg-type]
+
+
+def _first_problem(error: ValidationError, options: type[BaseModel]) -> str:
+    """Say in one line which option is wrong, how, and what there is."""
+    first = error.errors()[0]
+    place = ".".join(
+        str(part) for part in first["loc"] if not str(part).startswith(("tuple[", "literal["))
+    )
+    if first["type"] == "missing":
+        return f"--{place.replace('_', '-')} is required"
+    if first["type"] == "extra_forbidden":
+        return f"{place}: no such option; see --help for those there are"
+    more = f" ({len(error.errors()) - 1} more)" if len(error.errors()) > 1 else ""
+    return f"{place}={first['input']!r}: {first['msg']}{more}"
+
+
+def run(
+    options: type[Options],
+    name: str,
+    argv: Sequence[str] | None,
+    body: Callable[[Options], int],
+    *,
+    go_on: str = "run the same command again to continue",
+) -> int:
+    """Parse a command's options and run its body, as every command's ``main`` does.
+
+    Args:
+        options: the command's model.
+        name: the command's name.
+        argv: arguments without the program's name; ``sys.argv`` when None.
+        body: does the work and returns the exit status.
+        go_on: what to do after Ctrl-C.
+
+    Returns:
+        The exit status; ``--dry-run`` prints the resolved options as JSON and returns 0.
+    """
+
+    def parsed() -> int:
+        config = parse(options, name, argv)
+        if config.dry_run:
+            print(json.dumps(config.model_dump(mode="json"), indent=2))
+            return 0
+        return body(config)
+
+    return run_command(name, parsed, resume=go_on)

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gdm_repr.config import DecodeConfig, run
+from gdm_repr.command import run
+from gdm_repr.config import DecodeConfig
 
 if TYPE_CHECKING:
     import numpy as np

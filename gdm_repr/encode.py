@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gdm_repr.config import EncodeConfig, run
+from gdm_repr.command import run
+from gdm_repr.config import EncodeConfig
 
 if TYPE_CHECKING:
     from gdm_repr.api import GDM

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from gdm_repr.config import SampleConfig, run
+from gdm_repr.command import run
+from gdm_repr.config import SampleConfig
 
 
 def sample(config: SampleConfig) -> int:

@@ -7,15 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gdm_repr.config import (
-    DecodeConfig,
-    EncodeConfig,
-    SampleConfig,
-    TrainConfig,
-    parse,
-    read_yaml,
-    run,
-)
+from gdm_repr.command import parse, read_yaml, run
+from gdm_repr.config import DecodeConfig, EncodeConfig, SampleConfig, TrainConfig
 
 YAML = """
 out: from-yaml
