@@ -20,6 +20,7 @@ from gdm_repr.array_source import ArraySource, open_npy, open_npz
 from gdm_repr.file_source import IMAGE_SUFFIXES, FileSource, ZipSource, open_folder
 from gdm_repr.images import Pixels, Preprocess
 from gdm_repr.labels import Labels
+from gdm_repr.scene_source import open_scenes
 
 # The photographs that ship inside scikit-image's package. Left out: drawings and renderings, the
 # silhouette `horse`, the computed `cell`, and `motorcycle_right`, a near copy of the left one.
@@ -129,6 +130,7 @@ def _cifar10_test(argument: str) -> Source:
 BUILT_IN: dict[str, Callable[[str], Source]] = {
     "digits": open_digits,
     "photos": open_photos,
+    "scenes": open_scenes,
     "cifar10": _cifar10_train,
     "cifar10-test": _cifar10_test,
 }
