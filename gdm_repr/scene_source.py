@@ -29,7 +29,7 @@ class SceneSource:
     def __init__(self, start: int, stop: int) -> None:
         """Draw the factors."""
         self.name = "scenes"
-        self.levels = None
+        self.levels: int | None = None
         self.ids = [f"{number:06d}" for number in range(start, stop)]
         self._factors = scene_factors(range(start, stop))
         self.labels: Labels = {name: column.tolist() for name, column in self._factors.items()}
@@ -40,7 +40,8 @@ class SceneSource:
         size, first = _size(preprocess), index // _CHUNK * _CHUNK
         if self._rendered is None or self._rendered[0] != (first, size):
             self._rendered = ((first, size), self._render(slice(first, first + _CHUNK), size))
-        return self._rendered[1][index - first]
+        scene: Pixels = self._rendered[1][index - first]
+        return scene
 
     def size(self, index: int, preprocess: Preprocess) -> tuple[int, int]:
         """Return (H, W): the square size asked for, or 64x64 where it can't be rendered."""

@@ -51,8 +51,8 @@ def test_scenes_are_rendered_at_the_size_asked_for() -> None:
     for size in (16, 32):
         pixels = [scenes.pixels(i, Preprocess(size=size)) for i in (7, 300, 301)]
         np.testing.assert_array_equal(np.stack(pixels), render_scenes(factors, size))
-    for size in (None, 8, 200, (16, 32)):  # brought to size by `fit`, as any image is
-        assert scenes.size(0, Preprocess(size=size)) == scenes.pixels(0, PLAIN).shape[:2]
+    for other in (None, 8, 200, (16, 32)):  # brought to size by `fit`, as any image is
+        assert scenes.size(0, Preprocess(size=other)) == scenes.pixels(0, PLAIN).shape[:2]
 
 
 def test_a_range_of_scenes_holds_the_same_scenes() -> None:
