@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gdm_repr.ode import Plan
     from gdm_repr.tracking import Run
 
-SHEET_IMAGES = 16  # columns of the contact sheet
+SHEET_IMAGES = 16  # columns of the contact sheet, spread evenly over the store
 SPLIT_IMAGES = 64  # images on which the steps' split is measured
 ERRORS = ("latent_error", "round_trip_error")
 
@@ -143,6 +143,8 @@ def encode(config: EncodeConfig) -> int:
     Raises:
         ValueError: for options, a checkpoint, data or a store that can't be used.
     """
+    import numpy as np
+
     from gdm_repr import tracking
     from gdm_repr.api import GDM
     from gdm_repr.latents import StoreWriter, open_store
@@ -177,7 +179,8 @@ def encode(config: EncodeConfig) -> int:
         manifest = writer.finish()
         store = open_store(config.out)
         sheet = config.out / "reconstructions.png"
-        draw_sheet(model, dataset, plan, store.index[:SHEET_IMAGES].tolist(), sheet)
+        spread = np.linspace(0, len(store) - 1, min(SHEET_IMAGES, len(store))).round().astype(int)
+        draw_sheet(model, dataset, plan, store.index[spread].tolist(), sheet)
         summary = summarise(store)
         for row in summary:
             values = {
