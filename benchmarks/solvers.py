@@ -6,6 +6,7 @@ Encodes the same images by every solver and coordinate at several numbers of eva
 latent error is the RMS difference to a reference of the same model, rk4 in the whitened coordinate
 at --reference steps (its own step-doubling error is printed beside it); the round-trip error is the
 RMS of decode(encode(x)) - x. The paper's setting is euler, uniform steps, at 128 evaluations.
+Ends with the tables of docs/solvers.md.
 """
 
 from __future__ import annotations
@@ -119,6 +120,39 @@ def verdict(rows: list[Row]) -> list[str]:
     return lines
 
 
+def table(rows: list[Row]) -> str:
+    """Return one Markdown table a model: latent / round-trip RMSE, at most so many evaluations."""
+    lines = []
+    for label in dict.fromkeys(row.model for row in rows):
+        own = [row for row in rows if row.model == label]
+        lines += ["", f"### {label}", ""]
+        lines.append(f"| solver, coordinate | {' | '.join(map(str, BUDGETS))} |")
+        lines.append("| --- |" + " --- |" * len(BUDGETS))
+        for coordinate in COORDINATES:
+            for solver in PER_STEP:
+                cells = []
+                for low, high in zip((0, *BUDGETS), BUDGETS, strict=False):
+                    fits = [
+                        row
+                        for row in own
+                        if (row.solver, row.coordinate) == (solver, coordinate)
+                        and low < row.evaluations <= high
+                    ]
+                    best = max(fits, key=lambda row: row.evaluations, default=None)
+                    cells.append(
+                        f"{best.latent_rmse:.1e} / {best.round_trip_rmse:.1e}" if best else ""
+                    )
+                lines.append(f"| {solver}, {coordinate} | {' | '.join(cells)} |")
+        adaptive = [
+            f"{row.coordinate} {row.evaluations} evaluations {row.latent_rmse:.1e} / "
+            f"{row.round_trip_rmse:.1e}"
+            for row in own
+            if row.solver == "dopri5"
+        ]
+        lines += ["", f"dopri5: {'; '.join(adaptive)}"]
+    return "\n".join(lines)
+
+
 def draw(rows: list[Row], path: Path) -> None:
     """Draw error against evaluations, a panel for each model and error."""
     from matplotlib.figure import Figure
@@ -168,6 +202,7 @@ def main() -> int:
     images, reference = (16, 32) if options.quick else (options.images, options.reference)
     rows = [row for name in found for row in measure(name, images, reference)]
     print("\n".join(verdict(rows)))
+    print(table(rows))
     if options.out and rows:
         with options.out.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(asdict(rows[0])))
