@@ -198,13 +198,13 @@ def layer_outputs(network: nn.Module, layers: Sequence[str], pooled: bool, x: Te
 
 
 def check_layers(network: nn.Module, layers: Sequence[str]) -> None:
-    """Refuse layers the network does not have.
+    """Refuse layers the network does not have, and none at all.
 
     Raises:
         ValueError: naming the modules at the same level.
     """
     modules = dict(network.named_modules())
-    for layer in layers:
+    for layer in layers or ("",):
         if not layer or layer not in modules:
             parent = layer.rpartition(".")[0]
             place = parent if parent in modules else ""
