@@ -6,7 +6,9 @@ Encodes the same images by every solver and coordinate at several numbers of eva
 latent error is the RMS difference to a reference of the same model, rk4 in the whitened coordinate
 at --reference steps (its own step-doubling error is printed beside it); the round-trip error is the
 RMS of decode(encode(x)) - x. The paper's setting is euler, uniform steps, at 128 evaluations.
-Ends with the tables of docs/solvers.md.
+"Split" rows
+have steps split over the groups by the error measured on other images (--split auto of the
+commands). Ends with the tables of docs/solvers.md.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +25,15 @@ import torch
 from gdm_repr import GDM
 from gdm_repr.coordinates import COORDINATES
 from gdm_repr.data import open_data
-from gdm_repr.ode import Plan, decode, encode, even_steps
+from gdm_repr.ode import Plan, decode, encode, even_steps, split_steps
 
 PAPER = ("euler", "uniform")
 BUDGETS = (12, 18, 24, 36, 48, 72, 96, 126, 192)
 PER_STEP = {"euler": 1, "ab2": 1, "midpoint": 2, "heun": 2, "rk4": 4}
+SPLIT_BUDGETS = (12, 18, 24, 36)  # where steps are few, it matters which group gets them
+SPLIT_SOLVERS = ("midpoint", "ab2")
+SPLIT = "whitened, split"
+SPLIT_IMAGES = 32
 TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4)  # dopri5 takes tolerances, not steps
 
 
@@ -48,12 +54,12 @@ def rmse(error: torch.Tensor) -> float:
     return float(error.double().square().mean().sqrt())
 
 
-def plans(solver: str, coordinate: str, k: int) -> list[Plan]:
+def plans(solver: str, coordinate: str, k: int, budgets: tuple[int, ...] = BUDGETS) -> list[Plan]:
     """Return the plans of one solver whose evaluations come close to the budgets."""
     if solver == "dopri5":
         return [Plan(solver, coordinate, (1,) * k, tolerance=t) for t in TOLERANCES]
     result = []
-    for budget in (*BUDGETS, 128) if (solver, coordinate) == PAPER else BUDGETS:
+    for budget in (*budgets, 128) if (solver, coordinate) == PAPER else budgets:
         # ab2 starts every group with one more evaluation
         steps = (budget - (k if solver == "ab2" else 0)) // PER_STEP[solver]
         if steps >= k:
@@ -71,32 +77,36 @@ def measure(name: str, images: int, reference: int) -> list[Row]:
         np.random.default_rng(0).choice(len(dataset), min(images, len(dataset)), False)
     )
     x = model.to_basis(dataset.batch(chosen).x)
+    others = np.setdiff1d(np.arange(len(dataset)), chosen)[:: max(1, len(dataset) // SPLIT_IMAGES)]
+    probe = model.to_basis(dataset.batch(others[:SPLIT_IMAGES]).x)
     k, label = model.grouping.k, Path(name).name
     exact = encode(model.flow, x, Plan("rk4", "whitened", (reference,) * k)).y
     half = encode(model.flow, x, Plan("rk4", "whitened", (reference // 2,) * k)).y
     print(
         f"{label}: {len(x)} images; the reference's step-doubling error is {rmse(exact - half):.1e}"
     )
+    jobs = [
+        (coordinate, plan)
+        for coordinate in COORDINATES
+        for solver in (*PER_STEP, "dopri5")
+        for plan in plans(solver, coordinate, k)
+    ]
+    for solver in SPLIT_SOLVERS:
+        for plan in plans(solver, "whitened", k, SPLIT_BUDGETS):
+            steps = split_steps(model.flow, probe, plan, sum(plan.steps))
+            jobs.append((SPLIT, replace(plan, steps=steps)))
     rows = []
-    for coordinate in COORDINATES:
-        for solver in (*PER_STEP, "dopri5"):
-            for plan in plans(solver, coordinate, k):
-                there = encode(model.flow, x, plan)
-                back = decode(model.flow, there.y, plan)
-                row = Row(
-                    label,
-                    solver,
-                    coordinate,
-                    there.evaluations,
-                    rmse(there.y - exact),
-                    rmse(back.y - x),
-                )
-                rows.append(row)
-                print(
-                    f"{label:>10} {solver:>9} {coordinate:>9} {row.evaluations:>5} evaluations  "
-                    f"latent {row.latent_rmse:.2e}  round trip {row.round_trip_rmse:.2e}",
-                    flush=True,
-                )
+    for coordinate, plan in jobs:
+        there = encode(model.flow, x, plan)
+        back = decode(model.flow, there.y, plan)
+        errors = rmse(there.y - exact), rmse(back.y - x)
+        row = Row(label, plan.solver, coordinate, there.evaluations, *errors)
+        rows.append(row)
+        print(
+            f"{label:>10} {row.solver:>9} {coordinate:>15} {row.evaluations:>5} evaluations  "
+            f"latent {row.latent_rmse:.2e}  round trip {row.round_trip_rmse:.2e}",
+            flush=True,
+        )
     return rows
 
 
@@ -128,8 +138,8 @@ def table(rows: list[Row]) -> str:
         lines += ["", f"### {label}", ""]
         lines.append(f"| solver, coordinate | {' | '.join(map(str, BUDGETS))} |")
         lines.append("| --- |" + " --- |" * len(BUDGETS))
-        for coordinate in COORDINATES:
-            for solver in PER_STEP:
+        for coordinate in (*COORDINATES, SPLIT):
+            for solver in SPLIT_SOLVERS if coordinate == SPLIT else PER_STEP:
                 cells = []
                 for low, high in zip((0, *BUDGETS), BUDGETS, strict=False):
                     fits = [
@@ -164,13 +174,14 @@ def draw(rows: list[Row], path: Path) -> None:
     for label, pair in zip(labels, panels, strict=True):
         for axes, error in zip(pair, ("latent_rmse", "round_trip_rmse"), strict=True):
             for solver, colour in colours.items():
-                for coordinate, style in (("uniform", "--"), ("whitened", "-")):
+                for coordinate, style in (("uniform", "--"), ("whitened", "-"), (SPLIT, ":")):
                     curve = sorted(
                         (r.evaluations, getattr(r, error))
                         for r in rows
                         if (r.model, r.solver, r.coordinate) == (label, solver, coordinate)
                     )
-                    axes.plot(*zip(*curve, strict=True), style, color=colour, marker=".", ms=4)
+                    if curve:
+                        axes.plot(*zip(*curve, strict=True), style, color=colour, marker=".", ms=4)
             axes.set(xscale="log", yscale="log", xlabel="evaluations of u", title=label)
             axes.set_xticks([12, 24, 48, 96, 192], ["12", "24", "48", "96", "192"])
             axes.minorticks_off()
@@ -180,6 +191,7 @@ def draw(rows: list[Row], path: Path) -> None:
         *(panels[0][0].plot([], [], color=c, label=s)[0] for s, c in colours.items()),
         panels[0][0].plot([], [], "k--", label="uniform (paper)")[0],
         panels[0][0].plot([], [], "k-", label="whitened")[0],
+        panels[0][0].plot([], [], "k:", label="whitened, split")[0],
     ]
     figure.legend(handles=handles, loc="outside right center")
     figure.savefig(path, dpi=110)
