@@ -347,7 +347,10 @@ def _batches(n: int, batch_size: int) -> list[slice]:
 
 
 def _noise(like: Tensor, rows: slice, seed: int, stream: int) -> Tensor:
-    """Return noise of like's rows, each from (seed, example, stream); stream 0 is the examples'."""
+    """Return noise of like's rows, each from (seed, example, stream).
+
+    Streams count from 1: to numpy [seed, example, 0] is [seed, example], which may have made z.
+    """
     shape, draw = (like.shape[1], like.shape[2]), range(stream, stream + 1)
     noise = [fresh_noise(shape, seed, row, draw) for row in range(rows.start, rows.stop)]
     return torch.cat(noise).to(like.device, like.dtype)
