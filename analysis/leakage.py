@@ -141,7 +141,7 @@ def redraw(decode: Decode, z: Tensor, x: Tensor, own: Tensor, noise: Tensor) -> 
 
 
 def jacobian(decode: Decode, z: Tensor, x: Tensor, own: Tensor, noise: Tensor) -> Tensor:
-    """Return (dx/dz) v by forward-mode differentiation, v being the noise in ``own`` and 0 elsewhere.
+    """Return (dx/dz) v, v being the noise in ``own`` and 0 elsewhere, by forward-mode derivatives.
 
     Exact for the decoder's own steps; gradients that a network stops count as zero.
 
@@ -181,8 +181,8 @@ def measure_leakage(
     """Measure the leakage matrix at latents of real images or samples; see the module's docstring.
 
     Args:
-        generation: decodes. With ``strict=True`` it shares the groups made before j, about halving
-            the work, and so presumes the zeros; with ``strict=False`` it measures them.
+        generation: decodes. With ``strict=True`` it shares the groups made before j, saving up
+            to half the work, and so presumes the zeros; with ``strict=False`` it measures them.
         z: latents, (n, C, d), n at least 2.
         way: a key of :data:`WAYS`.
         seed: example e's noise follows from (seed, e) alone.
@@ -220,9 +220,7 @@ def measure_leakage(
         value=value[:, :-1],
         low=low[:, :-1],
         high=high[:, :-1],
-        control=tuple(
-            Estimate(*row) for row in np.stack([value, low, high], 2)[:, -1].tolist()
-        ),
+        control=tuple(Estimate(*row) for row in np.stack([value, low, high], 2)[:, -1].tolist()),
         n=n,
         seed=seed,
         presumed=generation.strict,
@@ -312,9 +310,7 @@ def draw_leakage(leakage: Leakage) -> Figure:
             if not np.isnan(value):
                 colour = "black" if value > 0.6 * top else "white"
                 box = {"facecolor": image.cmap(value / top), "edgecolor": "none", "pad": 1.5}
-                axes.text(
-                    j, i, f"{value:.2g}", ha="center", va="center", color=colour, bbox=box
-                )
+                axes.text(j, i, f"{value:.2g}", ha="center", va="center", color=colour, bbox=box)
     shown = range(0, k, -(-k // 12))
     labels = [leakage.names[i] for i in shown]
     axes.set_xticks([*shown, k + 1], [*labels, "all"], rotation=45, ha="right")
