@@ -1,13 +1,13 @@
 """Which latents move which data, and whether u looks at noise (Sec. 3.3, Prop. 3.3).
 
-**Leakage matrix.** Row i is the data group that moves, column j the latent group that moves it, both
-in the generation order, so that the lower triangle is what the method allows: group j is made from
-the groups made before it, and changing z_j can change x_j and what is made later. The upper
-triangle, data made *before* j, is zero where u does not look at groups that are still noise. With
-|S_i| numbers in data group i, of rms std s_i, and the mean taken over examples, entries are
+**Leakage matrix.** Row i is the data group that moves, column j the latent group that moves it,
+both in the generation order. Group j is made from the groups made before it, so changing z_j can
+change x_j and what is made later: the lower triangle. The upper triangle, data made *before* j, is
+zero where u does not look at groups that are still noise. With |S_i| numbers in data group i, of
+rms std s_i, and the mean taken over examples, the entries are
 
-    redraw    M_ij^2 = E || x_i(z with z_j' for z_j) - x_i(z) ||^2 / (|S_i| s_i^2),   z_j' ~ N(0, I)
-    jacobian  M_ij^2 = E || (dx_i / dz_j) v ||^2 / (|S_i| s_i^2),                     v ~ N(0, I)
+    redraw    M_ij^2 = E || x_i(z with z_j' for z_j) - x_i(z) ||^2 / (|S_i| s_i^2),  z_j' ~ N(0, I)
+    jacobian  M_ij^2 = E || (dx_i / dz_j) v ||^2 / (|S_i| s_i^2),                    v ~ N(0, I)
                      = E || dx_i / dz_j ||_F^2 / (|S_i| s_i^2)
 
 z_j' - z_j has variance 2, so a linear decoder has redraw = sqrt(2) jacobian. The control is the same

@@ -251,7 +251,7 @@ def test_the_derivative_goes_through_attention(make_model: Make, tmp_path: Path)
         blocks=1,
         attention=[8],
     )
-    steps = Plan(steps=(2, 2, 2))
+    steps = Plan(steps=(1, 1, 1))
     z, v = (latents(2, (1, 64), seed).float() for seed in (1, 2))
     h = 1e-2
 
