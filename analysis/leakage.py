@@ -10,8 +10,9 @@ rms std s_i, and the mean taken over examples, the entries are
     jacobian  M_ij^2 = E || (dx_i / dz_j) v ||^2 / (|S_i| s_i^2),                    v ~ N(0, I)
                      = E || dx_i / dz_j ||_F^2 / (|S_i| s_i^2)
 
-z_j' - z_j has variance 2, so a linear decoder has redraw = sqrt(2) jacobian. The control is the same
-with all latents redrawn, or v on all groups: sqrt(2), or 1, where Gaussian data are decoded exactly.
+z_j' - z_j has variance 2, so a linear decoder has redraw = sqrt(2) jacobian. The control is the
+same with all latents redrawn, or v on all groups: sqrt(2), or 1, where Gaussian data are decoded
+exactly.
 
 **Dependence of u on noise.** Prop. 3.3 on one evaluation of u. While group g moves, at s = 1 - a_g,
 the groups made later are noise only (a = 0). With two independent draws z, z' of that noise,
@@ -101,11 +102,11 @@ class Leakage:
 
     @property
     def largest_forbidden(self) -> Entry | None:
-        """Return the largest entry where zero is predicted, None for a single group.
+        """Return the largest entry where zero is predicted, None where none was measured.
 
         The interval is that entry's own; as the largest of several noisy values it errs upwards.
         """
-        if len(self.names) < 2:
+        if self.presumed or len(self.names) < 2:
             return None
         i, j = np.unravel_index(
             np.argmax(np.where(self.forbidden, self.value, -1)), self.value.shape
@@ -152,8 +153,8 @@ def jacobian(decode: Decode, z: Tensor, x: Tensor, own: Tensor, noise: Tensor) -
     try:
         # fused attention has no forward-mode derivative
         with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
-            dual = decode(forward_ad.make_dual(z, v))
-            tangent: Tensor | None = forward_ad.unpack_dual(dual).tangent
+            dual = decode(forward_ad.make_dual(z, v))  # type: ignore[no-untyped-call]
+            tangent: Tensor | None = forward_ad.unpack_dual(dual).tangent  # type: ignore[no-untyped-call]
     except NotImplementedError as error:
         raise ValueError(
             f"way='jacobian': u has an operation without a forward-mode derivative "
@@ -319,12 +320,13 @@ def draw_leakage(leakage: Leakage) -> Figure:
     axes.set_xlabel(f"latent group {changed}, in the order of generation")
     axes.set_ylabel("data group, in the order of generation")
     figure.colorbar(image, label="RMS change of the data group (stds of the group)")
-    worst = leakage.largest_forbidden
-    if worst is not None:
+    title = f"n = {leakage.n}"
+    if stairs:
+        title += f"; hatched: zero {'presumed' if leakage.presumed else 'predicted'}"
+    if (worst := leakage.largest_forbidden) is not None:
         e = worst.estimate
-        largest = f"largest {e.value:.2g} [{e.low:.2g}, {e.high:.2g}]"
-        how = "presumed" if leakage.presumed else f"predicted; {largest}"
-        axes.set_title(f"n = {leakage.n}; hatched: zero {how}", fontsize="medium")
+        title += f", largest {e.value:.2g} [{e.low:.2g}, {e.high:.2g}]"
+    axes.set_title(title, fontsize="medium")
     return figure
 
 

@@ -146,6 +146,7 @@ def test_sharing_and_batches_change_nothing(way: str) -> None:
             assert getattr(result, name) == pytest.approx(getattr(whole, name), abs=1e-12)
         assert [e.value for e in result.control] == pytest.approx([e.value for e in whole.control])
         assert result.presumed == generation.strict
+        assert (result.largest_forbidden is None) == generation.strict  # presumed, not measured
     k = grouping.k
     assert sum(images) == 5 * (k + 1)
     assert plain.groups == 10 * k * (k + 2)
