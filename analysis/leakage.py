@@ -1,6 +1,6 @@
-"""Which latents move which data, and whether u looks at noise (Sec. 3.3, Prop. 3.3).
+"""Leakage: which latent groups move which data groups (Sec. 3.3).
 
-**Leakage matrix.** Row i is the data group that moves, column j the latent group that moves it,
+In the leakage matrix, row i is the data group that moves, column j the latent group that moves it,
 both in the generation order. Group j is made from the groups made before it, so changing z_j can
 change x_j and what is made later: the lower triangle. The upper triangle, data made *before* j, is
 zero where u does not look at groups that are still noise. With |S_i| numbers in data group i, of
@@ -13,19 +13,11 @@ rms std s_i, and the mean taken over examples, the entries are
 z_j' - z_j has variance 2, so a linear decoder has redraw = sqrt(2) jacobian. The control is the
 same with all latents redrawn, or v on all groups: sqrt(2), or 1, where Gaussian data are decoded
 exactly.
-
-**Dependence of u on noise.** Prop. 3.3 on one evaluation of u. While group g moves, at s = 1 - a_g,
-the groups made later are noise only (a = 0). With two independent draws z, z' of that noise,
-
-    D^2 = E || u(x_t; z) - u(x_t; z') ||^2 / E || u(x_t; z) - alpha' mu ||^2,
-
-alpha' mu being the mean of u. D is 0 for the optimal u and for strict models, and sqrt(2) where u
-is made of that noise alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -115,27 +107,6 @@ class Leakage:
         return Entry(self.names[i], self.names[j], estimate)
 
 
-@dataclass(frozen=True)
-class NoiseDependence:
-    """How far u depends on groups already turned to noise while one group moves.
-
-    Attributes:
-        group: name of the moving group.
-        s: 1 - a of the moving group, 0 at data and 1 at noise.
-        moving: D on the moving group, the only elements whose u the ODE uses there.
-        undiffused: D on all elements with a > 0.
-        n: number of examples.
-        seed: of the noise and of the bootstrap.
-    """
-
-    group: str
-    s: float
-    moving: Estimate
-    undiffused: Estimate
-    n: int
-    seed: int
-
-
 def redraw(decode: Decode, z: Tensor, x: Tensor, own: Tensor, noise: Tensor) -> Tensor:
     """Return the change of x = decode(z) when the latents in ``own`` are replaced by noise."""
     return decode(torch.where(own, noise, z)) - x
@@ -197,14 +168,14 @@ def measure_leakage(
     if way not in WAYS:
         raise ValueError(f"way={way!r}: unknown; choose from {', '.join(WAYS)}")
     flow, n = generation.flow, len(z)
-    _check(flow, "z", z)
+    check_examples(flow, "z", z)
     grouping, order = flow.grouping, list(flow.grouping.order)
     members = [torch.from_numpy(grouping.mask(group)).to(z.device) for group in order]
     columns = [*enumerate(members), (0, torch.ones_like(members[0]))]  # the last is the control
     std = torch.tensor(group_std(grouping, flow.std), device=z.device)
     squares = np.empty((n, grouping.k, len(columns)))
-    for rows in _batches(n, batch_size):
-        z_rows, noise = z[rows], _noise(z, rows, seed, 1)
+    for rows in batches(n, batch_size):
+        z_rows, noise = z[rows], example_noise(z, rows, seed, 1)
         states = generation.states(z_rows)
         x = generation.finish(states[-1], z_rows, len(states) - 1)
         for column, (rank, own) in enumerate(columns):
@@ -214,7 +185,7 @@ def measure_leakage(
             moved = rms_by_group(change.double(), grouping) / std
             squares[rows, :, column] = moved.square()[:, order].cpu().numpy()
             advance(len(z_rows))
-    value, low, high = _root_mean_square(squares, np.ones(n), seed)
+    value, low, high = root_mean_square(squares, np.ones(n), seed)
     return Leakage(
         way=way,
         names=tuple(grouping.names[group] for group in order),
@@ -226,66 +197,6 @@ def measure_leakage(
         seed=seed,
         presumed=generation.strict,
     )
-
-
-@torch.no_grad()
-def noise_dependence(
-    flow: Flow,
-    x: Tensor,
-    *,
-    s: Sequence[float] = (0.1, 0.5, 0.9),
-    seed: int = 0,
-    batch_size: int = 64,
-) -> list[NoiseDependence]:
-    """Measure D for every moving group with noise behind it; see the module's docstring.
-
-    The control is the same on an oracle's flow, where D is 0 to rounding.
-
-    Args:
-        flow: the vector field.
-        x: data in the basis's coordinates, (n, C, d), n at least 2.
-        s: levels of the moving group, each between 0 and 1.
-        seed: example e's noise follows from (seed, e) alone.
-        batch_size: examples at a time; it does not change the result.
-
-    Returns:
-        One row a moving group and level, in the generation order; none for the group generated
-        last, which moves while all others are data.
-
-    Raises:
-        ValueError: for levels outside (0, 1), data of another shape, or fewer than 2 examples.
-    """
-    for level in s:
-        if not 0 < level < 1:
-            raise ValueError(f"s={level}: must lie between 0 (data) and 1 (noise)")
-    _check(flow, "x", x)
-    grouping, process, n = flow.grouping, flow.process, len(x)
-    index = torch.from_numpy(grouping.index).to(x.device)
-    result = []
-    for rank, group in enumerate(grouping.order[:-1]):
-        own = (index == group).expand(x.shape[1:])
-        made = torch.isin(index, torch.tensor(grouping.order[: rank + 1], device=x.device))
-        wheres = (own, made.expand(x.shape[1:]))  # the moving group, and everything with a > 0
-        for level in s:
-            A = torch.zeros(1, grouping.k, dtype=x.dtype, device=x.device)
-            A[0, list(grouping.order[:rank])] = 1
-            A[0, group] = 1 - level
-            elements = A[:, index]
-            mean = process.coefficients(elements).dalpha_dA * flow.mean
-            changed, size = np.empty((2, n, len(wheres)))
-            for rows in _batches(n, batch_size):
-                z = _noise(x, rows, seed, 1)
-                other = torch.where(made, z, _noise(x, rows, seed, 2))
-                u, u_other = (flow.u(process.x_t(x[rows], e, elements), A) for e in (z, other))
-                for values, into in ((u_other - u, changed), (u - mean, size)):
-                    parts = [values[:, where].double().square().mean(1) for where in wheres]
-                    into[rows] = torch.stack(parts, 1).cpu().numpy()
-            estimates = np.stack(_root_mean_square(changed, size, seed), 1).tolist()
-            moving, undiffused = (Estimate(*row) for row in estimates)
-            result.append(
-                NoiseDependence(grouping.names[group], level, moving, undiffused, n, seed)
-            )
-    return result
 
 
 def draw_leakage(leakage: Leakage) -> Figure:
@@ -330,7 +241,12 @@ def draw_leakage(leakage: Leakage) -> Figure:
     return figure
 
 
-def _check(flow: Flow, name: str, values: Tensor) -> None:
+def check_examples(flow: Flow, name: str, values: Tensor) -> None:
+    """Refuse what is not (n, C, d) of the flow, or is too few for an interval.
+
+    Raises:
+        ValueError: as said, naming the argument.
+    """
     shape = tuple(flow.mean.shape)
     if values.ndim != 3 or tuple(values.shape[1:]) != shape:
         raise ValueError(
@@ -340,11 +256,12 @@ def _check(flow: Flow, name: str, values: Tensor) -> None:
         raise ValueError(f"{name}: {len(values)} examples; an interval needs at least 2")
 
 
-def _batches(n: int, batch_size: int) -> list[slice]:
+def batches(n: int, batch_size: int) -> list[slice]:
+    """Cut n examples into slices."""
     return [slice(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
 
 
-def _noise(like: Tensor, rows: slice, seed: int, stream: int) -> Tensor:
+def example_noise(like: Tensor, rows: slice, seed: int, stream: int) -> Tensor:
     """Return noise of like's rows, each from (seed, example, stream).
 
     Streams count from 1: to numpy [seed, example, 0] is [seed, example], which may have made z.
@@ -354,7 +271,7 @@ def _noise(like: Tensor, rows: slice, seed: int, stream: int) -> Tensor:
     return torch.cat(noise).to(like.device, like.dtype)
 
 
-def _root_mean_square(
+def root_mean_square(
     squares: Floats, size: Floats, seed: int, resamples: int = 2000
 ) -> tuple[Floats, Floats, Floats]:
     """Return sqrt(mean squares / mean size) over examples with its percentile bootstrap interval.

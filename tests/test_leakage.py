@@ -17,8 +17,8 @@ from gdm_repr.analysis.leakage import (
     Leakage,
     draw_leakage,
     measure_leakage,
-    noise_dependence,
 )
+from gdm_repr.analysis.noise_dependence import noise_dependence
 from gdm_repr.coordinates import Flow
 from gdm_repr.generation import Generation
 from gdm_repr.grouping import Grouping, build_grouping
