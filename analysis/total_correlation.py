@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from gdm_repr.analysis.correlation_estimators import ESTIMATORS, Floats, permuted
+from gdm_repr.analysis.correlation_estimators import ESTIMATORS, Floats, correlation, permuted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -202,7 +202,7 @@ def _check_rank(x: Floats) -> None:
     constant = np.flatnonzero(np.ptp(x, axis=0) == 0)
     if len(constant):
         raise ValueError(f"z: selected columns {constant.tolist()} are constant; leave them out")
-    if float(np.linalg.eigvalsh(np.corrcoef(x.T))[0]) < _SINGULAR:
+    if float(np.linalg.eigvalsh(correlation(x))[0]) < _SINGULAR:
         raise ValueError(
             "z: a selected column is a linear function of others, so TC is infinite; leave it out"
         )
@@ -283,7 +283,7 @@ def correlation_picture(
     constant = np.flatnonzero(np.ptp(x, axis=0) == 0)
     if len(constant):
         raise ValueError(f"z: columns {constant.tolist()} are constant; leave them out")
-    R = np.atleast_2d(abs(np.corrcoef(x.T)))
+    R = abs(correlation(x))
     np.fill_diagonal(R, np.nan)  # 1 by definition: it would set the scale
     null = _NORMAL_95 / math.sqrt(n)
     figure = Figure(figsize=(6.4, 5.6), layout="constrained")
@@ -294,8 +294,9 @@ def correlation_picture(
     for start, stop in bands.values():
         corner, side = (start - 0.5, start - 0.5), stop - start
         axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="white", linewidth=1.5))
-    axes.set_xticks([(start + stop - 1) / 2 for start, stop in bands.values()], list(bands))
-    axes.set_yticks([(start + stop - 1) / 2 for start, stop in bands.values()], list(bands))
+    middles = [(start + stop - 1) / 2 for start, stop in bands.values()]
+    axes.set_xticks(middles, list(bands), rotation=45)
+    axes.set_yticks(middles, list(bands))
     axes.set_xlabel("element, by band")
     axes.set_ylabel("element, by band")
     axes.set_title(f"{title}, n = {n}, d = {d}")
