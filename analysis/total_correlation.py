@@ -37,7 +37,6 @@ __all__ = [
 Columns = Sequence[int] | NDArray[np.int64]
 
 _NORMAL_95 = 1.96  # two-sided 95 % point of N(0, 1)
-_BIAS_FALLS_BY = 1 / (math.sqrt(2) - 1)  # bias left at n over drift from n/2, if it goes as n^-1/2
 _SINGULAR = 1e-9  # smallest eigenvalue of a correlation matrix that counts as full rank
 
 
@@ -94,8 +93,10 @@ def total_correlation(
     Interval: the estimator runs on random halves drawn without replacement. Their variance about
     their mean is that of the full estimate, (1/(n/2) - 1/n) = 1/n, without the duplicated rows of
     a bootstrap, which a nearest-neighbour distance or a held-out fold takes for dependence. Close
-    to independence it is up to 1.7 times too wide. The interval is widened towards where the
-    estimate still drifts with n, as for a bias of order n^-1/2.
+    to independence it is up to 1.7 times too wide. With few samples and strong
+    dependence it is a little short: 89 % at n = 150, 97 % at n = 600 (four columns of correlation
+    0.5). The interval is widened to where the estimate drifts to: by the bias left, if that falls
+    with n at the estimator's rate.
 
     Null: every block's rows are permuted on their own; the test is exact for independent samples.
 
@@ -133,7 +134,7 @@ def total_correlation(
     prepared = method.prepare(x, rng(0))
     raw = method.raw(prepared, groups, rng(1))
     bias, bias_error = method.bias(prepared, groups, n, rng(2))
-    half_bias, half_error = method.bias(prepared, groups, half, rng(3))
+    half_bias, _ = method.bias(prepared, groups, half, rng(3))
     halves = np.empty(resamples)
     for index in range(resamples):
         own = rng(4, index)
@@ -147,8 +148,7 @@ def total_correlation(
     value = raw - bias
     drift = value - float(halves.mean())
     wide = _NORMAL_95 * math.hypot(float(halves.std(ddof=1)), bias_error)
-    noise = math.hypot(bias_error, half_error)  # a drift that is but noise of the bias is none
-    left = _BIAS_FALLS_BY * math.copysign(max(abs(drift) - noise, 0.0), drift)
+    left = drift / (2 ** method.order(d) - 1)  # a bias b n^-order, by its change from n/2 to n
     independent = method.independent(n, [len(group) for group in groups])
     shift = 0.0 if math.isnan(independent) else independent
     return TotalCorrelation(
