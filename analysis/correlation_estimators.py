@@ -13,8 +13,8 @@ scores, where marginals carry no information. None of the four is right everywhe
   column. Bias as above, to O(1/n).
 - knn: right for any smooth Z of few columns. Bias 0 for independent blocks; else that of a Gaussian
   with the same correlation is subtracted, and what is left is low: 10 % at d = 4, 25 % at d = 6 and
-  30 % at d = 8 for n of 2,000, 3,200 and 12,800 and strongly non-Gaussian pairs. Between blocks of two columns
-  its 95 % interval held the truth in 17 of 20 draws. Not for d > 8.
+  30 % at d = 8 for n of 2,000, 3,200 and 12,800 and strongly non-Gaussian pairs. Between blocks of
+  two columns its 95 % interval held the truth in 17 of 20 draws. Not for d > 8.
 - classifier: a lower bound in expectation at any d, found at 40 to 90 % of the truth. Bias unknown
   and negative; about -0.01 for independent blocks.
 """

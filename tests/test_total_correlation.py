@@ -362,8 +362,8 @@ def test_the_picture_shows_every_pair_and_band() -> None:
     z = GAUSSIANS[5].draw(300, np.random.default_rng(0)).astype(np.float32)
     figure = correlation_picture(z, {"low": (0, 2), "middle": (2, 8), "high": (8, 20)})
     axes, bar = figure.axes
-    shown = np.asarray(axes.images[0].get_array().filled(np.nan))  # type: ignore[union-attr]
-    expected = abs(np.corrcoef(z.T))
+    shown = np.ma.filled(np.ma.asarray(axes.images[0].get_array()), np.nan).astype(np.float64)
+    expected: Floats = abs(np.corrcoef(z.T)).astype(np.float64)
     np.fill_diagonal(expected, np.nan)
     np.testing.assert_allclose(shown, expected, atol=1e-5)
     assert [label.get_text() for label in axes.get_xticklabels()] == ["low", "middle", "high"]
