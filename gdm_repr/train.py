@@ -79,8 +79,9 @@ def train(config: TrainConfig) -> int:
             raise
         trainer.save()
         sheet = config.out / "samples" / f"{trainer.nimg:010d}.png"
-        trainer.sample_sheet(sheet)
-        tracked.artifact(sheet, "samples")
+        if not sheet.exists():  # drawn already where the last step was due one
+            trainer.sample_sheet(sheet)
+            tracked.artifact(sheet, "samples")
         tracked.model(config.out / "model.safetensors")
     print(f"model: {config.out / 'model.safetensors'}")
     print(f"samples: {sheet}")
