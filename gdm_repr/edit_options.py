@@ -34,12 +34,11 @@ def _numbers(value: object) -> object:
 
 
 # NoDecode: an environment variable gives the text of a flag, not JSON.
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words), Field(min_length=1)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 Numbers = Annotated[
     tuple[Annotated[float, Field(allow_inf_nan=False)], ...],
     NoDecode,
     BeforeValidator(_numbers),
-    Field(min_length=1),
 ]
 
 
@@ -50,10 +49,11 @@ class EditConfig(SolverConfig):
     latents: Path | None = Field(
         None, description="Or a latent store, decoded by the solver and steps it was encoded with."
     )
-    items: Words = Field(("0",), description="Items to edit, by id or number: 0,5.")
+    items: Words = Field(("0",), min_length=1, description="Items to edit, by id or number: 0,5.")
     fit: Literal["center", "resize", "tile"] | None = Field(
         None, description="How images come to the model's size; as in training when not given."
     )
+    dequantize: bool | None = Field(None, description="Spread integer levels uniformly.")
     solver: str = Field("midpoint", description="euler, midpoint, heun or rk4: invertible exactly.")
     tolerance: float = Field(1e-5, gt=0, description="Of the exact inverse's fixed point.")
     seed: int = Field(0, ge=0, description="Seed of the dequantisation and of what is drawn.")
@@ -72,12 +72,14 @@ class MixConfig(EditConfig):
       python -m gdm_repr.edit mix --checkpoint runs/digits --data a/ --references 0 --reference-data b/ --bands 0_5,0-20 --out mixed
     """  # noqa: E501
 
-    references: Words = Field(description="One item for each of --items, or one for all.")
+    references: Words = Field(
+        min_length=1, description="One item for each of --items, or one for all."
+    )
     reference_data: str | None = Field(
         None, description="Images of the references, when other than --data."
     )
-    bands: Words | None = Field(
-        None, description="By name, number or indices 0-29; + joins several. Each group by default."
+    bands: Words = Field(
+        (), description="By name, number or indices 0-29; + joins several. Each group by default."
     )
 
 
@@ -90,8 +92,8 @@ class VaryConfig(EditConfig):
       python -m gdm_repr.edit vary --checkpoint runs/digits --data digits --items 3 --fixed 0-5,0-20 --n 8 --out runs/digits/vary
     """  # noqa: E501
 
-    fixed: Words | None = Field(
-        None,
+    fixed: Words = Field(
+        (),
         description="By name, number or indices 0-29; + joins several. Nothing, then the first "
         "groups generated, by default.",
     )
@@ -107,9 +109,10 @@ class SetConfig(EditConfig):
       python -m gdm_repr.edit set --checkpoint runs/digits --data digits --items 3 --elements 1,2:0 --values -3:3:7 --out runs/digits/set
     """  # noqa: E501
 
-    elements: Words = Field(description="Index in all channels, 7, or in one, 7:1.")
+    elements: Words = Field(min_length=1, description="Index in all channels, 7, or in one, 7:1.")
     values: Numbers = Field(
         (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0),
+        min_length=1,
         description="In units of the latents' std: -3:3:7 (7 steps), or -1,2.",
     )
     shift: bool = Field(False, description="Add the values to the elements.")
@@ -124,8 +127,8 @@ class InterpolateConfig(EditConfig):
       python -m gdm_repr.edit interpolate --checkpoint runs/digits --data digits --items 3,4 --n 9 --out runs/digits/path
     """  # noqa: E501
 
-    bands: Words | None = Field(
-        None, description="By name, number or indices 0-29; + joins several. Each group by default."
+    bands: Words = Field(
+        (), description="By name, number or indices 0-29; + joins several. Each group by default."
     )
     n: int = Field(9, ge=2, description="Steps, both ends included.")
     path: Literal["linear", "spherical"] = Field("spherical", description="Line or arc.")

@@ -1,8 +1,9 @@
 """Edits of latents: mix, vary, set and interpolate (Sec. 4.3, 4.5; Figs. 3, 7, 8, 9).
 
 z are latents (B, C, d) in the basis's order, ~ N(0, I). An edit changes z on a set of elements M, a
-mask (C, d), and leaves it alone elsewhere. What was generated before the first group that M touches
-is the original's: exactly where the model is strict, and to what :func:`effects` measures elsewhere.
+mask (C, d), and leaves it alone elsewhere. What is generated before the first group that M touches
+stays the original's: in a strict model exactly, and it is not made again. In any other it is, and
+:func:`effects` measures how far it moved.
 """
 
 from __future__ import annotations
