@@ -83,8 +83,9 @@ def make(name: str, config: EditConfig, recipe: Mapping[str, Any] | None = None)
         enabled=config.track,
         tags={"fingerprint.checkpoint": facts["checkpoint"]},
     ) as tracked:
-        for each in facts["inputs"]:
-            tracked.inputs(each["source"], str(each["fingerprint"]), each["source"])
+        sources = {each.facts["source"]: each.facts["fingerprint"] for each in inputs}
+        for source, digest in sources.items():
+            tracked.inputs(Path(source).name, digest, source)
         config.out.mkdir(parents=True, exist_ok=True)
         record, *pictures = paths[: 3 if sheet.moving else 2]
         draw(sheet, editor.model.basis.inverse(data).cpu(), config.tile, pictures)

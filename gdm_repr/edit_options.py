@@ -109,11 +109,13 @@ class SetConfig(EditConfig):
       python -m gdm_repr.edit set --checkpoint runs/digits --data digits --items 3 --elements 1,2:0 --values -3:3:7 --out runs/digits/set
     """  # noqa: E501
 
-    elements: Words = Field(min_length=1, description="Index in all channels, 7, or in one, 7:1.")
+    elements: Words = Field(
+        min_length=1, description="Index in all channels, 7, or in one, 7:1 (YAML: '7:1')."
+    )
     values: Numbers = Field(
         (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0),
         min_length=1,
-        description="In units of the latents' std: -3:3:7 (7 steps), or -1,2.",
+        description="In units of the latents' std: -3:3:7 (7 steps; YAML: '-3:3:7'), or -1,2.",
     )
     shift: bool = Field(False, description="Add the values to the elements.")
 

@@ -78,7 +78,12 @@ def mix(editor: Editor, config: MixConfig) -> Sheet:
         label = f"{_short(originals.ids[i])}\nfrom {_short(references.ids[j])}"
         left = _side(originals.x[i : i + 1], references.x[j : j + 1])
         rows.append(Row(label, left, made, left[:0]))
-    return Sheet(originals, [references], ["original", "reference", *bands], rows)
+    return Sheet(
+        originals,
+        [references],
+        ["original", "reference", *(f"band {band}" for band in bands)],
+        rows,
+    )
 
 
 def vary(editor: Editor, config: VaryConfig) -> Sheet:
@@ -98,7 +103,7 @@ def vary(editor: Editor, config: VaryConfig) -> Sheet:
             made = [edits.Edit(f"all but {fixed}", i, one, mask) for one in z]
             left = _side(originals.x[i : i + 1])
             rows.append(Row(f"{_short(name)}\nfixed {fixed}", left, made, left[:0]))
-    return Sheet(originals, [], ["original", *map(str, range(config.n))], rows)
+    return Sheet(originals, [], ["original", *(f"draw {j}" for j in range(config.n))], rows)
 
 
 def set_elements(editor: Editor, config: SetConfig) -> Sheet:
@@ -134,8 +139,8 @@ def interpolate(editor: Editor, config: InterpolateConfig) -> Sheet:
         mask = edits.band_mask(band, editor.model.grouping, editor.model.shape[0])
         z = edits.interpolate(originals.z[:1], originals.z[1:], mask, t, config.path)[0]
         made = [edits.Edit(band, 0, one, mask) for one in z]
-        rows.append(Row(band, _side(originals.x[:1]), made, _side(originals.x[1:])))
-    columns = [_short(originals.ids[0]), *(f"{place:.2f}" for place in t)]
+        rows.append(Row(f"band {band}", _side(originals.x[:1]), made, _side(originals.x[1:])))
+    columns = [_short(originals.ids[0]), *(f"t = {place:.2f}" for place in t)]
     return Sheet(originals, [], [*columns, _short(originals.ids[1])], rows, moving=True)
 
 

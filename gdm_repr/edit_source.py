@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -103,6 +105,7 @@ class Editor:
         states, decoded = self._generated(z)
         name = "round_trip_error"
         known = name in self.store.manifest.errors
+        made_by = json.dumps(self.store.manifest.fingerprint, sort_keys=True)
         return Originals(
             ids=[self.store.ids[row] for row in rows],
             z=z,
@@ -113,7 +116,7 @@ class Editor:
             converged=torch.ones(len(z), dtype=torch.bool),
             facts={
                 "source": str(self.config.latents),
-                "fingerprint": self.store.manifest.fingerprint,
+                "fingerprint": hashlib.sha256(made_by.encode()).hexdigest(),
                 "ids": [self.store.ids[row] for row in rows],
                 "plan": asdict(self.plan),
             },
