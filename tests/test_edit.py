@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +130,7 @@ def test_an_arc_keeps_the_norm_and_turns_evenly() -> None:
     t = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     arc = [PATHS["spherical"](a, b, place) for place in t]
     turns = []
-    for one, other in zip(arc, arc[1:], strict=False):
+    for one, other in pairwise(arc):
         assert torch.allclose(other.norm(dim=1), a.norm(dim=1))
         turns.append(torch.nn.functional.cosine_similarity(one, other))
     assert torch.allclose(torch.stack(turns), turns[0])
