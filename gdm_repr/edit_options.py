@@ -56,7 +56,7 @@ class EditConfig(SolverConfig):
     dequantize: bool | None = Field(None, description="Spread integer levels uniformly.")
     solver: str = Field("midpoint", description="euler, midpoint, heun or rk4: invertible exactly.")
     tolerance: float = Field(1e-5, gt=0, description="Of the exact inverse's fixed point.")
-    seed: int = Field(0, ge=0, description="Seed of the dequantisation and of what is drawn.")
+    data_seed: int = Field(0, ge=0, description="Seed of the dequantisation: encode's --seed.")
     out: Path = Field(description="Folder for the pictures and the JSON that makes them again.")
     overwrite: bool = Field(False, description="Replace pictures that are there already.")
     tile: Count = Field(96, description="Enlarge small images to about this many pixels.")
@@ -97,7 +97,8 @@ class VaryConfig(EditConfig):
         description="By name, number or indices 0-29; + joins several. Nothing, then the first "
         "groups generated, by default.",
     )
-    n: Count = Field(8, description="Variations; number i is drawn from seed + i.")
+    n: Count = Field(8, description="Variations.")
+    seed: int = Field(0, ge=0, description="Variation i is drawn from seed + i.")
 
 
 class SetConfig(EditConfig):

@@ -168,7 +168,7 @@ class Editor:
         """Read images as the model saw them in training, but for what the options change."""
         config = self.config
         preprocess = model_preprocess(self.model, fit=config.fit, dequantize=config.dequantize)
-        dataset = open_data(data, preprocess, seed=config.seed)
+        dataset = open_data(data, preprocess, seed=config.data_seed)
         batch = dataset.batch(find_items(items, dataset.ids, flag))
         if batch.rejected:
             bad = batch.rejected[0]

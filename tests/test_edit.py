@@ -273,10 +273,10 @@ def test_variations_are_the_seeds_own(trained: Path, tmp_path: Path) -> None:
     for row in (sheet.rows[0], sheet.rows[3]):  # nothing is fixed: the samples of these seeds
         drawn = torch.stack([e.z for e in row.edits])
         assert torch.equal(drawn, editor.model.noise(3, seed=5))
-    alone = parse(
-        VaryConfig, "edit", arguments("vary", trained, tmp_path, "--items", "4", "--seed", "7")[1:]
-    )
-    again = KINDS["vary"].sheet(Editor(alone), alone).rows[1].edits[0].z
+    # another seed draws other latents and leaves the image as it is
+    flags = ["--items", "4", "--n", "1", "--seed", "7"]
+    config = parse(VaryConfig, "edit", arguments("vary", trained, tmp_path, *flags)[1:])
+    again = KINDS["vary"].sheet(Editor(config), config).rows[1].edits[0].z
     assert torch.allclose(again, sheet.rows[4].edits[2].z, atol=1e-4)
 
 
