@@ -130,7 +130,7 @@ def draw(sheet: Sheet, x: Tensor, tile: int, paths: Sequence[Path]) -> None:
 
     from gdm_repr.pictures import label_sheet
 
-    parts = x.split([len(row.edits) for row in sheet.rows])
+    parts = torch.split(x, [len(row.edits) for row in sheet.rows])
     rows = [
         torch.cat([row.left, part, row.right]).numpy()
         for row, part in zip(sheet.rows, parts, strict=True)

@@ -128,7 +128,7 @@ class Editor:
         one_step = SOLVERS[self.plan.solver].step is not None
         plan = replace(self.plan, inverse=one_step)
         x_bar, size = self.model.to_basis(x), self.config.batch_size
-        solutions = [encode(self.model.flow, part, plan) for part in x_bar.split(size)]
+        solutions = [encode(self.model.flow, part, plan) for part in torch.split(x_bar, size)]
         z = torch.cat([solution.y for solution in solutions])
         states, decoded = self._generated(z)
         return Originals(
@@ -149,17 +149,11 @@ class Editor:
 
     def _generated(self, z: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return the states of latents and the data in the basis's coordinates."""
-        parts = [self.generation.states(part) for part in z.split(self.config.batch_size)]
+        size, generation = self.config.batch_size, self.generation
+        parts = [generation.states(part) for part in torch.split(z, size)]
         states = [torch.cat(state) for state in zip(*parts, strict=True)]
-        done = len(states) - 1
-        decoded = [
-            self.generation.finish(state, part, done)
-            for state, part in zip(
-                states[-1].split(self.config.batch_size),
-                z.split(self.config.batch_size),
-                strict=True,
-            )
-        ]
+        pairs = zip(torch.split(states[-1], size), torch.split(z, size), strict=True)
+        decoded = [generation.finish(state, part, len(states) - 1) for state, part in pairs]
         return states, torch.cat(decoded)
 
     def _read(

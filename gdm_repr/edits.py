@@ -196,8 +196,10 @@ class Effect:
 
 def untouched_groups(grouping: Grouping, changed: Mask) -> int:
     """Return how many groups, from the first generated on, have no element in a mask (C, d)."""
-    same = ~changed
-    return shared_groups(grouping, same if grouping.per_channel else same.all(0, keepdims=True))
+    same: Mask = ~changed
+    if not grouping.per_channel:
+        same = np.logical_and.reduce(same, axis=0, keepdims=True)
+    return shared_groups(grouping, same)
 
 
 def decode_edits(

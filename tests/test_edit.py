@@ -177,7 +177,7 @@ def test_edits_decode_as_latents_do_and_spare_what_came_before(strict: bool) -> 
 
 def arguments(kind: str, model: Path, out: Path, *flags: str) -> list[str]:
     source = [] if "--latents" in flags or "--data" in flags else ["--data", "digits"]
-    steps = [] if "--latents" in flags else ["--steps", "24"]
+    steps = [] if "--latents" in flags else ["--steps", "12"]
     argv = [kind, "--checkpoint", str(model), "--out", str(out), "--no-track"]
     return [*argv, *source, *steps, *flags]
 
@@ -259,7 +259,7 @@ def test_a_path_shows_both_images_and_moves(trained: Path, tmp_path: Path) -> No
     )
     sheet = KINDS["interpolate"].sheet(Editor(config), config)
     whole, band = (torch.stack([e.z for e in row.edits]) for row in sheet.rows)
-    x = model.decode(whole[[0, -1]], model.plan(24, solver="midpoint"))
+    x = model.decode(whole[[0, -1]], model.plan(12, solver="midpoint"))
     assert float((x - sheet.originals.x).abs().max()) < 1e-3
     assert torch.equal(band[..., 6:], whole[:1, :, 6:].expand(5, -1, -1))
 
