@@ -59,20 +59,21 @@ def mix(editor: Editor, config: MixConfig) -> Sheet:
     """Replace bands by the references' (Fig. 7)."""
     from gdm_repr import edits
 
-    originals = editor.originals(config.items, "--items")
-    n = len(originals.z)
+    n = len(config.items)
     if len(config.references) not in (1, n):
         raise ValueError(
             f"--references: {len(config.references)} for {n} items; give one, or one for each"
         )
+    grouping, channels = editor.model.grouping, editor.model.shape[0]
+    bands = config.bands or grouping.names
+    masks = [edits.band_mask(band, grouping, channels) for band in bands]
+    originals = editor.originals(config.items, "--items")
     references = editor.originals(config.references, "--references", config.reference_data)
-    bands = config.bands or editor.model.grouping.names
     rows = []
     for i in range(n):
         j = min(i, len(references.z) - 1)
         made = []
-        for band in bands:
-            mask = edits.band_mask(band, editor.model.grouping, editor.model.shape[0])
+        for band, mask in zip(bands, masks, strict=True):
             z = edits.mix(originals.z[i : i + 1], references.z[j : j + 1], mask)
             made.append(edits.Edit(band, i, z[0], mask))
         label = f"{_short(originals.ids[i])}\nfrom {_short(references.ids[j])}"
@@ -90,15 +91,16 @@ def vary(editor: Editor, config: VaryConfig) -> Sheet:
     """Keep bands and draw the rest, the same noise for every item and row (Fig. 9)."""
     from gdm_repr import edits
 
-    originals = editor.originals(config.items, "--items")
-    grouping = editor.model.grouping
+    grouping, channels = editor.model.grouping, editor.model.shape[0]
     first = [grouping.names[group] for group in grouping.order]
     nested = ["+".join(first[:r]) or edits.NOTHING for r in range(grouping.k)]
+    fixed_sets = config.fixed or nested
+    masks = [~edits.band_mask(fixed, grouping, channels) for fixed in fixed_sets]
+    originals = editor.originals(config.items, "--items")
     noise = editor.model.noise(config.n, seed=config.seed)
     rows = []
     for i, name in enumerate(originals.ids):
-        for fixed in config.fixed or nested:
-            mask = ~edits.band_mask(fixed, grouping, editor.model.shape[0])
+        for fixed, mask in zip(fixed_sets, masks, strict=True):
             z = edits.vary(originals.z[i : i + 1], mask, noise)[0]
             made = [edits.Edit(f"all but {fixed}", i, one, mask) for one in z]
             left = _side(originals.x[i : i + 1])
@@ -110,12 +112,12 @@ def set_elements(editor: Editor, config: SetConfig) -> Sheet:
     """Set or shift single elements (Fig. 8)."""
     from gdm_repr import edits
 
-    originals = editor.originals(config.items, "--items")
     channels, d = editor.model.shape[0], editor.model.grouping.d
+    masks = [edits.element_mask(element, channels, d) for element in config.elements]
+    originals = editor.originals(config.items, "--items")
     rows = []
     for i, name in enumerate(originals.ids):
-        for element in config.elements:
-            mask = edits.element_mask(element, channels, d)
+        for element, mask in zip(config.elements, masks, strict=True):
             made = []
             for value in config.values:
                 z = edits.set_element(originals.z[i : i + 1], mask, value, shift=config.shift)
@@ -132,11 +134,13 @@ def interpolate(editor: Editor, config: InterpolateConfig) -> Sheet:
 
     if len(config.items) != 2:
         raise ValueError(f"--items: interpolate needs two items, {len(config.items)} given")
+    grouping, channels = editor.model.grouping, editor.model.shape[0]
+    bands = config.bands or grouping.names
+    masks = [edits.band_mask(band, grouping, channels) for band in bands]
     originals = editor.originals(config.items, "--items")
     t = [j / (config.n - 1) for j in range(config.n)]
     rows = []
-    for band in config.bands or editor.model.grouping.names:
-        mask = edits.band_mask(band, editor.model.grouping, editor.model.shape[0])
+    for band, mask in zip(bands, masks, strict=True):
         z = edits.interpolate(originals.z[:1], originals.z[1:], mask, t, config.path)[0]
         made = [edits.Edit(band, 0, one, mask) for one in z]
         rows.append(Row(f"band {band}", _side(originals.x[:1]), made, _side(originals.x[1:])))

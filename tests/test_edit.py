@@ -378,20 +378,20 @@ def test_options_come_as_flags_environment_or_yaml(
     assert parse(MixConfig, "edit mix", [*base, "--references", "3"]).bands == ()
 
 
-MIX = "mix --checkpoint {model} --data digits --references 1 --out {out} --no-track "
+MIX = "mix --checkpoint {model} --data digits --steps 3 --out {out} --no-track --references "
 SET = "set --checkpoint {model} --data digits --out {out} --no-track "
 VARY = "vary --checkpoint {model} --out {out} --no-track "
 PATH = "interpolate --checkpoint {model} --data digits --out {out} --no-track "
 CASES = [
-    (MIX + "--bands 0_7", "band '0_7': unknown"),
-    (MIX + "--bands 60-64", "indices such as 0-63"),
-    (MIX + "--items 1797", "--items '1797': no such item"),
-    (MIX + "--items a.png", "give an id, such as '000000'"),
-    (MIX + "--items 0,1,2 --references 3,4", "2 for 3 items"),
-    (MIX + "--reference-data nowhere", "nowhere"),
-    (MIX + "--references 9999", "--references '9999'"),
-    (MIX + "--solver ab2", "no one-step method"),
-    (MIX + "--steps 2", "fewer than the 3 groups"),
+    (MIX + "1 --bands 0_7", "band '0_7': unknown"),
+    (MIX + "1 --bands 60-64", "indices such as 0-63"),
+    (MIX + "1 --items 1797", "--items '1797': no such item"),
+    (MIX + "1 --items a.png", "give an id, such as '000000'"),
+    (MIX + "3,4 --items 0,1,2", "2 for 3 items"),
+    (MIX + "1 --reference-data nowhere", "nowhere"),
+    (MIX + "9999", "--references '9999'"),
+    (MIX + "1 --solver ab2", "no one-step method"),
+    (MIX + "1 --steps 2", "fewer than the 3 groups"),
     ("mix --checkpoint {model} --data digits --out {out}", "--references is required"),
     (SET + "--elements 64", "element '64': unknown; give an index below 64"),
     (SET + "--elements 3:1", "channel below 1"),
