@@ -378,7 +378,7 @@ def test_options_come_as_flags_environment_or_yaml(
     assert parse(MixConfig, "edit mix", [*base, "--references", "3"]).bands == ()
 
 
-MIX = "mix --checkpoint {model} --data digits --steps 3 --out {out} --no-track --references "
+MIX = "mix --checkpoint {model} --data digits --out {out} --no-track --references "
 SET = "set --checkpoint {model} --data digits --out {out} --no-track "
 VARY = "vary --checkpoint {model} --out {out} --no-track "
 PATH = "interpolate --checkpoint {model} --data digits --out {out} --no-track "
@@ -389,7 +389,7 @@ CASES = [
     (MIX + "1 --items a.png", "give an id, such as '000000'"),
     (MIX + "3,4 --items 0,1,2", "2 for 3 items"),
     (MIX + "1 --reference-data nowhere", "nowhere"),
-    (MIX + "9999", "--references '9999'"),
+    (MIX + "9999 --steps 3", "--references '9999'"),
     (MIX + "1 --solver ab2", "no one-step method"),
     (MIX + "1 --steps 2", "fewer than the 3 groups"),
     ("mix --checkpoint {model} --data digits --out {out}", "--references is required"),
