@@ -24,6 +24,7 @@ COMMANDS = {
     "encode": Command("gdm_repr.encode", "turn a data set into a store of grouped latents"),
     "decode": Command("gdm_repr.decode", "turn a store of latents back into images"),
     "sample": Command("gdm_repr.sample", "draw new images from a model"),
+    "edit": Command("gdm_repr.edit", "mix, vary, set or interpolate latents of images"),
     "selftest": Command("gdm_repr.selftest", "check the known truths on this machine"),
     "track": Command("gdm_repr.tracking", "send a run's local record to MLflow (replay)"),
 }

@@ -13,6 +13,7 @@ import errno
 import inspect
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -178,7 +179,7 @@ def parse(options: type[Options], name: str, argv: Sequence[str] | None) -> Opti
         ValueError: naming the option, its value and the rule it breaks.
         SystemExit: after ``--help``, or for a flag that does not exist.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = _joined(sys.argv[1:] if argv is None else argv)
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config", type=Path)
     given = first.parse_known_args(arguments)[0].config or os.environ.get("GDM_REPR_CONFIG")
@@ -200,6 +201,18 @@ def parse(options: type[Options], name: str, argv: Sequence[str] | None) -> Opti
         raise ValueError(_first_problem(error, options)) from None
     except SettingsError as error:
         raise ValueError(f"{error}: {error.__cause__}" if error.__cause__ else str(error)) from None
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """Join a flag to a value that begins with a minus, ``-3:3:7``, which would pass for a flag."""
+    joined: list[str] = []
+    for argument in arguments:
+        before = joined[-1] if joined else ""
+        if re.match(r"-\.?\d", argument) and before.startswith("--") and "=" not in before:
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _laid_over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

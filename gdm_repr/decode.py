@@ -81,6 +81,34 @@ def safe_name(name: str) -> str:
     return "/".join(parts)
 
 
+def open_latents(path: Path, model: GDM) -> tuple[LatentStore, Plan]:
+    """Open a model's latent store, and say by which plan it was encoded.
+
+    Raises:
+        ValueError: if the store can't be read, is empty, or is another model's.
+    """
+    from gdm_repr.latents import open_store
+    from gdm_repr.ode import Plan
+
+    store = open_store(path)
+    basis, grouping = model.basis.fingerprint(), model.grouping.fingerprint()
+    store.require(
+        {"checkpoint": model.checkpoint.fingerprint, "basis": basis, "grouping": grouping}
+    )
+    if not len(store):
+        raise ValueError(f"--latents {str(path)!r}: the store holds no image")
+    try:
+        solver = dict(store.manifest.settings["solver"])
+        del solver["precision"]
+        plan = Plan(**{**solver, "steps": tuple(solver["steps"])})
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"--latents {str(path)!r}: its manifest does not say how it was encoded "
+            f"({error!r}); encode again"
+        ) from error
+    return store, plan
+
+
 def read_latents(
     config: DecodeConfig, model: GDM
 ) -> tuple[Iterator[tuple[list[str], Any]], int, Plan]:
@@ -93,9 +121,6 @@ def read_latents(
         ValueError: if the latents can't be read or are another model's.
     """
     import numpy as np
-
-    from gdm_repr.latents import open_store
-    from gdm_repr.ode import Plan
 
     size = config.batch_size
     if config.latents.suffix == ".npy":
@@ -120,22 +145,7 @@ def read_latents(
             for s in range(0, n, size)
         )
         return parts, n, model.plan()
-    store = open_store(config.latents)
-    basis, grouping = model.basis.fingerprint(), model.grouping.fingerprint()
-    store.require(
-        {"checkpoint": model.checkpoint.fingerprint, "basis": basis, "grouping": grouping}
-    )
-    if not len(store):
-        raise ValueError(f"--latents {str(config.latents)!r}: the store holds no image")
-    try:
-        solver = dict(store.manifest.settings["solver"])
-        del solver["precision"]
-        plan = Plan(**{**solver, "steps": tuple(solver["steps"])})
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"--latents {str(config.latents)!r}: its manifest does not say how it was encoded "
-            f"({error!r}); encode again"
-        ) from error
+    store, plan = open_latents(config.latents, model)
     n = min(len(store), config.limit or len(store))
     return _first_rows(store, n, size), n, plan
 

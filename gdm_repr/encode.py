@@ -15,7 +15,7 @@ from gdm_repr.config import EncodeConfig
 
 if TYPE_CHECKING:
     from gdm_repr.api import GDM
-    from gdm_repr.data import Batch, ImageDataset
+    from gdm_repr.data import Batch, ImageDataset, Preprocess
     from gdm_repr.latents import Manifest, StoreWriter
     from gdm_repr.ode import Plan
     from gdm_repr.tracking import Run
@@ -23,6 +23,23 @@ if TYPE_CHECKING:
 SHEET_IMAGES = 16  # columns of the contact sheet, spread evenly over the store
 SPLIT_IMAGES = 64  # images on which the steps' split is measured
 ERRORS = ("latent_error", "round_trip_error")
+
+
+def model_preprocess(
+    model: GDM, *, fit: str | None = None, dequantize: bool | None = None
+) -> Preprocess:
+    """Return how training made images into x, but for what is given, at the model's shape."""
+    channels, height, width = model.shape
+    trained = model.checkpoint.preprocess
+    update: dict[str, Any] = {
+        "size": (height, width),
+        "channels": "gray" if channels == 1 else "rgb",
+    }
+    if fit is not None:
+        update["fit"] = fit
+    if dequantize is not None:
+        update["dequantize"] = dequantize
+    return type(trained).model_validate({**trained.model_dump(), **update})
 
 
 def open_images(config: EncodeConfig, model: GDM) -> ImageDataset:
@@ -33,21 +50,12 @@ def open_images(config: EncodeConfig, model: GDM) -> ImageDataset:
     """
     from gdm_repr.data import open_data
 
-    channels, height, width = model.shape
+    _, height, width = model.shape
     if config.size is not None and (config.size, config.size) != (height, width):
         raise ValueError(
             f"--size {config.size}: this model was trained on {height}x{width} images; use its size"
         )
-    trained = model.checkpoint.preprocess
-    update: dict[str, Any] = {
-        "size": (height, width),
-        "channels": "gray" if channels == 1 else "rgb",
-    }
-    if config.fit is not None:
-        update["fit"] = config.fit
-    if config.dequantize is not None:
-        update["dequantize"] = config.dequantize
-    preprocess = type(trained).model_validate({**trained.model_dump(), **update})
+    preprocess = model_preprocess(model, fit=config.fit, dequantize=config.dequantize)
     return open_data(
         config.data, preprocess, labels=config.labels, limit=config.limit, seed=config.seed
     )

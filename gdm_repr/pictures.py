@@ -1,15 +1,18 @@
-"""Sheets of images: rows and columns of x in [-1, 1] as one PNG."""
+"""Sheets of images: rows and columns of x in [-1, 1] as one PNG, or as an animation."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 Array = NDArray[Any]
+FRAME_MS = 150  # of an animation
 
 
 def to_uint8(x: Array) -> Array:
@@ -44,3 +47,79 @@ def as_grid(x: Array, columns: int) -> list[Array]:
     missing = -len(x) % columns
     full = np.concatenate([x, np.ones((missing, *x.shape[1:]), x.dtype)])
     return list(full.reshape(-1, columns, *x.shape[1:]))
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledSheet:
+    """A sheet with labels.
+
+    Attributes:
+        pixels: the picture, uint8 (height, width, 3).
+        margin: width of the labels at its left.
+        column: width of one column.
+    """
+
+    pixels: Array
+    margin: int
+    column: int
+
+    def save(self, path: Path) -> None:
+        """Write the picture."""
+        Image.fromarray(self.pixels).save(path)
+
+    def save_animation(self, path: Path, *, still: int, moving: range) -> None:
+        """Write a GIF, forth and back for ever.
+
+        Args:
+            path: the file.
+            still: columns at the left that every frame shows.
+            moving: columns that follow each other beside these.
+        """
+        fixed = self.pixels[:, : self.margin + still * self.column]
+        starts = [self.margin + j * self.column for j in (*moving, *moving[-2:0:-1])]
+        frames = [
+            Image.fromarray(np.hstack([fixed, self.pixels[:, x : x + self.column]])) for x in starts
+        ]
+        frames[0].save(path, save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0)
+
+
+def label_sheet(
+    rows: Sequence[Array],
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+    *,
+    tile: int = 96,
+    gap: int = 4,
+) -> LabelledSheet:
+    """Draw rows of K images, each (K, C, H, W), with the labels of rows and of columns.
+
+    Small images are enlarged by a whole factor, without smoothing, to about ``tile`` pixels.
+    """
+    height, width = rows[0].shape[-2:]
+    scale = max(1, tile // max(height, width))
+    high, wide = height * scale, width * scale
+    font = ImageFont.load_default(12)
+    draw = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+
+    def extent(label: str) -> tuple[int, int]:
+        left, top, right, bottom = draw.multiline_textbbox((0, 0), label, font=font)
+        return int(right - left) + 1, int(bottom - top) + 1
+
+    sizes = [extent(label) for label in row_labels]
+    margin = max(w for w, _ in sizes) + 2 * gap
+    line = max(high, max(h for _, h in sizes)) + gap
+    column = max(wide, max(extent(label)[0] for label in column_labels)) + gap
+    top = max(extent(label)[1] for label in column_labels) + 3 * gap
+    picture = Image.new(
+        "RGB", (margin + column * len(column_labels), top + line * len(rows)), "white"
+    )
+    draw = ImageDraw.Draw(picture)
+    for j, label in enumerate(column_labels):
+        draw.multiline_text((margin + j * column, gap), label, fill="black", font=font)
+    for i, (row, label) in enumerate(zip(rows, row_labels, strict=True)):
+        draw.multiline_text((gap, top + i * line), label, fill="black", font=font)
+        for j, pixels in enumerate(to_uint8(row).repeat(scale, axis=1).repeat(scale, axis=2)):
+            gray = pixels.shape[-1] == 1
+            image = Image.fromarray(pixels[..., 0] if gray else pixels)
+            picture.paste(image, (margin + j * column, top + i * line))
+    return LabelledSheet(np.asarray(picture), margin, column)

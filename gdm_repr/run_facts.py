@@ -22,6 +22,7 @@ BAND_MEAN = "band_mean"
 BAND_STD = "band_std"
 BAND_KURTOSIS = "band_kurtosis"
 BAND_KS = "band_ks"
+EARLY_CHANGE = "early_change"
 
 # What MLflow's stores accept; a longer param is cut here and whole in config.json.
 MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 5000
