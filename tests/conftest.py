@@ -21,6 +21,8 @@ for _name in (
     os.environ.pop(_name, None)
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Tensors here are tiny: a second thread only waits, and waits long where the other core is busy.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
