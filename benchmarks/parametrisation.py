@@ -75,7 +75,7 @@ class Setting:
         """Return the training options: configs/digits.yaml's network on a smaller budget."""
         model = {
             "basis": {"name": "dct"},
-            "grouping": {"name": "bands", "cuts": [6, 21]},
+            "grouping": {"name": "bands", "cuts": [6, 22]},
             "process": self.process,
             "denoiser": {
                 "conditioning": self.conditioning,
@@ -92,7 +92,7 @@ class Setting:
 
 # Equal intervals make t uniform and every group alike the same law; "by size" is t uniform over
 # intervals as long as the groups have elements.
-BY_SIZE = (6.0, 15.0, 43.0)
+BY_SIZE = (6.0, 16.0, 42.0)
 STRICT = Setting("spectral", "embed", "active", strict=True)
 SETTINGS = {
     "1 none concat eq8 (paper)": Setting("none", "concat", "eq8"),
