@@ -121,18 +121,24 @@ def anchor_variances(
     grouping = generation.flow.grouping
     states = generation.states(z)
     masks = [torch.from_numpy(mask).to(z.device) for mask in kept]
+    shared = [min(shared_groups(grouping, keep), len(states) - 1) for keep in kept]
     running = [[Welford() for _ in kept] for _ in features]
     for start in range(0, draws, batch_size):
         part = range(start, min(start + batch_size, draws))
         noise = fresh_noise((z.shape[1], z.shape[2]), seed, anchor, part).to(z.device)
-        for number, (mask, keep) in enumerate(zip(masks, kept, strict=True)):
-            shared = min(shared_groups(grouping, keep), len(states) - 1)
-            state = states[shared].expand_as(noise)
-            data = generation.finish(state, torch.where(mask, z, noise), shared)
-            x = basis.inverse(data)
-            for phi, row in zip(features, running, strict=True):
-                row[number].add(phi(x))
-            advance(len(noise))
+        together = max(1, batch_size // len(part))  # sets that are decoded at once
+        for done in sorted(set(shared)):
+            alike = [number for number in range(len(kept)) if shared[number] == done]
+            for first in range(0, len(alike), together):
+                numbers = alike[first : first + together]
+                latents = torch.cat([torch.where(masks[number], z, noise) for number in numbers])
+                data = generation.finish(states[done].expand_as(latents), latents, done)
+                x = basis.inverse(data)
+                for phi, row in zip(features, running, strict=True):
+                    values = phi(x).split(len(part))
+                    for number, value in zip(numbers, values, strict=True):
+                        row[number].add(value)
+                advance(len(x))
     return [[welford.variance() for welford in row] for row in running]
 
 
