@@ -21,7 +21,7 @@ from gdm_repr.analysis.correlation_estimators import (
     permuted,
     wishart_bias,
 )
-from gdm_repr.analysis.total_correlation import (
+from gdm_repr.analysis.correlation import (
     TotalCorrelation,
     correlation_picture,
     element_normality,
