@@ -1,4 +1,4 @@
-"""Are latents independent? Total correlation with interval and null, normality, and a picture.
+"""Are latents independent? Total correlation with interval and null, and normality.
 
 TC = sum_b H(Z_b) - H(Z) in nats is 0 exactly when the blocks b are independent. A block is a column
 ("within a band", "of chosen elements") or a band ("between bands"). See
@@ -13,18 +13,15 @@ TC = sum_b H(Z_b) - H(Z) in nats is 0 exactly when the blocks b are independent.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from gdm_repr.analysis.correlation_estimators import ESTIMATORS, Floats, correlation, permuted
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Columns = Sequence[int] | NDArray[np.int64]
 
@@ -166,7 +163,7 @@ def _select(
     z: NDArray[Any], blocks: Sequence[Columns] | None
 ) -> tuple[Floats, list[NDArray[np.int64]]]:
     """Return the columns in use, shape (n, d), and each block's positions among them."""
-    x = _samples(z)
+    x = samples(z)
     chosen = [[column] for column in range(x.shape[1])] if blocks is None else blocks
     sets = [np.asarray(block, dtype=np.int64).reshape(-1) for block in chosen]
     if len(sets) < 2 or min(len(block) for block in sets) == 0:
@@ -181,7 +178,12 @@ def _select(
     return x[:, used], np.split(np.arange(len(used)), ends[:-1])
 
 
-def _samples(z: NDArray[Any]) -> Floats:
+def samples(z: NDArray[Any]) -> Floats:
+    """Return z (n, d) as float64.
+
+    Raises:
+        ValueError: if it is no table, is empty, or holds values that are not finite.
+    """
     x = np.asarray(z, dtype=np.float64)
     if x.ndim != 2 or not len(x):
         raise ValueError(f"z: shape {x.shape} must be (samples, columns), with samples")
@@ -191,14 +193,19 @@ def _samples(z: NDArray[Any]) -> Floats:
 
 
 def _check_rank(x: Floats) -> None:
-    _check_constant(x)
+    check_constant(x)
     if float(np.linalg.eigvalsh(correlation(x))[0]) < _SINGULAR:
         raise ValueError(
             "z: a selected column is a linear function of others, so TC is infinite; leave it out"
         )
 
 
-def _check_constant(x: Floats) -> None:
+def check_constant(x: Floats) -> None:
+    """Refuse x (n, d) with a constant column, which has no correlation.
+
+    Raises:
+        ValueError: naming the columns.
+    """
     constant = np.flatnonzero(np.ptp(x, axis=0) == 0)
     if len(constant):
         raise ValueError(f"z: selected columns {constant.tolist()} are constant; leave them out")
@@ -236,7 +243,7 @@ def element_normality(z: NDArray[Any], *, rate: float = 0.05) -> ElementNormalit
     Raises:
         ValueError: if z is no finite (n, d) array, n < 8, or rate is outside (0, 1).
     """
-    x = _samples(z)
+    x = samples(z)
     if len(x) < 8:
         raise ValueError(f"z: {len(x)} samples are too few to test normality; use at least 8")
     if not 0 < rate < 1:
@@ -253,48 +260,3 @@ def element_normality(z: NDArray[Any], *, rate: float = 0.05) -> ElementNormalit
         rate=rate,
         n=len(x),
     )
-
-
-def correlation_picture(
-    z: NDArray[Any], bands: Mapping[str, tuple[int, int]], *, title: str = "Latent correlation"
-) -> Figure:
-    """Draw |corr| of all pairs of columns of z (n, d), bands outlined, without a display.
-
-    Args:
-        z: samples, shape (n, d).
-        bands: first column of each band and one past its last, by name.
-        title: heading.
-
-    Raises:
-        ValueError: if a band lies outside the columns, or a column is constant.
-    """
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
-
-    x = _samples(z)
-    n, d = x.shape
-    for name, (start, stop) in bands.items():
-        if not 0 <= start < stop <= d:
-            raise ValueError(f"bands: {name!r} = [{start}, {stop}) must lie within [0, {d})")
-    _check_constant(x)
-    R = abs(correlation(x))
-    np.fill_diagonal(R, np.nan)  # 1 by definition: it would set the scale
-    null = _NORMAL_95 / math.sqrt(n)
-    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_facecolor("0.8")
-    top = max(float(np.nanmax(R)) if d > 1 else 0.0, 2 * null)
-    image = axes.imshow(R, cmap="cividis", vmin=0, vmax=top, interpolation="nearest")
-    for start, stop in bands.values():
-        corner, side = (start - 0.5, start - 0.5), stop - start
-        axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="white", linewidth=1.5))
-    middles = [(start + stop - 1) / 2 for start, stop in bands.values()]
-    axes.set_xticks(middles, list(bands), rotation=45)
-    axes.set_yticks(middles, list(bands))
-    axes.set_xlabel("element, by band")
-    axes.set_ylabel("element, by band")
-    axes.set_title(f"{title}, n = {n}, d = {d}")
-    bar = figure.colorbar(image, ax=axes)
-    bar.set_label(f"|correlation|; 95 % of independent pairs lie below {null:.3f} (line)")
-    bar.ax.axhline(null, color="white", linewidth=1.5)
-    return figure

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,6 @@ from gdm_repr.analysis.correlation_estimators import (
 )
 from gdm_repr.analysis.correlation import (
     TotalCorrelation,
-    correlation_picture,
     element_normality,
     total_correlation,
 )
@@ -358,27 +356,3 @@ def test_normality_refuses() -> None:
         element_normality(np.zeros((7, 2)))
     with pytest.raises(ValueError, match="rate: 0 must lie between 0 and 1"):
         element_normality(np.zeros((10, 2)), rate=0)
-
-
-def test_the_picture_shows_every_pair_and_band() -> None:
-    z = GAUSSIANS[5].draw(300, np.random.default_rng(0)).astype(np.float32)
-    figure = correlation_picture(z, {"low": (0, 2), "middle": (2, 8), "high": (8, 20)})
-    axes, bar = figure.axes
-    masked = axes.images[0].get_array()
-    assert masked is not None
-    shown = np.ma.filled(masked, np.nan)
-    expected = np.abs(np.corrcoef(z.T))
-    np.fill_diagonal(expected, np.nan)
-    np.testing.assert_allclose(shown, expected, atol=1e-5)
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["low", "middle", "high"]
-    assert len(axes.patches) == 3
-    assert "0.113" in bar.get_ylabel()  # 1.96 / sqrt(300)
-    figure.savefig(BytesIO(), format="svg")
-
-
-def test_the_picture_refuses() -> None:
-    z = np.random.default_rng(0).standard_normal((30, 4))
-    with pytest.raises(ValueError, match=r"'all' = \[0, 5\) must lie within \[0, 4\)"):
-        correlation_picture(z, {"all": (0, 5)})
-    with pytest.raises(ValueError, match=r"columns \[2\] are constant"):
-        correlation_picture(z * [1, 1, 0, 1], {"all": (0, 4)})
