@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
 _NORMAL_95 = 1.96  # two-sided 95 % point of N(0, 1)
 _BAND_NAMES = 8  # more names than this overlap
+_BANDS_MARKED = 12  # as mark_bands does
 
 
 def total_correlation_figure(rows: Sequence[Row], estimator: str) -> Figure:
     """Draw total correlation as dots with intervals, one panel a question, one row a source.
 
     A tick marks the null: 95 % of tables with rows permuted lie at its left. The axis is linear
-    around 0 and logarithmic beyond, since raw images share far more than latents do.
+    around 0 and logarithmic beyond, since raw coefficients share far more than latents do.
 
     Args:
         rows: results; refused ones are left out.
@@ -38,15 +39,27 @@ def total_correlation_figure(rows: Sequence[Row], estimator: str) -> Figure:
     across = min(2, max(1, len(questions)))
     down = max(1, math.ceil(len(questions) / across))
     figure = new_figure(0.5 + down * (0.55 + 0.2 * len(sources)))
-    grid = figure.subplots(down, across, squeeze=False, sharey=True)
+    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
     for axes in grid.flat[len(questions) :]:
         axes.set_visible(False)
     for axes, question in zip(grid.flat, questions, strict=False):
         _panel(axes, rows, question.name, sources, estimator)
         axes.set_title(f"{question.label} ({question.d} columns)", fontsize="medium")
-    for column in range(across):
-        shown = [axes for axes in grid[:, column] if axes.get_visible()]
-        shown[-1].set_xlabel("total correlation (nats)")
+    last = grid.flat[len(questions) - across : len(questions)]
+    for axes in last:
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel("total correlation (nats)")
+    results = [row.tc for row in rows if row.tc]
+    if results:
+        linear = 10 ** math.floor(math.log10(max(max(tc.null_high for tc in results), 1e-3)))
+        top = max(2 * linear, *(tc.high for tc in results))
+        axes = grid[0, 0]
+        axes.set_xscale("symlog", linthresh=linear, linscale=0.6)
+        decades = math.ceil(math.log10(top / linear))
+        ticks = [0.0, *(linear * 10.0**power for power in range(decades + 1))]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_xlim(min(-linear, *(1.2 * tc.low for tc in results)), 1.5 * top)
     return figure
 
 
@@ -61,8 +74,6 @@ def _panel(
         axes.plot([tc.low, tc.high], [place, place], color=colour, linewidth=1.5)
         axes.plot(tc.value, place, color=colour, marker=MARKERS[place % len(MARKERS)], markersize=5)
         axes.plot(tc.null_high, place, color="0.3", marker="|", markersize=10)
-    linear = 10 * max(tc.null_high for tc in found if tc)
-    axes.set_xscale("asinh", linear_width=max(linear / 10, 1e-3))
     axes.axvline(0, color="0.7", linewidth=0.8)
     axes.set_yticks(range(len(sources)), sources)
     axes.set_ylim(len(sources) - 0.5, -0.5)
@@ -80,10 +91,10 @@ def normality_figure(
     figure = new_figure(0.5 + 1.35 * len(found))
     grid = figure.subplots(len(found), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
     for place, (axes, (source, each)) in enumerate(zip(grid, found.items(), strict=True)):
-        place_of = np.arange(len(each.p))
+        place_of = np.arange(len(each.p)) + 0.5  # bands begin and end between columns
         for chosen, face, label in (
-            (each.rejected, COLOURS[1], f"differs (rate {100 * each.rate:.0f} %)"),
-            (~each.rejected, COLOURS[0], "does not"),
+            (each.rejected, COLOURS[1], f"differs (false-discovery rate {100 * each.rate:.0f} %)"),
+            (~each.rejected, COLOURS[0], "does not differ"),
         ):
             axes.plot(
                 place_of[chosen],
@@ -97,13 +108,19 @@ def normality_figure(
         axes.axhline(each.null_high, color="0.3", linewidth=1, linestyle="--", label="95 % null")
         axes.set_ylim(0)
         axes.set_title(
-            f"{source}: {int(each.rejected.sum())} of {len(each.p)}, n = {each.n}",
+            f"{source}: {int(each.rejected.sum())} of {len(each.p)} differ, n = {each.n}",
             fontsize="medium",
             loc="left",
-            pad=12 if place == 0 and len(bands) <= _BAND_NAMES else 6,
+            pad=6 if place else 16,  # the bands' names stand above the first panel
         )
-        mark_bands(axes, {name: stop for name, (_, stop) in bands.items()} if place else {})
-    grid[0].legend(fontsize="small", ncols=3, loc="upper right")
+        ends = [stop for _, stop in bands.values()]
+        if place == 0:
+            mark_bands(axes, dict(zip(bands, ends, strict=True)))
+        elif len(ends) <= _BANDS_MARKED:
+            for end in ends:
+                axes.axvline(end, color="0.6", linewidth=0.8, linestyle=":")
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize="small", ncols=3, loc="outside upper right")
     grid[-1].set_xlabel("column, by band in the order of generation")
     figure.supylabel("Kolmogorov-Smirnov distance to N(0, 1)", fontsize="medium")
     return figure
@@ -121,6 +138,7 @@ def correlation_picture(
     Raises:
         ValueError: if a band lies outside the columns, or a column is constant.
     """
+    from matplotlib.colors import PowerNorm
     from matplotlib.patches import Rectangle
 
     matrices = {}
@@ -138,25 +156,26 @@ def correlation_picture(
     null = _NORMAL_95 / math.sqrt(min(len(table) for table in tables.values()))
     highest = [float(np.nanmax(R)) for R in matrices.values() if len(R) > 1]
     top = max(2 * null, *highest, 0.0)
-    across = min(2, len(matrices))
+    norm = PowerNorm(0.5, vmin=0, vmax=top)  # or weak correlations would look alike
+    across = min(3, len(matrices))
     down = math.ceil(len(matrices) / across)
-    figure = new_figure(0.9 + down * WIDTH / across * 0.95)
+    figure = new_figure(1.2 + down * 0.9 * WIDTH / across)
     grid = figure.subplots(down, across, squeeze=False)
     for axes in grid.flat[len(matrices) :]:
         axes.set_visible(False)
     for axes, (title, R) in zip(grid.flat, matrices.items(), strict=False):
         axes.set_facecolor("0.8")
-        image = axes.imshow(R, cmap="cividis", vmin=0, vmax=top, interpolation="nearest")
+        image = axes.imshow(R, cmap="cividis", norm=norm, interpolation="nearest")
         for start, stop in bands.values():
             corner, side = (start - 0.5, start - 0.5), stop - start
             axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="white"))
         middles = [(start + stop - 1) / 2 for start, stop in bands.values()]
         names = list(bands) if len(bands) <= _BAND_NAMES else [""] * len(bands)
         axes.set_xticks(middles, names, rotation=45)
-        axes.set_yticks(middles, names)
+        axes.set_yticks(middles, names if axes in grid[:, 0] else [""] * len(bands))
+        axes.set_xlabel("column, by band")
         axes.set_title(title, fontsize="medium")
-    figure.supxlabel("column, by band", fontsize="medium")
-    bar = figure.colorbar(image, ax=grid.ravel().tolist(), location="bottom", aspect=40, pad=0.08)
+    bar = figure.colorbar(image, ax=grid.ravel().tolist(), location="bottom", aspect=40, pad=0.04)
     bar.set_label(f"|correlation|; 95 % of independent pairs lie below {null:.3f} (line)")
     bar.ax.axvline(null, color="white", linewidth=1.5)
     return figure

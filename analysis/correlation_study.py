@@ -59,7 +59,7 @@ def most_columns(n: int, most: int = FEW["knn"]) -> int:
     return max(allowed, default=0)
 
 
-def asked(question: Question, estimator: str) -> bool:
+def fits(question: Question, estimator: str) -> bool:
     """Tell whether an estimator is meant for that many columns."""
     return question.d <= FEW.get(estimator, question.d)
 
@@ -142,32 +142,30 @@ def find(rows: Sequence[Row], source: str, name: str, estimator: str) -> TotalCo
     return None
 
 
-def sentences(rows: Sequence[Row], estimator: str) -> list[str]:
-    """Say what was found of the latents by one estimator, with the controls beside.
-
-    Args:
-        rows: all rows.
-        estimator: whose results are told.
-    """
+def sentences(rows: Sequence[Row], estimators: Sequence[str]) -> list[str]:
+    """Say what was found of the latents by some estimators, with the controls beside."""
     said = []
     for question in dict.fromkeys(row.question for row in rows):
-        tc = find(rows, LATENTS, question.name, estimator)
-        if tc is None:
-            continue
-        kind = "more than independent ones" if tc.p_value <= 0.05 else "not told from independence"
-        others = [
-            f"{source} {Estimate(other.value, other.low, other.high)}"
-            for source in dict.fromkeys(row.source for row in rows)
-            if source != LATENTS and (other := find(rows, source, question.name, estimator))
-        ]
-        beside = f" Beside it: {'; '.join(others)}." if others else ""
-        said.append(
-            f"{question.label[0].upper()}{question.label[1:]}, the latents share "
-            f"{Estimate(tc.value, tc.low, tc.high)} nats ({estimator}, {tc.d} columns, n = {tc.n}, "
-            f"95 % interval; {kind}: p = {number(tc.p_value)}, 95 % of permuted latents lie below "
-            f"{number(tc.null_high)}).{beside}"
-        )
+        for estimator in estimators:
+            if tc := find(rows, LATENTS, question.name, estimator):
+                said.append(_sentence(rows, question, estimator, tc))
     return said
+
+
+def _sentence(rows: Sequence[Row], question: Question, estimator: str, tc: TotalCorrelation) -> str:
+    others = [
+        f"{source} {Estimate(other.value, other.low, other.high)}"
+        for source in dict.fromkeys(row.source for row in rows)
+        if source != LATENTS and (other := find(rows, source, question.name, estimator))
+    ]
+    verdict = "dependent" if tc.p_value <= 0.05 else "not told from independent"
+    beside = f" Beside it: {'; '.join(others)}." if others else ""
+    return (
+        f"{question.label[0].upper()}{question.label[1:]}, the latents' total correlation is "
+        f"{Estimate(tc.value, tc.low, tc.high)} nats by {estimator} ({tc.d} columns, n = {tc.n}, "
+        f"95 % interval); {verdict} (p = {number(tc.p_value)}; 95 % of permuted latents lie below "
+        f"{number(tc.null_high)}).{beside}"
+    )
 
 
 def normality_sentence(found: Mapping[str, ElementNormality]) -> str:

@@ -1,0 +1,360 @@
+"""Are latents independent: ``python -m gdm_repr.analysis.total_correlation`` (Sec. 4.4).
+
+Total correlation within bands, between bands and of chosen elements, by several estimators, beside
+controls; and whether single elements are N(0, 1). See :mod:`gdm_repr.analysis.correlation`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from gdm_repr.analysis.options import AnalysisConfig
+from gdm_repr.analysis.runner import Analysis, run_analysis
+from gdm_repr.config import Count
+from gdm_repr.edit_options import Words
+from gdm_repr.run_facts import (
+    NOT_NORMAL,
+    TOTAL_CORRELATION,
+    TOTAL_CORRELATION_CONTROL,
+    band_metric,
+    metric_key,
+)
+
+if TYPE_CHECKING:
+    from gdm_repr.analysis.correlation import ElementNormality
+    from gdm_repr.analysis.correlation_columns import Layout, Question
+    from gdm_repr.analysis.correlation_sources import Table as Columns
+    from gdm_repr.analysis.correlation_study import Row
+    from gdm_repr.analysis.journal import Journal
+    from gdm_repr.analysis.report import Picture, Report, Table
+    from gdm_repr.analysis.subject import Subject
+
+CONTROLS = {
+    "noise": "fresh noise",
+    "encoded-noise": "noise, decoded and encoded",
+    "raw": "raw coefficients",
+    "pca": "principal components",
+}
+BASELINE = "other model"
+
+
+class TotalCorrelationConfig(AnalysisConfig):
+    """Measure how much latents tell of each other, within bands and between them (Sec. 4.4).
+
+    Total correlation in nats by several estimators, each with an interval and the null of
+    independent latents; the same for controls; and whether each element is N(0, 1).
+
+    Example:
+      python -m gdm_repr.analysis.total_correlation --checkpoint runs/digits --latents runs/digits/latents --out runs/digits/total_correlation
+      python -m gdm_repr.analysis.total_correlation --checkpoint runs/digits --latents runs/digits/latents --elements 0,1,2:0 --baseline runs/digits-k1/latents --out runs/digits/against-k1
+    """  # noqa: E501
+
+    images: int = Field(5000, ge=8, description="Latents measured at most, chosen at random.")
+    columns: Count = Field(
+        256, description="Columns (elements times channels) of a band at most; its lowest."
+    )
+    elements: Words = Field(
+        (), description="Elements to measure together, as 0,1,2:0: an index, or index:channel."
+    )
+    first: int | None = Field(
+        None, ge=0, description="First columns for knn; as many as samples allow, 8 at most."
+    )
+    estimators: Words = Field(
+        ("gaussian", "copula", "knn"),
+        min_length=1,
+        description="gaussian, copula, knn, classifier (slow); the first is told and drawn first.",
+    )
+    controls: Words = Field(
+        tuple(CONTROLS), description="noise, encoded-noise, raw and pca, joined by commas; or none."
+    )
+    noise: Count = Field(1000, description="Noise to decode and encode again, at most.")
+    baseline: Path | None = Field(
+        None, description="Latents of the same images by another model, such as one with k = 1."
+    )
+    permutations: int = Field(99, ge=19, description="Draws of the null.")
+    resamples: int = Field(50, ge=10, description="Half-samples that an interval is from.")
+
+
+def analyse(config: TotalCorrelationConfig, subject: Subject, journal: Journal) -> Report:
+    """Measure, and write down what was found.
+
+    Raises:
+        ValueError: for options that can't be used, or images or a baseline that are not there.
+    """
+    from gdm_repr.analysis.correlation import element_normality
+    from gdm_repr.analysis.correlation_columns import layout, questions
+    from gdm_repr.analysis.correlation_study import (
+        FEW,
+        as_table,
+        most_columns,
+        normality_sentence,
+        sentences,
+    )
+    from gdm_repr.analysis.report import Report, Table
+
+    _check(config)
+    rows = subject.rows(min(config.images, len(subject.store)), seed=config.seed)
+    columns = layout(
+        subject.model.grouping, subject.model.shape[0], config.columns, config.elements
+    )
+    tables = _tables(config, subject, journal, rows, columns)
+    fewest = min(map(len, tables.values()))  # so that no control is refused where latents are not
+    asked = questions(columns, most_columns(fewest) if config.first is None else config.first)
+    found = _measure(config, journal, asked, tables)
+    normality = {
+        name: element_normality(table)
+        for name, table in tables.items()
+        if name not in (CONTROLS["raw"], CONTROLS["pca"])
+    }
+    main, *others = config.estimators
+    return Report(
+        title="Total correlation",
+        question="Are the latents independent, within bands and between them?",
+        answer=[
+            *sentences(found, [main, *(name for name in others if name in FEW)]),
+            normality_sentence(normality),
+        ],
+        pictures=_pictures(found, normality, tables, columns, main),
+        tables=[
+            Table.of_rows(
+                "total_correlation",
+                "Total correlation with its 95 % interval, bias subtracted; what independent "
+                "columns give (null mean, what 95 % of permuted tables stay below, p); drift is "
+                "the change from n/2 to n samples; the note says why there is no value.",
+                as_table(found),
+            ),
+            _normality_table(normality, columns),
+        ],
+        method=_method(config, len(rows), columns),
+        controls=[
+            "Fresh noise: independent columns, so that it shows the estimators' own error.",
+            "Noise decoded and encoded: what the model and its solver add; true latents of noise "
+            "are independent.",
+            "Raw coefficients of the images in the model's basis, at the same elements.",
+            "Principal components of half the images, as many as the bands have columns and in "
+            "their places, scored on the other half, so n is half.",
+            f"{BASELINE[0].upper()}{BASELINE[1:]}: --baseline, same images, same elements.",
+        ],
+        limits=[
+            "gaussian and copula see dependence of a Gaussian kind only; knn sees any, but of few "
+            "columns. None of them proves independence.",
+            "Latents of different bands are dependent on purpose only through the images; a band's "
+            "latents are defined given the bands generated before it.",
+            "p-values are of single questions; of twenty independent ones, one lies below 0.05.",
+            "The interval is over images; it leaves out another training seed.",
+        ],
+        metrics=[(0, _metrics(found, normality, main))],
+    )
+
+
+def _check(config: TotalCorrelationConfig) -> None:
+    """Refuse unknown names before anything is measured."""
+    from gdm_repr.analysis.correlation_estimators import ESTIMATORS
+
+    for option, given, known in (
+        ("estimators", config.estimators, tuple(ESTIMATORS)),
+        ("controls", config.controls, (*CONTROLS, "none")),
+    ):
+        if unknown := [name for name in given if name not in known]:
+            raise ValueError(f"--{option} {unknown[0]!r}: unknown; choose from {', '.join(known)}")
+        if len(set(given)) < len(given):
+            raise ValueError(f"--{option} {','.join(given)}: names one twice; name it once")
+
+
+def _tables(
+    config: TotalCorrelationConfig,
+    subject: Subject,
+    journal: Journal,
+    rows: Sequence[int],
+    columns: Layout,
+) -> dict[str, Columns]:
+    """Return the latents and their controls, by name."""
+    from gdm_repr.analysis import correlation_sources as sources
+    from gdm_repr.analysis.correlation_study import LATENTS
+
+    n, seed = len(rows), config.seed
+    tables = {LATENTS: sources.stored_latents(subject.store, rows, columns)}
+    if config.baseline is not None:
+        other = sources.other_store(config.baseline, subject)
+        same = sources.same_images(subject.store, other, rows)
+        tables[BASELINE] = sources.stored_latents(other, same, columns)
+    makers: dict[str, Callable[[], Columns]] = {
+        "noise": lambda: sources.fresh_noise(subject, n, seed, columns),
+        "encoded-noise": lambda: sources.encoded_noise(
+            subject,
+            min(n, config.noise),
+            seed + n,  # other draws than those of the fresh noise
+            columns,
+            batch_size=config.batch_size,
+            folder=config.out / "encoded_noise",
+            journal=journal,
+        ),
+        "raw": lambda: sources.raw_coefficients(subject, rows, columns),
+        "pca": lambda: sources.principal_components(subject, rows, columns, seed),
+    }
+    for name, make in makers.items():
+        if name in config.controls:
+            tables[CONTROLS[name]] = make()
+    return tables
+
+
+def _measure(
+    config: TotalCorrelationConfig,
+    journal: Journal,
+    asked: Sequence[Question],
+    tables: Mapping[str, Columns],
+) -> list[Row]:
+    """Measure what the journal does not have."""
+    import hashlib
+
+    from tqdm import tqdm
+
+    from gdm_repr.analysis.correlation_study import Row, fits, measure
+
+    wanted = [
+        (question, estimator, source)
+        for question in asked
+        for estimator in config.estimators
+        for source in tables
+        if fits(question, estimator)
+    ]
+    digests = {name: hashlib.sha256(table.tobytes()).hexdigest() for name, table in tables.items()}
+    found = []
+    for question, estimator, source in tqdm(wanted, desc="total correlation", unit="estimate"):
+        key = f"{question.name} {estimator} {source} {digests[source][:16]}"
+        if key not in journal:
+            row = measure(
+                source,
+                tables[source],
+                question,
+                estimator,
+                permutations=config.permutations,
+                resamples=config.resamples,
+                seed=config.seed,
+            )
+            journal.add(key, row.record())
+        found.append(Row.of(source, question, estimator, journal[key]))
+    return found
+
+
+def _pictures(
+    found: Sequence[Row],
+    normality: Mapping[str, ElementNormality],
+    tables: Mapping[str, Columns],
+    columns: Layout,
+    main: str,
+) -> list[Picture]:
+    from gdm_repr.analysis import correlation_figures as figures
+    from gdm_repr.analysis.correlation_study import LATENTS
+    from gdm_repr.analysis.report import Picture
+
+    n = len(tables[LATENTS])
+    shown = (LATENTS, BASELINE, CONTROLS["raw"])
+    varying = {
+        name: tables[name] for name in shown if name in tables and tables[name].std(0).min() > 0
+    }
+    pictures = [
+        Picture(
+            "total_correlation",
+            f"Total correlation by the estimator {main}, n = {n} latents, with 95 % intervals. "
+            "Gray tick: 95 % of tables with independent columns lie at its left. The axis is "
+            "linear about 0, then logarithmic.",
+            figures.total_correlation_figure(found, main),
+        ),
+        Picture(
+            "normality",
+            "Distance of each column to N(0, 1), Kolmogorov-Smirnov. A distance's 95 % interval "
+            "is as wide to each side as the null is high (dashed).",
+            figures.normality_figure(normality, columns.bands),
+        ),
+    ]
+    if varying:
+        pictures.append(
+            Picture(
+                "correlation",
+                "Correlation of all pairs of columns, on one scale; squares are bands.",
+                figures.correlation_picture(varying, columns.bands),
+            )
+        )
+    return pictures
+
+
+def _normality_table(normality: Mapping[str, ElementNormality], columns: Layout) -> Table:
+    from gdm_repr.analysis.report import Table
+
+    band = [name for name, (start, stop) in columns.bands.items() for _ in range(start, stop)]
+    rows: list[dict[str, object]] = [
+        {
+            "source": source,
+            "band": band[place],
+            "element": int(column) // columns.channels,
+            "channel": int(column) % columns.channels,
+            "distance": float(each.statistic[place]),
+            "low": max(0.0, float(each.statistic[place]) - each.null_high),
+            "high": min(1.0, float(each.statistic[place]) + each.null_high),
+            "null 95 %": each.null_high,
+            "p": float(each.p[place]),
+            "q": float(each.q[place]),
+            "differs": bool(each.rejected[place]),
+            "n": each.n,
+        }
+        for source, each in normality.items()
+        for place, column in enumerate(columns.columns)
+    ]
+    caption = (
+        "Kolmogorov-Smirnov distance of each element to N(0, 1) with its 95 % interval; q is p "
+        "adjusted for the number of elements (Benjamini, Hochberg 1995)."
+    )
+    return Table.of_rows("normality", caption, rows)
+
+
+def _method(config: TotalCorrelationConfig, n: int, columns: Layout) -> dict[str, object]:
+    left_out = {name: count for name, count in columns.left_out.items() if count}
+    return {
+        "latents": n,
+        "columns": {name: stop - start for name, (start, stop) in columns.bands.items()},
+        "columns left out (--columns)": left_out or "none",
+        "estimators": config.estimators,
+        "permutations": config.permutations,
+        "half-samples": config.resamples,
+        "seed": config.seed,
+    }
+
+
+def _metrics(
+    found: Sequence[Row], normality: Mapping[str, ElementNormality], main: str
+) -> dict[str, float]:
+    """Return values by key: the main estimator's under the bare name, others with theirs."""
+    from gdm_repr.analysis.correlation_study import LATENTS
+
+    values = {}
+    for row in found:
+        if row.tc is None:
+            continue
+        name = (
+            row.question.name if row.estimator == main else f"{row.question.name}_{row.estimator}"
+        )
+        kind = TOTAL_CORRELATION
+        if row.source != LATENTS:
+            kind = f"{TOTAL_CORRELATION_CONTROL}/{metric_key(row.source)}"
+        values[band_metric(kind, name)] = row.tc.value
+    for source, each in normality.items():
+        values[band_metric(NOT_NORMAL, source)] = float(each.rejected.mean())
+    return values
+
+
+ANALYSIS = Analysis("total_correlation", TotalCorrelationConfig, analyse)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``gdm-repr analyse total_correlation``."""
+    return run_analysis(ANALYSIS, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

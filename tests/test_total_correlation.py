@@ -1,0 +1,138 @@
+"""The total correlation command, from options to report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gdm_repr import encode
+from gdm_repr.analysis import total_correlation as command
+from gdm_repr.grouping import build_grouping
+
+QUICK = ["--permutations", "19", "--resamples", "10", "--noise", "8", "--no-track"]
+NAMES = build_grouping("bands", (1, 8, 8), cuts=[6, 21]).names
+
+
+@pytest.fixture(scope="module")
+def latents(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("store") / "z"
+    argv = ["--checkpoint", str(trained), "--data", "digits", "--limit", "320", "--workers", "0"]
+    assert encode.main([*argv, "--steps", "6", "--no-track", "--out", str(out)]) == 0
+    return out
+
+
+def run(trained: Path, latents: Path, out: Path, *flags: str) -> int:
+    argv = ["--checkpoint", str(trained), "--latents", str(latents), "--out", str(out)]
+    return command.main([*argv, *QUICK, *flags])
+
+
+def rows(out: Path, table: str = "total_correlation") -> list[dict[str, str]]:
+    with (out / "tables" / f"{table}.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_report_holds_every_question_source_and_refusal(
+    trained: Path, latents: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    flags = ["--elements", "0,30:0", "--baseline", str(latents), "--first", "2"]
+    assert run(trained, latents, out, *flags) == 0
+    found = rows(out)
+    by = {(row["what"], row["source"], row["estimator"]): row for row in found}
+    sources = ["latents", command.BASELINE, *command.CONTROLS.values()]
+    within = [f"within {name}" for name in NAMES]
+    for what in [*within, "between bands", "all elements", "first 2", "chosen elements"]:
+        assert {s for w, s, e in by if (w, e) == (what, "gaussian")} == set(sources)
+    assert ("first 2", "latents", "knn") in by
+    assert ("all elements", "latents", "knn") not in by
+    for row in found:
+        assert bool(row["TC (nats)"]) != bool(row["note"])
+        if row["TC (nats)"]:
+            low, value, high = (float(row[key]) for key in ("low", "TC (nats)", "high"))
+            assert low < value < high
+    raw = by["all elements", command.CONTROLS["raw"], "gaussian"]
+    assert float(raw["p"]) == 0.05  # digits' coefficients depend on each other
+    noise = by["all elements", command.CONTROLS["noise"], "gaussian"]
+    assert float(noise["low"]) < 0 < float(noise["high"])
+    assert (
+        "8 samples are too few"
+        in by["between bands", "noise, decoded and encoded", "gaussian"]["note"]
+    )
+    assert (
+        by["between bands", "latents", "gaussian"]["TC (nats)"]
+        == (
+            by["between bands", command.BASELINE, "gaussian"]["TC (nats)"]  # its own store
+        )
+    )
+    normality = rows(out, "normality")
+    assert len(normality) == 4 * 64  # latents, baseline, and noise before and after the model
+    result = json.loads((out / "result.json").read_text(encoding="utf-8"))
+    (metrics,) = (entry["values"] for entry in result["metrics"])
+    for key in (
+        *(f"total_correlation/{name}" for name in NAMES),
+        "total_correlation/between_bands",
+        "total_correlation/between_bands_copula",
+        "total_correlation/first_2_knn",
+        f"total_correlation_control/raw_coefficients/{NAMES[0]}",
+        "not_normal/latents",
+    ):
+        assert key in metrics
+    assert len(list((out / "figures").glob("*.svg"))) == 3
+    assert "Within" in result["answer"][0]
+    assert result["answer"][0] in (out / "report.html").read_text(encoding="utf-8").replace(
+        "&#39;", "'"
+    )
+
+
+def test_a_second_run_measures_nothing_and_says_the_same(
+    trained: Path, latents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["--controls", "none", "--estimators", "gaussian", "--columns", "9"]
+    assert run(trained, latents, tmp_path, *flags) == 0
+    first = (tmp_path / "result.json").read_text(encoding="utf-8")
+    assert {row["source"] for row in rows(tmp_path)} == {"latents"}
+    assert json.loads(first)["method"]["columns left out (--columns)"]
+
+    def refuse(*args: object, **settings: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr("gdm_repr.analysis.correlation_study.total_correlation", refuse)
+    assert run(trained, latents, tmp_path, *flags) == 0
+    assert (tmp_path / "result.json").read_text(encoding="utf-8") == first
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--estimators", "mine"], "--estimators 'mine': unknown; choose from gaussian, copula"),
+        (["--controls", "raw,raw"], "--controls raw,raw: names one twice"),
+        (["--elements", "64,1"], "element '64': unknown; give an index below 64"),
+        (["--permutations", "3"], "permutations='3'"),
+    ],
+)
+def test_mistakes_end_in_one_line(
+    trained: Path,
+    latents: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    message: str,
+) -> None:
+    assert run(trained, latents, tmp_path / "out", *flags) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1
+    assert message in error[0]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys\nfrom gdm_repr.analysis import total_correlation\n"
+        "print([m for m in ('torch', 'scipy', 'sklearn', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
