@@ -54,7 +54,7 @@ def total_correlation_figure(rows: Sequence[Row], estimator: str) -> Figure:
         linear = 10 ** math.floor(math.log10(max(max(tc.null_high for tc in results), 1e-3)))
         top = max(2 * linear, *(tc.high for tc in results))
         axes = grid[0, 0]
-        axes.set_xscale("symlog", linthresh=linear, linscale=0.6)
+        axes.set_xscale("symlog", linthresh=linear, linscale=1)
         decades = math.ceil(math.log10(top / linear))
         ticks = [0.0, *(linear * 10.0**power for power in range(decades + 1))]
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

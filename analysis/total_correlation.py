@@ -72,7 +72,7 @@ class TotalCorrelationConfig(AnalysisConfig):
     controls: Words = Field(
         tuple(CONTROLS), description="noise, encoded-noise, raw and pca, joined by commas; or none."
     )
-    noise: Count = Field(1000, description="Noise to decode and encode again, at most.")
+    noise: Count = Field(800, description="Noise to decode and encode again, at most.")
     baseline: Path | None = Field(
         None, description="Latents of the same images by another model, such as one with k = 1."
     )

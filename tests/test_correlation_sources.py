@@ -15,6 +15,7 @@ from gdm_repr.analysis.correlation_columns import Layout, layout
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.subject import Subject
+from gdm_repr.ode import Plan
 
 Make = Callable[..., Path]
 
@@ -28,7 +29,9 @@ def subject(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Subject:
 def open_subject(model: Path, out: Path, *flags: str) -> Subject:
     argv = ["--checkpoint", str(model), "--data", "digits", "--out", str(out), "--workers", "0"]
     assert encode.main([*argv, "--no-track", *flags]) == 0
-    return Subject(AnalysisConfig(checkpoint=str(model), latents=out, out=out))
+    return Subject(
+        AnalysisConfig.model_validate({"checkpoint": str(model), "latents": out, "out": out})
+    )
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,9 @@ def columns(subject: Subject) -> Layout:
     return layout(subject.model.grouping, 1, most=20)
 
 
-def encoded_noise(subject: Subject, columns: Layout, folder: Path, n: int, size: int) -> np.ndarray:
+def encoded_noise(
+    subject: Subject, columns: Layout, folder: Path, n: int, size: int
+) -> sources.Table:
     journal = Journal(folder / "journal.jsonl", {})
     return sources.encoded_noise(
         subject, n, 5, columns, batch_size=size, folder=folder / "z", journal=journal
@@ -76,11 +81,13 @@ def test_noise_comes_back_and_is_not_encoded_twice(
     other = encoded_noise(subject, columns, tmp_path / "b", 6, size=1)
     np.testing.assert_allclose(z, other, atol=1e-4)  # batches do not matter
     (tmp_path / "a" / "z" / "4.npy").unlink()  # as if killed before the second chunk
-    calls = []
-    decode = subject.model.decode
-    monkeypatch.setattr(
-        subject.model, "decode", lambda z, plan: (calls.append(len(z)), decode(z, plan))[1]
-    )
+    calls, decode = [], subject.model.decode
+
+    def counted(z: torch.Tensor, plan: Plan) -> torch.Tensor:
+        calls.append(len(z))
+        return decode(z, plan)
+
+    monkeypatch.setattr(subject.model, "decode", counted)
     again = encoded_noise(subject, columns, tmp_path / "a", 6, size=4)
     np.testing.assert_array_equal(z, again)
     assert calls == [2]
