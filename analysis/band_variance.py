@@ -137,12 +137,14 @@ def analyse(config: BandVarianceConfig, subject: Subject, journal: Journal) -> R
         f"{band} {own.percent()}, control {other.percent()}"
         for band, own, other in zip(ends, latents.drawn, control.drawn, strict=True)
     )
+    first = next(iter(ends))
     answer = [
-        f"With one band drawn afresh and all others fixed, images keep this share of the variance "
-        f"of free generation in features of {main}: {each_band}.",
+        f"Drawing one band afresh, all others fixed, gives this share of the variance of free "
+        f"generation in {main}: {each_band}.",
+        f"Fixing band {first} alone leaves {latents.fixed[0].percent()} of it; fixing the same of "
+        f"an image's own coefficients leaves {control.fixed[0].percent()}.",
         f"Nine tenths of the variance are settled by the first {_count(enough)} of "
-        f"{grouping.index.size} latents; of the images' own coefficients it takes "
-        f"{_count(enough_control)}.",
+        f"{grouping.index.size} latents (control: {_count(enough_control)}).",
         f"The curve bends most at {_count(bend)} latents."
         + (f" {groups} bands of equal shares would be cut at {_listed(cuts)}." if cuts else ""),
     ]

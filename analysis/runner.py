@@ -55,6 +55,7 @@ ANALYSES = {
     "total_correlation": Row(
         "gdm_repr.analysis.total_correlation", "whether latents are independent of each other"
     ),
+    "leakage": Row("gdm_repr.analysis.leakage", "which latent groups move which data groups"),
 }
 
 

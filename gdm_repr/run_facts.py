@@ -29,6 +29,9 @@ BAND_VARIANCE_CONTROL = "band_variance_control"
 TOTAL_CORRELATION = "total_correlation"
 TOTAL_CORRELATION_CONTROL = "total_correlation_control"
 NOT_NORMAL = "not_normal"
+LEAKAGE = "leakage"
+LEAKAGE_FORBIDDEN = "leakage_forbidden"  # the largest where zero is predicted
+NOISE_DEPENDENCE = "noise_dependence"
 
 # What MLflow's stores accept; a longer param is cut here and whole in config.json.
 MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 5000

@@ -18,14 +18,14 @@ from gdm_repr.analysis.correlation_study import measure
 
 BANDS = {"low": (0, 2), "middle": (2, 8), "high": (8, 20)}
 MIXED = np.random.default_rng(1).standard_normal((20, 20)) + 4 * np.eye(20)
-Z = (np.random.default_rng(0).standard_normal((300, 20)) @ MIXED).astype(np.float32)
+Z = np.random.default_rng(0).standard_normal((300, 20)) @ MIXED
 NOISE = np.random.default_rng(2).standard_normal((300, 20))
 
 
 def test_the_picture_shows_every_pair_and_band() -> None:
-    figure = correlation_picture({"latents": Z, "noise": NOISE}, BANDS)
+    figure = correlation_picture({"latents": Z.astype(np.float32), "noise": NOISE}, BANDS)
     *panels, bar = figure.axes
-    for axes, table in zip(panels, [np.float64(Z), NOISE], strict=True):
+    for axes, table in zip(panels, (Z, NOISE), strict=True):
         masked = axes.images[0].get_array()
         assert masked is not None
         expected = np.abs(np.corrcoef(table, rowvar=False))
