@@ -13,6 +13,7 @@ from gdm_repr.analysis.correlation import ElementNormality, check_constant, samp
 from gdm_repr.analysis.correlation_estimators import correlation
 from gdm_repr.analysis.correlation_study import Row, find
 from gdm_repr.analysis.figures import COLOURS, MARKERS, WIDTH, mark_bands, new_figure
+from gdm_repr.analysis.report import Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +22,49 @@ if TYPE_CHECKING:
 _NORMAL_95 = 1.96  # two-sided 95 % point of N(0, 1)
 _BAND_NAMES = 8  # more names than this overlap
 _BANDS_MARKED = 12  # as mark_bands does
+
+
+def pictures(
+    rows: Sequence[Row],
+    normality: Mapping[str, ElementNormality],
+    tables: Mapping[str, NDArray[Any]],
+    shown: Sequence[str],
+    bands: Mapping[str, tuple[int, int]],
+    estimator: str,
+) -> list[Picture]:
+    """Draw the pictures of a report.
+
+    Args:
+        rows: results.
+        normality: results by source.
+        tables: samples by source.
+        shown: sources whose correlation matrices are drawn, where there are such tables and no
+            column is constant.
+        bands: first column of each band and one past its last, by name.
+        estimator: whose results are drawn.
+    """
+    drawn = [
+        Picture(
+            "total_correlation",
+            f"Total correlation by the estimator {estimator}, with 95 % intervals. Gray tick: 95 % "
+            "of tables with independent columns lie at its left. The axis is linear about 0, then "
+            f"logarithmic. n = {', '.join(f'{len(t)} ({name})' for name, t in tables.items())}.",
+            total_correlation_figure(rows, estimator),
+        ),
+        Picture(
+            "normality",
+            "Distance of each column to N(0, 1), Kolmogorov-Smirnov. A distance's 95 % interval "
+            "is as wide to each side as the null is high (dashed).",
+            normality_figure(normality, bands),
+        ),
+    ]
+    varying = {
+        name: tables[name] for name in shown if name in tables and np.ptp(tables[name], 0).all()
+    }
+    if varying:
+        caption = "Correlation of all pairs of columns, on one scale; squares are bands."
+        drawn.append(Picture("correlation", caption, correlation_picture(varying, bands)))
+    return drawn
 
 
 def total_correlation_figure(rows: Sequence[Row], estimator: str) -> Figure:
@@ -47,7 +91,7 @@ def total_correlation_figure(rows: Sequence[Row], estimator: str) -> Figure:
         axes.set_title(f"{question.label} ({question.d} columns)", fontsize="medium")
     last = grid.flat[len(questions) - across : len(questions)]
     for axes in last:
-        axes.tick_params(labelbottom=True)
+        axes.tick_params(axis="x", labelbottom=True, labelsize="small")
         axes.set_xlabel("total correlation (nats)")
     results = [row.tc for row in rows if row.tc]
     if results:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdm_repr.analysis.correlation import ElementNormality, TotalCorrelation, total_correlation
-from gdm_repr.analysis.correlation_columns import Question
+from gdm_repr.analysis.correlation_columns import Layout, Question
 from gdm_repr.analysis.correlation_estimators import ESTIMATORS
 from gdm_repr.analysis.estimate import Estimate, number
 
@@ -143,12 +143,18 @@ def find(rows: Sequence[Row], source: str, name: str, estimator: str) -> TotalCo
 
 
 def sentences(rows: Sequence[Row], estimators: Sequence[str]) -> list[str]:
-    """Say what was found of the latents by some estimators, with the controls beside."""
+    """Say what was found of the latents by some estimators, with the controls beside.
+
+    What the first estimator refused is said, too.
+    """
     said = []
-    for question in dict.fromkeys(row.question for row in rows):
-        for estimator in estimators:
-            if tc := find(rows, LATENTS, question.name, estimator):
-                said.append(_sentence(rows, question, estimator, tc))
+    for row in rows:
+        if row.source != LATENTS or row.estimator not in estimators:
+            continue
+        if row.tc:
+            said.append(_sentence(rows, row.question, row.estimator, row.tc))
+        elif row.estimator == estimators[0]:
+            said.append(f"No value {row.question.label}: {row.note}.")
     return said
 
 
@@ -185,3 +191,31 @@ def normality_sentence(found: Mapping[str, ElementNormality]) -> str:
         f"{number(float(own.statistic[worst]))} (95 % of N(0, 1) samples lie below "
         f"{number(own.null_high)}).{beside}"
     )
+
+
+def normality_rows(
+    found: Mapping[str, ElementNormality], columns: Layout
+) -> list[dict[str, object]]:
+    """Return the elements as rows of a table, by heading.
+
+    The interval is exact: sup |F_n - F| lies below the null's 95 % point whatever F is.
+    """
+    band = [name for name, (start, stop) in columns.bands.items() for _ in range(start, stop)]
+    return [
+        {
+            "source": source,
+            "band": band[place],
+            "element": int(column) // columns.channels,
+            "channel": int(column) % columns.channels,
+            "distance": float(each.statistic[place]),
+            "low": max(0.0, float(each.statistic[place]) - each.null_high),
+            "high": min(1.0, float(each.statistic[place]) + each.null_high),
+            "null 95 %": each.null_high,
+            "p": float(each.p[place]),
+            "q": float(each.q[place]),
+            "differs": bool(each.rejected[place]),
+            "n": each.n,
+        }
+        for source, each in found.items()
+        for place, column in enumerate(columns.columns)
+    ]

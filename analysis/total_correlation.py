@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gdm_repr.analysis.correlation_sources import Table as Columns
     from gdm_repr.analysis.correlation_study import Row
     from gdm_repr.analysis.journal import Journal
-    from gdm_repr.analysis.report import Picture, Report, Table
+    from gdm_repr.analysis.report import Report
     from gdm_repr.analysis.subject import Subject
 
 CONTROLS = {
@@ -86,12 +86,15 @@ def analyse(config: TotalCorrelationConfig, subject: Subject, journal: Journal) 
     Raises:
         ValueError: for options that can't be used, or images or a baseline that are not there.
     """
+    from gdm_repr.analysis import correlation_figures as figures
     from gdm_repr.analysis.correlation import element_normality
     from gdm_repr.analysis.correlation_columns import layout, questions
     from gdm_repr.analysis.correlation_study import (
         FEW,
+        LATENTS,
         as_table,
         most_columns,
+        normality_rows,
         normality_sentence,
         sentences,
     )
@@ -112,6 +115,7 @@ def analyse(config: TotalCorrelationConfig, subject: Subject, journal: Journal) 
         if name not in (CONTROLS["raw"], CONTROLS["pca"])
     }
     main, *others = config.estimators
+    shown = (LATENTS, BASELINE, CONTROLS["raw"])
     return Report(
         title="Total correlation",
         question="Are the latents independent, within bands and between them?",
@@ -119,7 +123,7 @@ def analyse(config: TotalCorrelationConfig, subject: Subject, journal: Journal) 
             *sentences(found, [main, *(name for name in others if name in FEW)]),
             normality_sentence(normality),
         ],
-        pictures=_pictures(found, normality, tables, columns, main),
+        pictures=figures.pictures(found, normality, tables, shown, columns.bands, main),
         tables=[
             Table.of_rows(
                 "total_correlation",
@@ -128,7 +132,12 @@ def analyse(config: TotalCorrelationConfig, subject: Subject, journal: Journal) 
                 "the change from n/2 to n samples; the note says why there is no value.",
                 as_table(found),
             ),
-            _normality_table(normality, columns),
+            Table.of_rows(
+                "normality",
+                "Kolmogorov-Smirnov distance of each element to N(0, 1) with its 95 % interval; q "
+                "is p adjusted for the number of elements (Benjamini, Hochberg 1995).",
+                normality_rows(normality, columns),
+            ),
         ],
         method=_method(config, len(rows), columns),
         controls=[
@@ -240,77 +249,6 @@ def _measure(
             journal.add(key, row.record())
         found.append(Row.of(source, question, estimator, journal[key]))
     return found
-
-
-def _pictures(
-    found: Sequence[Row],
-    normality: Mapping[str, ElementNormality],
-    tables: Mapping[str, Columns],
-    columns: Layout,
-    main: str,
-) -> list[Picture]:
-    from gdm_repr.analysis import correlation_figures as figures
-    from gdm_repr.analysis.correlation_study import LATENTS
-    from gdm_repr.analysis.report import Picture
-
-    n = len(tables[LATENTS])
-    shown = (LATENTS, BASELINE, CONTROLS["raw"])
-    varying = {
-        name: tables[name] for name in shown if name in tables and tables[name].std(0).min() > 0
-    }
-    pictures = [
-        Picture(
-            "total_correlation",
-            f"Total correlation by the estimator {main}, n = {n} latents, with 95 % intervals. "
-            "Gray tick: 95 % of tables with independent columns lie at its left. The axis is "
-            "linear about 0, then logarithmic.",
-            figures.total_correlation_figure(found, main),
-        ),
-        Picture(
-            "normality",
-            "Distance of each column to N(0, 1), Kolmogorov-Smirnov. A distance's 95 % interval "
-            "is as wide to each side as the null is high (dashed).",
-            figures.normality_figure(normality, columns.bands),
-        ),
-    ]
-    if varying:
-        pictures.append(
-            Picture(
-                "correlation",
-                "Correlation of all pairs of columns, on one scale; squares are bands.",
-                figures.correlation_picture(varying, columns.bands),
-            )
-        )
-    return pictures
-
-
-def _normality_table(normality: Mapping[str, ElementNormality], columns: Layout) -> Table:
-    from gdm_repr.analysis.report import Table
-
-    band = [name for name, (start, stop) in columns.bands.items() for _ in range(start, stop)]
-    rows: list[dict[str, object]] = [
-        {
-            "source": source,
-            "band": band[place],
-            "element": int(column) // columns.channels,
-            "channel": int(column) % columns.channels,
-            "distance": float(each.statistic[place]),
-            "low": max(0.0, float(each.statistic[place]) - each.null_high),
-            "high": min(1.0, float(each.statistic[place]) + each.null_high),
-            "null 95 %": each.null_high,
-            "p": float(each.p[place]),
-            "q": float(each.q[place]),
-            "differs": bool(each.rejected[place]),
-            "n": each.n,
-        }
-        for source, each in normality.items()
-        for place, column in enumerate(columns.columns)
-    ]
-    caption = (
-        "Kolmogorov-Smirnov distance of each element to N(0, 1) with its 95 % interval; q is p "
-        "adjusted for the number of elements (Benjamini, Hochberg 1995)."
-    )
-    return Table.of_rows("normality", caption, rows)
 
 
 def _method(config: TotalCorrelationConfig, n: int, columns: Layout) -> dict[str, object]:

@@ -90,6 +90,8 @@ def test_sentences_hold_value_interval_null_and_control() -> None:
     assert "; dependent (" in pair
     assert "Beside it: fresh noise " in pair
     assert "not told from independent" in between
+    (refused,) = sentences([measure(LATENTS, Z[:40], PAIR, "gaussian", **FEW)], ["gaussian"])
+    assert refused.startswith("No value within pair: 40 samples are too few")
 
 
 def test_normality_is_told_with_its_control() -> None:
