@@ -52,6 +52,9 @@ ANALYSES = {
     "band_variance": Row(
         "gdm_repr.analysis.band_variance", "how much an image varies when latents are fixed"
     ),
+    "total_correlation": Row(
+        "gdm_repr.analysis.total_correlation", "whether latents are independent of each other"
+    ),
     "leakage": Row("gdm_repr.analysis.leakage", "which latent groups move which data groups"),
 }
 

@@ -32,6 +32,7 @@ QUICK: dict[str, list[str]] = {
         "8",
     ],
     "leakage": ["--images", "3"],
+    "total_correlation": ["--noise", "60", "--permutations", "19", "--resamples", "10"],
 }
 ALWAYS = sorted(QUICK)
 
