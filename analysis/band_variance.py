@@ -1,230 +1,342 @@
-"""How much an image still varies when some of its latents are fixed (Sec. 4.2, Fig. 4a).
+"""Which band holds what: ``python -m gdm_repr.analysis.band_variance`` (Sec. 4.2, Fig. 4a).
 
-For an anchor z_a and a set K of kept latents, draw the others afresh and decode:
-
-    V_a(K) = E || phi(x) - E phi(x) ||^2,   x = decode(z),   z_K = (z_a)_K,   z_n ~ N(0, 1) off K,
-
-estimated without bias from D draws, with the mean over anchors, and shown relative to the *free*
-variance V(empty set). K is the first m latents of the generation order (the paper's curve), every
-band but one, or one band alone. Draw i of anchor a is the same noise for every K, so that the
-difference between two K is not hidden by noise, and the result depends on the seed alone.
-
-**Control.** The same with the images' own coefficients instead of latents: x keeps the anchor
-image's coefficients in K and takes the others from another image. A thumbnail keeps low frequencies
-too; what the latents do beyond it is the claim.
+Images are drawn with some latents fixed, and what still varies is measured in features; see
+:mod:`gdm_repr.analysis.variance` for the estimate and its control.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from pydantic import Field
 
-from gdm_repr.basis import Basis
-from gdm_repr.generation import Generation, Mask, shared_groups
+from gdm_repr.analysis.options import FeatureConfig
+from gdm_repr.analysis.runner import Analysis, run_analysis
+from gdm_repr.config import Count
+from gdm_repr.run_facts import (
+    BAND_VARIANCE,
+    BAND_VARIANCE_CONTROL,
+    BAND_VARIANCE_CURVE,
+    band_metric,
+)
 
-Floats = NDArray[np.float64]
-Features = Callable[[Tensor], Tensor]
-"""Images (B, C, H, W) in [-1, 1] to features (B, F)."""
+if TYPE_CHECKING:
+    from gdm_repr.analysis.estimate import Estimate
+    from gdm_repr.analysis.journal import Journal
+    from gdm_repr.analysis.report import Report, Table
+    from gdm_repr.analysis.subject import Anchors, Subject
+    from gdm_repr.analysis.variance import Curve, Floats
+    from gdm_repr.generation import Mask
 
-
-@dataclass(frozen=True)
-class Curve:
-    """Variance against what is kept; one entry a kept set.
-
-    Attributes:
-        kept: number of latents kept.
-        value: mean over anchors of the variance over that of the first entry, the free one.
-        low: lower end of the 95 % bootstrap interval over anchors.
-        high: upper end.
-        variance: mean over anchors, in squared units of the features.
-        anchors: n, number of anchors.
-        draws: D, draws an anchor.
-    """
-
-    kept: tuple[int, ...]
-    value: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    variance: tuple[float, ...]
-    anchors: int
-    draws: int
+LEVEL = 0.1  # of the free variance: what is left when latents "suffice"
 
 
-class Welford:
-    """Running mean and summed squared deviation of vectors (Welford 1962, Chan et al. 1983)."""
+class BandVarianceConfig(FeatureConfig):
+    """Measure how much images vary when some of their latents are fixed (Fig. 4a).
 
-    def __init__(self) -> None:
-        """Start with nothing."""
-        self.n, self.mean, self.square = 0, torch.zeros(()), 0.0
+    The first m latents, one band or all but one band are fixed and the others drawn afresh. The
+    control fixes the images' own coefficients and takes the others from other images. A run that
+    was stopped goes on when it is started again.
 
-    def add(self, values: Tensor) -> None:
-        """Take in vectors (B, F)."""
-        values = values.double()
-        n, mean = len(values), values.mean(0)
-        square = float((values - mean).square().sum())
-        shift = mean - self.mean
-        total = self.n + n
-        self.square += square + float(shift.square().sum()) * self.n * n / total
-        self.mean = self.mean + shift * n / total
-        self.n = total
+    Example:
+      python -m gdm_repr.analysis.band_variance --checkpoint runs/digits --latents runs/digits/latents --features pixels --out runs/digits/band_variance
+    """  # noqa: E501
 
-    def variance(self) -> float:
-        """Return the unbiased variance, summed over the vector's components."""
-        return self.square / (self.n - 1)
-
-
-def fresh_noise(shape: tuple[int, int], seed: int, anchor: int, draws: range) -> Tensor:
-    """Return noise (D, C, d) of an anchor's draws, each from (seed, anchor, draw) alone."""
-    rows = [np.random.default_rng([seed, anchor, draw]).standard_normal(shape) for draw in draws]
-    return torch.from_numpy(np.stack(rows)).float()
-
-
-def anchor_variances(
-    generation: Generation,
-    basis: Basis,
-    features: Features,
-    z: Tensor,
-    kept: Sequence[Mask],
-    *,
-    anchor: int,
-    draws: int,
-    seed: int,
-    batch_size: int = 64,
-    advance: Callable[[int], object] = lambda images: None,
-) -> list[float]:
-    """Return V_a(K) of one anchor for every K; memory does not grow with the draws.
-
-    Args:
-        generation: decodes, sharing the groups that lie in K where the model allows it.
-        basis: turns decoded coefficients to pixels.
-        features: phi.
-        z: the anchor's latents, (1, C, d).
-        kept: the sets K, each bool (1 or C, d).
-        anchor: the anchor's number, which seeds its draws.
-        draws: D, at least 2.
-        seed: of the draws.
-        batch_size: images decoded together; it does not change the result.
-        advance: told how many images were decoded, for a progress bar.
-
-    Raises:
-        ValueError: if there are fewer than 2 draws.
-    """
-    if draws < 2:
-        raise ValueError(f"draws={draws}: a variance needs at least 2 draws an anchor")
-    grouping = generation.flow.grouping
-    states = generation.states(z)
-    masks = [torch.from_numpy(mask).to(z.device) for mask in kept]
-    running = [Welford() for _ in kept]
-    for start in range(0, draws, batch_size):
-        part = range(start, min(start + batch_size, draws))
-        noise = fresh_noise((z.shape[1], z.shape[2]), seed, anchor, part).to(z.device)
-        for mask, keep, welford in zip(masks, kept, running, strict=True):
-            shared = min(shared_groups(grouping, keep), len(states) - 1)
-            state = states[shared].expand_as(noise)
-            data = generation.finish(state, torch.where(mask, z, noise), shared)
-            welford.add(features(basis.inverse(data)))
-            advance(len(noise))
-    return [welford.variance() for welford in running]
-
-
-def control_variances(
-    features: Features,
-    basis: Basis,
-    x_bar: Tensor,
-    pool: Tensor,
-    kept: Sequence[Mask],
-    *,
-    anchor: int,
-    draws: int,
-    seed: int,
-    batch_size: int = 64,
-) -> list[float]:
-    """Return the control's V_a(K): the anchor's coefficients in K, other images' elsewhere.
-
-    Args:
-        features: phi.
-        basis: turns coefficients to pixels.
-        x_bar: coefficients of the anchor image, (1, C, d).
-        pool: coefficients of other images, (N, C, d).
-        kept: the sets K.
-        anchor: the anchor's number.
-        draws: D, at least 2 and at most N.
-        seed: of the draws.
-        batch_size: images at a time.
-
-    Raises:
-        ValueError: if there are fewer than 2 draws or not so many other images.
-    """
-    if not 2 <= draws <= len(pool):
-        raise ValueError(f"draws={draws}: must be between 2 and {len(pool)}, the images to draw")
-    chosen = np.random.default_rng([seed, anchor]).choice(len(pool), draws, replace=False)
-    running = [Welford() for _ in kept]
-    for start in range(0, draws, batch_size):
-        other = pool[torch.from_numpy(chosen[start : start + batch_size])].to(x_bar.device)
-        for keep, welford in zip(kept, running, strict=True):
-            mixed = torch.where(torch.from_numpy(keep).to(x_bar.device), x_bar, other)
-            welford.add(features(basis.inverse(mixed)))
-    return [welford.variance() for welford in running]
-
-
-def curve(
-    variances: Floats, kept: Sequence[int], draws: int, *, seed: int = 0, resamples: int = 2000
-) -> Curve:
-    """Summarise V_a(K) of n anchors, relative to the first K, in which nothing is kept.
-
-    The interval resamples anchors (percentile bootstrap), of numerator and denominator together.
-
-    Args:
-        variances: (n, K), one row an anchor.
-        kept: latents kept in each column.
-        draws: D.
-        seed: of the bootstrap.
-        resamples: bootstrap samples.
-    """
-    n = len(variances)
-    rows = np.random.default_rng(seed).integers(0, n, (resamples, n))
-    means = variances[rows].mean(1)
-    low, high = np.quantile(means / means[:, :1], [0.025, 0.975], axis=0)
-    mean = variances.mean(0)
-    return Curve(
-        tuple(kept),
-        tuple((mean / mean[0]).tolist()),
-        tuple(low.tolist()),
-        tuple(high.tolist()),
-        tuple(mean.tolist()),
-        n,
-        draws,
+    source: Literal["images", "samples"] = Field(
+        "images", description="Anchors: encoded images, or latents drawn from N(0, I)."
+    )
+    anchors: int = Field(16, ge=2, description="Images whose latents are fixed.")
+    draws: int = Field(64, ge=2, description="Draws of the other latents, for each anchor.")
+    cuts: int = Field(20, ge=3, description="About how many values of m, denser where m is small.")
+    pool: Count = Field(512, description="Images that the control takes coefficients from.")
+    groups: int | None = Field(
+        None, ge=2, description="Bands to suggest cuts for; as many as the model has by default."
     )
 
 
-def knee(kept: Sequence[int], value: Sequence[float]) -> int:
-    """Return the m at which a falling curve bends most: farthest below its chord.
+@dataclass(frozen=True)
+class Summary:
+    """What one feature says of latents, or of the control.
 
-    Both axes are scaled to [0, 1] first (Satopaa et al. 2011, "Kneedle").
+    Attributes:
+        curve: share of the free variance left when the first m latents are fixed.
+        drawn: share left when one band is drawn and the others fixed, in the order of generation.
+        fixed: share left when one band is fixed and the others drawn.
     """
-    m, v = np.asarray(kept, float), np.asarray(value, float)
-    across = (m - m[0]) / (m[-1] - m[0])
-    down = (v - v[-1]) / (v[0] - v[-1])
-    return int(kept[int(np.argmax(1 - across - down))])
+
+    curve: Curve
+    drawn: tuple[Estimate, ...]
+    fixed: tuple[Estimate, ...]
 
 
-def suggested_cuts(kept: Sequence[int], value: Sequence[float], k: int) -> tuple[int, ...]:
-    """Return k - 1 cuts that leave each of k bands about the same share of the variance.
+def summarise(
+    variances: Floats, kept: Sequence[int], bands: int, draws: int, *, seed: int = 0
+) -> Summary:
+    """Summarise variances of n anchors.
 
-    The curve is read between its points on a straight line. Cuts that would coincide are one.
+    Args:
+        variances: (n, M + 2k): for each of M prefixes, each band drawn, and each band fixed.
+        kept: latents fixed in the prefixes, beginning with 0.
+        bands: k.
+        draws: an anchor.
+        seed: of the bootstrap.
     """
-    falling = np.minimum.accumulate(np.asarray(value, float))
-    targets = falling[-1] + (falling[0] - falling[-1]) * (1 - np.arange(1, k) / k)
-    places = np.interp(-targets, -falling, np.asarray(kept, float))
-    return tuple(sorted({max(1, round(float(place))) for place in places}))
+    from gdm_repr.analysis.estimate import Estimate
+    from gdm_repr.analysis.variance import curve
+
+    m = len(kept)
+    prefixes = curve(variances[:, :m], kept, draws, seed=seed)
+    every = curve(variances, range(variances.shape[1]), draws, seed=seed)
+    shares = tuple(map(Estimate, every.value[m:], every.low[m:], every.high[m:]))
+    return Summary(prefixes, shares[:bands], shares[bands:])
 
 
-def cut_grid(total: int, count: int) -> Iterator[int]:
-    """Yield about ``count`` numbers of latents from 0 to ``total``, denser where m is small."""
-    grid = np.unique(np.rint(total * np.linspace(0, 1, count) ** 2).astype(int))
-    yield from grid.tolist()
+def analyse(config: BandVarianceConfig, subject: Subject, journal: Journal) -> Report:
+    """Measure, and write down what was found.
+
+    Raises:
+        ValueError: for features that can't be had, or more anchors or draws than there are images.
+    """
+    import numpy as np
+
+    from gdm_repr.analysis import band_variance_figures as figures
+    from gdm_repr.analysis.figures import band_ends
+    from gdm_repr.analysis.report import Picture, Report
+    from gdm_repr.analysis.variance import cut_grid, knee, place, suffices, suggested_cuts
+    from gdm_repr.generation import first_elements, group_elements
+
+    grouping, seed = subject.model.grouping, config.seed
+    ends = band_ends(grouping)
+    kept = sorted({*cut_grid(grouping.index.size, config.cuts), *ends.values()})
+    bands = [group_elements(grouping, [group]) for group in grouping.order]
+    masks = [*(first_elements(grouping, m) for m in kept), *(~band for band in bands), *bands]
+    anchors = subject.anchors(config.anchors, config.source, seed=seed)
+    rows = _measure(config, subject, journal, anchors, masks)
+    variances = {
+        name: tuple(np.array([row[of][name] for row in rows]) for of in ("latents", "control"))
+        for name in config.features
+    }
+    summaries = {
+        name: tuple(summarise(of, kept, len(bands), config.draws, seed=seed) for of in pair)
+        for name, pair in variances.items()
+    }
+    main = config.features[0]
+    latents, control = summaries[main]
+    prefixes = [of[:, : len(kept)] for of in variances[main]]
+    enough, enough_control = (
+        place(of, kept, partial(suffices, level=LEVEL), seed=seed) for of in prefixes
+    )
+    bend = place(prefixes[0], kept, knee, seed=seed)
+    groups = config.groups or grouping.k
+    cuts = suggested_cuts(kept, latents.curve.value, groups) if groups > 1 else ()
+    each_band = "; ".join(
+        f"{band} {own.percent()}, control {other.percent()}"
+        for band, own, other in zip(ends, latents.drawn, control.drawn, strict=True)
+    )
+    answer = [
+        f"With one band drawn afresh and all others fixed, images keep this share of the variance "
+        f"of free generation in features of {main}: {each_band}.",
+        f"Nine tenths of the variance are settled by the first {_count(enough)} of "
+        f"{grouping.index.size} latents; of the images' own coefficients it takes "
+        f"{_count(enough_control)}.",
+        f"The curve bends most at {_count(bend)} latents."
+        + (f" {groups} bands of equal shares would be cut at {_listed(cuts)}." if cuts else ""),
+    ]
+    who = "encoded images" if config.source == "images" else "samples"
+    n = f"n = {config.anchors} {who}, {config.draws} draws each; 95 % bootstrap intervals over them"
+    return Report(
+        title="Band variance",
+        question="Which band holds what, and how many latents suffice?",
+        answer=answer,
+        pictures=[
+            Picture(
+                "band_variance",
+                "Variance left when the first m latents are fixed, relative to none fixed "
+                f"({n}). Dashed: the control, coefficients of real images. Gray line: {LEVEL:.0%}.",
+                figures.draw_curves(summaries, ends, LEVEL),
+            ),
+            Picture(
+                "bands",
+                "Variance left with one band drawn (left) and with one band fixed (right), "
+                f"relative to free generation ({n}). Open: the control.",
+                figures.draw_shares(summaries, list(ends)),
+            ),
+            Picture(
+                "draws",
+                f"An anchor ({anchors.ids[0]}) and draws with more and more bands fixed; a column "
+                "has the same noise in every row.",
+                figures.draw_sheet(subject, anchors, seed),
+            ),
+        ],
+        tables=[_curve_table(summaries, variances, seed), _share_table(summaries, list(ends))],
+        method={
+            "anchors": f"{config.anchors} {who}, chosen at random",
+            "draws": f"{config.draws} an anchor",
+            "seed": seed,
+            "control": f"coefficients of {min(config.pool, len(subject.store))} random images",
+            "features": [each.fingerprint() for each in config.extractors().values()],
+        },
+        controls=[
+            "The same with the images' own coefficients: an image's are fixed, the others come "
+            "from other images. A thumbnail keeps the low ones too, so that only the difference "
+            "is due to the latents.",
+            "Pixels beside a network's features: what is large in one may be small in the other.",
+        ],
+        limits=[
+            "Variance is not meaning: a feature may ignore what a person would see.",
+            "Latents are drawn from N(0, I); where the encoded ones are not quite that, the images "
+            "drawn are not quite the data's.",
+            "The interval is over images; it leaves out another training seed.",
+        ],
+        metrics=_metrics(summaries, list(ends), main, enough),
+    )
+
+
+def _measure(
+    config: BandVarianceConfig,
+    subject: Subject,
+    journal: Journal,
+    anchors: Anchors,
+    masks: Sequence[Mask],
+) -> list[Any]:
+    """Measure the anchors that the journal does not have."""
+    from tqdm import tqdm
+
+    from gdm_repr.analysis.variance import anchor_variances, control_variances
+
+    extractors = config.extractors()
+    phi, basis = list(extractors.values()), subject.model.basis
+    images = anchors.rows or subject.rows(config.anchors, seed=config.seed)
+    pool_rows = subject.rows(min(config.pool, len(subject.store)), seed=config.seed + 1)
+    pool = subject.model.to_basis(subject.images(pool_rows))
+    keys = [f"anchor {a}" for a in range(config.anchors)]
+    each = config.draws * len(masks)
+    with tqdm(
+        total=each * len(keys),
+        initial=each * sum(key in journal for key in keys),
+        unit="img",
+        desc="band variance",
+    ) as bar:
+        for a, key in enumerate(keys):
+            if key in journal:
+                continue
+            own = subject.model.to_basis(subject.images([images[a]]))
+            others = pool[[row != images[a] for row in pool_rows]]
+            settings = {"anchor": a, "draws": config.draws, "seed": config.seed}
+            by = {
+                "control": control_variances(
+                    phi, basis, own, others, masks, batch_size=config.batch_size, **settings
+                ),
+                "latents": anchor_variances(
+                    subject.generation,
+                    basis,
+                    phi,
+                    anchors.z[a : a + 1],
+                    masks,
+                    batch_size=config.batch_size,
+                    advance=bar.update,
+                    **settings,
+                ),
+            }
+            journal.add(key, {of: dict(zip(extractors, v, strict=True)) for of, v in by.items()})
+    return [journal[key] for key in keys]
+
+
+def _count(place: Estimate) -> str:
+    """Write a number of latents with its interval."""
+    if place.value != place.value:
+        return "more than all"
+    return f"{place.value:.0f} [{place.low:.0f}, {place.high:.0f}]"
+
+
+def _listed(cuts: Sequence[int]) -> str:
+    return ", ".join(map(str, cuts))
+
+
+def _metrics(
+    summaries: dict[str, tuple[Summary, ...]], bands: Sequence[str], main: str, enough: Estimate
+) -> list[tuple[int, dict[str, float]]]:
+    """Return bands of the main feature at step 0, and curves with m as step."""
+    values = {f"{BAND_VARIANCE}/suffices": enough.value}
+    keys = (BAND_VARIANCE, BAND_VARIANCE_CONTROL)
+    for key, of in zip(keys, summaries[main], strict=True):
+        values |= {band_metric(key, b): s.value for b, s in zip(bands, of.drawn, strict=True)}
+    metrics = [(0, values)]
+    for name, pair in summaries.items():
+        for suffix, of in zip(("", "_control"), pair, strict=True):
+            key = f"{BAND_VARIANCE_CURVE}{suffix}/{name}"
+            points = zip(of.curve.kept, of.curve.value, strict=True)
+            metrics += [(m, {key: value}) for m, value in points]
+    return metrics
+
+
+def _curve_table(
+    summaries: dict[str, tuple[Summary, ...]], variances: dict[str, tuple[Floats, ...]], seed: int
+) -> Table:
+    from gdm_repr.analysis.report import Table
+    from gdm_repr.analysis.variance import difference
+
+    rows = []
+    for name, (latents, control) in summaries.items():
+        a, b = latents.curve, control.curve
+        gaps = difference(*(of[:, : len(a.kept)] for of in variances[name]), seed=seed)
+        rows += [
+            {
+                "feature": name,
+                "m": m,
+                "left": a.value[i],
+                "low": a.low[i],
+                "high": a.high[i],
+                "variance": a.variance[i],
+                "control": b.value[i],
+                "its low": b.low[i],
+                "its high": b.high[i],
+                "difference": gaps[i].value,
+                "low of it": gaps[i].low,
+                "high of it": gaps[i].high,
+            }
+            for i, m in enumerate(a.kept)
+        ]
+    caption = (
+        "Variance left when the first m latents are fixed: share of the free variance with its "
+        "95 % interval, and in squared units of the feature; the control; the paired difference."
+    )
+    return Table.of_rows("curve", caption, rows)
+
+
+def _share_table(summaries: dict[str, tuple[Summary, ...]], bands: Sequence[str]) -> Table:
+    from gdm_repr.analysis.report import Table
+
+    rows = [
+        {
+            "feature": name,
+            "band": band,
+            "of": of,
+            "only it drawn": drawn.value,
+            "low": drawn.low,
+            "high": drawn.high,
+            "only it fixed": fixed.value,
+            "its low": fixed.low,
+            "its high": fixed.high,
+        }
+        for name, pair in summaries.items()
+        for of, summary in zip(("latents", "control"), pair, strict=True)
+        for band, drawn, fixed in zip(bands, summary.drawn, summary.fixed, strict=True)
+    ]
+    return Table.of_rows("bands", "Share of the free variance left, with 95 % intervals.", rows)
+
+
+ANALYSIS = Analysis("band_variance", BandVarianceConfig, analyse)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``gdm-repr analyse band_variance``."""
+    return run_analysis(ANALYSIS, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gdm_repr.analysis.leakage import (
-    Estimate,
+from gdm_repr.analysis.estimate import Estimate
+from gdm_repr.analysis.group_leakage import (
     batches,
     check_examples,
     example_noise,

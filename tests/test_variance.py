@@ -8,12 +8,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gdm_repr.analysis.band_variance import (
+from gdm_repr.analysis.variance import (
     anchor_variances,
     control_variances,
     curve,
     cut_grid,
+    difference,
     knee,
+    place,
+    suffices,
     suggested_cuts,
 )
 from gdm_repr.basis import build_basis
@@ -66,9 +69,9 @@ def variances(
     z = torch.randn(anchors, 1, D, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     rows = [
         anchor_variances(
-            by or generation(), BASIS, pixels, z[a : a + 1], kept,
+            by or generation(), BASIS, [pixels], z[a : a + 1], kept,
             anchor=a, draws=draws, seed=seed, batch_size=batch_size,
-        )
+        )[0]
         for a in range(anchors)
     ]  # fmt: skip
     return np.array(rows)
@@ -132,13 +135,13 @@ def test_the_control_mixes_images() -> None:
     pool = torch.randn(4000, 1, D, generator=torch.Generator().manual_seed(1)) * std
     kept = [first_elements(GROUPING, m) for m in CUTS]
     measured = control_variances(
-        pixels, BASIS, pool[:1], pool, kept, anchor=0, draws=4000, seed=0, batch_size=512
-    )
+        [pixels], BASIS, pool[:1], pool, kept, anchor=0, draws=4000, seed=0, batch_size=512
+    )[0]
     exact = [float((std[m:] ** 2).sum()) for m in CUTS]
     np.testing.assert_allclose(measured, exact, rtol=0.05, atol=1e-6)
     for draws in (1, 4001):
         with pytest.raises(ValueError, match=f"draws={draws}: must be between 2 and 4000"):
-            control_variances(pixels, BASIS, pool[:1], pool, kept, anchor=0, draws=draws, seed=0)
+            control_variances([pixels], BASIS, pool[:1], pool, kept, anchor=0, draws=draws, seed=0)
 
 
 def test_one_draw_is_refused() -> None:
@@ -176,3 +179,26 @@ def test_the_grid_of_cuts_runs_from_nothing_to_everything() -> None:
     assert (grid[0], grid[-1]) == (0, 64)
     assert grid == sorted(set(grid))
     assert np.diff(grid)[0] < np.diff(grid)[-1]
+
+
+def test_what_suffices() -> None:
+    assert suffices([0, 10, 20], [1, 0.3, 0.1], 0.2) == pytest.approx(15)
+    assert suffices([0, 10, 20], [1, 0.05, 0.2], 0.1) != suffices([0, 10], [1, 0.05], 0.1)
+    assert np.isnan(suffices([0, 10, 20], [1, 0.05, 0.2], 0.1))
+    assert suffices([0, 10], [0.05, 0], 0.1) == 0
+
+
+def test_places_and_differences_have_intervals_over_anchors() -> None:
+    """Anchors that agree leave no doubt; anchors that differ leave the range of what they say."""
+    straight = np.tile(1 - np.arange(11) / 10, (6, 1))
+    found = place(straight, range(11), suffices)
+    assert found.value == found.low == found.high == pytest.approx(9)
+    steep = np.tile(np.maximum(0, 1 - np.arange(11) / 5), (6, 1))
+    mixed = np.concatenate([straight, steep])
+    found = place(mixed, range(11), suffices)
+    assert 4.5 < found.low < found.value < found.high < 9
+    gap = difference(steep, straight)
+    assert [g.value for g in gap] == pytest.approx(steep[0] - straight[0])
+    # paired: what both share is not noise
+    scale = np.linspace(1, 5, 6)[:, None]
+    assert all(g.high - g.low < 1e-12 for g in difference(steep * scale, straight * scale))

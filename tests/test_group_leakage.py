@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gdm_repr.analysis.leakage import (
+from gdm_repr.analysis.estimate import Estimate
+from gdm_repr.analysis.group_leakage import (
     WAYS,
-    Estimate,
     Leakage,
     draw_leakage,
     measure_leakage,

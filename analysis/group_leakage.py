@@ -29,7 +29,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gdm_repr.analysis.band_variance import fresh_noise
+from gdm_repr.analysis.estimate import Estimate
+from gdm_repr.analysis.variance import fresh_noise
 from gdm_repr.api import rms_by_group
 from gdm_repr.coordinates import Flow
 from gdm_repr.generation import Generation
@@ -40,15 +41,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Decode = Callable[[Tensor], Tensor]  # latents (B, C, d) to data (B, C, d)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its 95 % bootstrap interval over examples."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,80 @@
+"""How figures look: sizes for a page's column, and colours that the colour-blind can tell apart.
+
+Colours are Okabe and Ito's (2008); maps are cividis. Figures are drawn without a display.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from gdm_repr.grouping import Grouping
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+WIDTH = 6.4  # inches
+
+
+def new_figure(height: float = 4.0, width: float = WIDTH) -> Figure:
+    """Return an empty figure."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def line_with_band(
+    axes: Axes,
+    x: Sequence[float],
+    value: Sequence[float],
+    low: Sequence[float],
+    high: Sequence[float],
+    *,
+    number: int,
+    label: str,
+    dashed: bool = False,
+) -> None:
+    """Draw a line with its interval, in colour and marker of a number."""
+    colour = COLOURS[number % len(COLOURS)]
+    axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.plot(
+        x,
+        value,
+        color=colour,
+        marker=MARKERS[number % len(MARKERS)],
+        markersize=4,
+        linewidth=1.5,
+        linestyle="--" if dashed else "-",
+        label=label,
+    )
+
+
+def band_ends(grouping: Grouping) -> dict[str, int]:
+    """Return how many latents are made when each group is done, in the order of generation."""
+    ends, total = {}, 0
+    for group in grouping.order:
+        total += int(grouping.sizes()[group])
+        ends[grouping.names[group]] = total
+    return ends
+
+
+def mark_bands(axes: Axes, ends: Mapping[str, int]) -> None:
+    """Mark the bands' ends on an x axis that counts latents, names above."""
+    start = 0
+    for name, end in ends.items():
+        if len(ends) <= 12:
+            axes.axvline(end, color="0.6", linewidth=0.8, linestyle=":")
+        if len(ends) <= 6:
+            axes.annotate(
+                name,
+                ((start + end) / 2, 1.01),
+                xycoords=("data", "axes fraction"),
+                ha="center",
+                va="bottom",
+                fontsize="x-small",
+                color="0.3",
+            )
+        start = end

@@ -1,0 +1,94 @@
+"""Options that the analyses share, as :mod:`gdm_repr.config` has those of the other commands.
+
+Importing this module does not import torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from gdm_repr.config import Compute
+from gdm_repr.edit_options import Words
+
+if TYPE_CHECKING:
+    from gdm_repr.analysis.features import Distance, Extractor
+
+RAW = ("pixels", "dct")  # extractors without a network
+INPUTS = ("checkpoint", "latents", "data", "labels")  # known by what is in them, not by path
+
+
+class AnalysisConfig(Compute):
+    """What all analyses have in common."""
+
+    checkpoint: str = Field(description="Model: a .safetensors file, a folder of one, or a hub id.")
+    latents: Path = Field(description="Latent store that encode made with this model.")
+    data: str | None = Field(
+        None, description="The images it was encoded from; a built-in name is found by itself."
+    )
+    labels: Path | None = Field(None, description="CSV of labels, if it was encoded with one.")
+    out: Path = Field(description="Folder for the report; what it holds is not measured again.")
+    seed: int = Field(0, ge=0, description="Seed of every choice and draw.")
+    overwrite: bool = Field(False, description="Measure everything again.")
+
+
+class FeatureConfig(AnalysisConfig):
+    """What the analyses that look at images through features have in common."""
+
+    features: Words = Field(
+        ("vgg19", "pixels"),
+        min_length=1,
+        description="vgg19, inception, efficientnet-lite0, pixels, dct or FAMILY:MODEL:LAYER; "
+        "several joined by commas, of which the first is the main one.",
+    )
+    layers: Words = Field((), description="Layers of the network, instead of its default one.")
+    input_size: int | Literal["own"] | None = Field(
+        None, description="Side of the square the network sees; that of its training by default."
+    )
+    weights: Path | None = Field(None, description="File of the network's weights.")
+    download: bool = Field(False, description="Fetch published weights that are missing.")
+
+    def extractors(self) -> dict[str, Extractor]:
+        """Build the extractors, by name.
+
+        Raises:
+            ValueError: for unknown names, or weights that are not there.
+        """
+        from gdm_repr.analysis.features import build_extractor
+
+        return {name: build_extractor(name, **self._of(name)) for name in self.features}
+
+    def distances(self) -> dict[str, Distance]:
+        """Build the distances between images, by name; ``lpips-vgg`` and its like are some, too.
+
+        Raises:
+            ValueError: for unknown names, or weights that are not there.
+        """
+        from gdm_repr.analysis.perceptual import build_distance
+
+        return {name: build_distance(name, **self._of(name)) for name in self.features}
+
+    def _of(self, name: str) -> dict[str, Any]:
+        """Return the options of one extractor."""
+        from gdm_repr.api import choose_device
+
+        if len(set(self.features)) < len(self.features):
+            raise ValueError(f"--features {','.join(self.features)}: names a feature twice")
+        networks = [each for each in self.features if each not in RAW]
+        if (self.layers or self.weights) and len(networks) != 1:
+            given = "--layers" if self.layers else "--weights"
+            raise ValueError(
+                f"{given}: is of one network, but --features names {len(networks)}; name one"
+            )
+        device = choose_device(self.device)
+        if name in RAW:
+            return {"device": device}
+        return {
+            "device": device,
+            "layers": self.layers,
+            "input_size": self.input_size,
+            "weights": self.weights,
+            "download": self.download,
+        }

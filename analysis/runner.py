@@ -1,0 +1,174 @@
+"""How an analysis runs as a command: options in; a report, its files and a tracked run out.
+
+An analysis is a module with an :class:`Analysis` and ``main``, and one row of :data:`ANALYSES`.
+Importing this module does not import torch.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import BaseModel
+
+from gdm_repr.analysis.options import INPUTS, AnalysisConfig
+from gdm_repr.command import run
+
+if TYPE_CHECKING:
+    from gdm_repr.analysis.journal import Journal
+    from gdm_repr.analysis.report import Report, Written
+    from gdm_repr.analysis.subject import Subject
+
+# Options that change how a result is reached, not the result.
+NOT_COMPARED = {*INPUTS, "config", "dry_run", "out", "overwrite", "device", "batch_size", "track"}
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One analysis.
+
+    Attributes:
+        name: of the module, as in ``band_variance``.
+        options: its options; the docstring is the help.
+        analyse: from options, subject and journal to a report.
+    """
+
+    name: str
+    options: type[AnalysisConfig]
+    analyse: Callable[[Any, Subject, Journal], Report]
+
+
+class Row(NamedTuple):
+    """One row of the table: the module that holds ``ANALYSIS``, and the line shown by help."""
+
+    module: str
+    summary: str
+
+
+ANALYSES = {
+    "band_variance": Row(
+        "gdm_repr.analysis.band_variance", "how much an image varies when latents are fixed"
+    ),
+}
+
+
+def run_analysis(analysis: Analysis, argv: Sequence[str] | None) -> int:
+    """Run one analysis as a command: ``main`` of every analysis."""
+
+    def body(config: AnalysisConfig) -> int:
+        from gdm_repr.analysis.subject import Subject
+
+        report, written = perform(analysis, config, Subject(config))
+        print("\n".join(report.answer))
+        print(f"report: {written.page}")
+        return 0
+
+    return run(analysis.options, f"analyse {analysis.name}", argv, body)
+
+
+def perform(
+    analysis: Analysis, config: AnalysisConfig, subject: Subject, parent: str | None = None
+) -> tuple[Report, Written]:
+    """Measure, write the report and track it.
+
+    Args:
+        analysis: what to do.
+        config: its options.
+        subject: opened by these options.
+        parent: the tracked run that this one belongs to.
+
+    Raises:
+        ValueError: for options that can't be used, or an output folder of other settings.
+    """
+    from gdm_repr import tracking
+    from gdm_repr.analysis.journal import Journal
+    from gdm_repr.analysis.report import write_report
+
+    resolved = config.model_dump(mode="json", exclude={"config", "dry_run"})
+    compared = {key: value for key, value in resolved.items() if key not in NOT_COMPARED}
+    settings = {**compared, "latents": subject.digest()}
+    journal = Journal(config.out / "journal.jsonl", settings, overwrite=config.overwrite)
+    with tracking.start(
+        f"analyse-{analysis.name}",
+        resolved,
+        config.out,
+        enabled=config.track,
+        parent=parent,
+        tags=_origin(subject),
+    ) as tracked:
+        manifest = subject.store.manifest
+        tracked.inputs(
+            str(manifest.settings["source"]), manifest.fingerprint["data"], str(config.latents)
+        )
+        report = analysis.analyse(config, subject, journal)
+        written = write_report(
+            report,
+            config.out,
+            facts=subject.facts(),
+            command=command_line(analysis.name, config),
+            made_by=made_by(),
+        )
+        for step, values in report.metrics:
+            tracked.metrics(values, step)
+        for table in report.tables:
+            tracked.table(table.name, table.columns)
+        for path in written.pictures:
+            tracked.artifact(path, "figures")
+        tracked.artifact(written.numbers)
+        tracked.artifact(written.page)
+    return report, written
+
+
+def command_line(name: str, config: BaseModel) -> str:
+    """Return the command that has these options.
+
+    >>> from gdm_repr.analysis.options import AnalysisConfig
+    >>> config = AnalysisConfig(checkpoint="a b", latents="z", out="o", seed=3, track=False)
+    >>> command_line("leakage", config)
+    "gdm-repr analyse leakage --checkpoint 'a b' --latents z --out o --no-track --seed 3"
+    """
+    given: dict[str, list[str]] = {}
+    for key, spec in type(config).model_fields.items():
+        value = getattr(config, key)
+        if key in {"config", "dry_run", "overwrite"} or value == spec.default:
+            continue
+        flag = key.replace("_", "-")
+        if isinstance(value, bool):
+            given[f"--{flag}" if value else f"--no-{flag}"] = []
+        else:
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            given[f"--{flag}"] = [text]
+    first = [flag for flag in ("--checkpoint", "--latents", "--data", "--out") if flag in given]
+    order = [*first, *(flag for flag in given if flag not in first)]
+    return shlex.join(["gdm-repr", "analyse", name, *(w for f in order for w in (f, *given[f]))])
+
+
+def made_by() -> str:
+    """Say which versions and commit make the numbers."""
+    from gdm_repr.run_facts import git_state, versions
+
+    parts = [f"{key.removeprefix('version.')} {value}" for key, value in versions().items()]
+    state = git_state()
+    if state["git.commit"]:
+        dirty = ", changed since" if state["git.dirty"] == "true" else ""
+        parts.append(f"commit {state['git.commit'][:12]}{dirty}")
+    return "Made by " + ", ".join(parts)
+
+
+def _origin(subject: Subject) -> dict[str, object]:
+    """Return tags that link a run to the one that encoded the latents."""
+    from gdm_repr.run_record import read_events, read_sent, tracking_uri
+
+    path: Path = subject.store.path
+    tags: dict[str, object] = {
+        f"fingerprint.{key}": value for key, value in subject.store.manifest.fingerprint.items()
+    }
+    starts = [e for e in read_events(path) if e["event"] == "start" and e["command"] == "encode"]
+    if starts:
+        tags["encode.record"] = record = starts[-1]["run"]
+        if run_id := read_sent(path, tracking_uri())["runs"].get(record):
+            tags["encode.run_id"] = run_id
+    return tags

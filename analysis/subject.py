@@ -1,0 +1,153 @@
+"""What an analysis looks at: a model, the latents of a data set, and the images themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gdm_repr.api import GDM
+from gdm_repr.data import ImageDataset, open_data
+from gdm_repr.decode import open_latents
+from gdm_repr.generation import Generation
+from gdm_repr.images import Preprocess
+
+if TYPE_CHECKING:
+    from gdm_repr.analysis.options import AnalysisConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Anchors:
+    """Latents that something is done to.
+
+    Attributes:
+        ids: n ids of items of the store, or ``sample 0`` ...
+        z: latents (n, C, d) on the device.
+        rows: their rows in the store; none for samples.
+    """
+
+    ids: list[str]
+    z: Tensor
+    rows: list[int]
+
+
+class Subject:
+    """A model and the store of latents it made.
+
+    Attributes:
+        model: the model.
+        store: the latents.
+        plan: by which they were encoded, and are decoded.
+        generation: decodes, sharing groups where the model is strict.
+    """
+
+    def __init__(self, config: AnalysisConfig) -> None:
+        """Load the model and open the store.
+
+        Raises:
+            ValueError: for a checkpoint or store that can't be used together.
+        """
+        self._config = config
+        self.model = GDM.from_pretrained(
+            config.checkpoint, device=config.device, precision=config.precision
+        )
+        self.store, self.plan = open_latents(config.latents, self.model)
+        strict = self.model.checkpoint.model.denoiser.strict
+        self.generation = Generation(self.model.flow, self.plan, strict=strict)
+
+    @cached_property
+    def dataset(self) -> ImageDataset:
+        """The images that the store was encoded from.
+
+        Raises:
+            ValueError: if they can't be found, or are not those.
+        """
+        manifest, config = self.store.manifest, self._config
+        settings = manifest.settings
+        data = config.data or settings["source"]
+        preprocess = Preprocess.model_validate(settings["preprocess"])
+        try:
+            dataset = open_data(
+                data, preprocess, labels=config.labels, limit=manifest.items, seed=settings["seed"]
+            )
+        except ValueError as error:
+            if config.data:
+                raise
+            raise ValueError(
+                f"--data: the latents are of {data!r}, which is not found by its name alone "
+                f"({error}); give its path"
+            ) from None
+        if dataset.fingerprint() != manifest.fingerprint["data"]:
+            raise ValueError(
+                f"--data {data!r}: not the images that {str(config.latents)!r} was encoded from; "
+                "give those, with the --labels used then"
+            )
+        return dataset
+
+    def rows(self, n: int | None = None, *, seed: int = 0) -> list[int]:
+        """Choose n rows of the store at random, in order; all of them when None.
+
+        Raises:
+            ValueError: if the store has fewer.
+        """
+        total = len(self.store)
+        if n is None:
+            return list(range(total))
+        if n > total:
+            raise ValueError(f"n={n}: the store holds {total} images only; ask for fewer")
+        return sorted(np.random.default_rng(seed).choice(total, n, replace=False).tolist())
+
+    def z(self, rows: Sequence[int]) -> Tensor:
+        """Return latents (n, C, d) of rows of the store, on the model's device."""
+        return torch.from_numpy(self.store.z(list(rows))).to(self.model.device)
+
+    def images(self, rows: Sequence[int]) -> Tensor:
+        """Return the images (n, C, H, W) of rows of the store, as they were encoded.
+
+        Raises:
+            ValueError: if one can't be read any more.
+        """
+        batch = self.dataset.batch(self.store.index[list(rows)].tolist())
+        if batch.rejected:
+            bad = batch.rejected[0]
+            raise ValueError(f"--data: {bad.id!r} can't be read any more ({bad.reason})")
+        return batch.x
+
+    def anchors(self, n: int, source: Literal["images", "samples"], *, seed: int = 0) -> Anchors:
+        """Return n latents: of random images of the store, or drawn from N(0, I).
+
+        Raises:
+            ValueError: if the store has fewer images.
+        """
+        if source == "samples":
+            return Anchors([f"sample {i}" for i in range(n)], self.model.noise(n, seed=seed), [])
+        rows = self.rows(n, seed=seed)
+        ids = self.store.ids
+        return Anchors([ids[row] for row in rows], self.z(rows), rows)
+
+    def digest(self) -> str:
+        """Return the digest of everything that made the latents."""
+        made_by = json.dumps(self.store.manifest.fingerprint, sort_keys=True)
+        return hashlib.sha256(made_by.encode()).hexdigest()
+
+    def facts(self) -> dict[str, object]:
+        """Return what is looked at, for the record: counts, fingerprints, and how it decodes."""
+        manifest = self.store.manifest
+        return {
+            "images in the store": len(self.store),
+            "source": manifest.settings.get("source"),
+            "image shape": list(self.model.shape),
+            "bands, in the order of generation": [
+                self.model.grouping.names[group] for group in self.model.grouping.order
+            ],
+            "strict model": self.generation.strict,
+            "decoded by": asdict(self.plan),
+            **{f"fingerprint of {key}": value for key, value in manifest.fingerprint.items()},
+        }
