@@ -135,7 +135,7 @@ def anchor_variances(
                 data = generation.finish(states[done].expand_as(latents), latents, done)
                 x = basis.inverse(data)
                 for phi, row in zip(features, running, strict=True):
-                    values = phi(x).split(len(part))
+                    values = torch.split(phi(x), len(part))
                     for number, value in zip(numbers, values, strict=True):
                         row[number].add(value)
                 advance(len(x))

@@ -26,6 +26,9 @@ EARLY_CHANGE = "early_change"
 BAND_VARIANCE = "band_variance"
 BAND_VARIANCE_CURVE = "band_variance_curve"
 BAND_VARIANCE_CONTROL = "band_variance_control"
+LEAKAGE = "leakage"
+LEAKAGE_FORBIDDEN = "leakage_forbidden"  # the largest where zero is predicted
+NOISE_DEPENDENCE = "noise_dependence"
 
 # What MLflow's stores accept; a longer param is cut here and whole in config.json.
 MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 5000
