@@ -28,6 +28,16 @@ from gdm_repr.analysis.paths import FEATURE_MEASURES, IMAGE_MEASURES, Measures
 Floats = NDArray[np.float64]
 
 LEVEL = 0.05  # false-discovery rate
+KINDS = (*FEATURE_MEASURES, *IMAGE_MEASURES)
+LIMITS: dict[str, tuple[float, float]] = {
+    "straightness": (0, 1),
+    "monotonicity": (-1, 1),
+    "alike": (-1, 1),
+    "own": (0, 1),
+    "row": (0, 1),
+    "column": (0, 1),
+    "area": (0, 1),
+}
 _PERMUTATIONS = 9999
 
 
@@ -40,8 +50,7 @@ class Entry:
         numbers: by measure, of :data:`FEATURE_MEASURES` and :data:`IMAGE_MEASURES`.
         shares: of the squared change, by data group.
         moved: drift of each data group.
-        raw: effect, straightness, alike and drift of the image's own coefficients; empty for
-            random directions.
+        raw: the same of the images' own coefficients; empty for random directions.
         gain: effect less the raw one, paired by anchor; None for random directions.
         p: of no more effect than the average random direction.
         q: p adjusted for all entries of its kind.
@@ -99,15 +108,16 @@ class Atlas:
         return sum(entry.q <= LEVEL for entry in self.random)
 
 
-def mean_over_anchors(values: Floats) -> Estimate:
-    """Return the mean of n values with its 95 % t interval; NaN values give NaN.
+def mean_over_anchors(values: Floats, limits: tuple[float, float] = (0, np.inf)) -> Estimate:
+    """Return the mean of n values with its 95 % t interval, cut to limits; NaN gives NaN.
 
     >>> print(mean_over_anchors(np.array([1.0, 2.0, 3.0])))
-    2 [-0.484, 4.48]
+    2 [0, 4.48]
     """
     mean, n = float(values.mean()), len(values)
     half = float(stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n))
-    return Estimate(mean, mean - half, mean + half)
+    low, high = np.clip([mean - half, mean + half], *limits).tolist()
+    return Estimate(mean, low, high)
 
 
 def build_atlas(
@@ -146,15 +156,7 @@ def build_atlas(
     order = np.argsort(-S_e, kind="stable")
     names = list(elements)
     entries = [
-        _entry(
-            feature,
-            name,
-            elements[name],
-            raw[name],
-            float(p[i]),
-            float(q[i]),
-            float((S_r < S_e[i]).mean()),
-        )
+        _entry(feature, name, elements[name], (p[i], q[i], (S_r < S_e[i]).mean()), raw[name])
         for i, name in enumerate(names)
     ]
     spread, spread_p = _spread(S_e, S_r, seed)
@@ -163,22 +165,15 @@ def build_atlas(
         entries=tuple(entries[i] for i in order),
         maps=np.stack([elements[names[i]].map for i in order]),
         random=tuple(
-            _entry(
-                feature,
-                name,
-                measures,
-                None,
-                float(p_random[r]),
-                float(q_random[r]),
-                float((S_r < S_r[r]).sum() / (R - 1)),
-            )
-            for r, (name, measures) in enumerate(random.items())
+            _entry(feature, name, each, (p_random[r], q_random[r], (S_r < S_r[r]).sum() / (R - 1)))
+            for r, (name, each) in enumerate(random.items())
         ),
         average={
             kind: mean_over_anchors(
-                np.mean([_values(m, kind, feature) for m in random.values()], 0)
+                np.mean([_values(each, kind, feature) for each in random.values()], axis=0),
+                LIMITS.get(kind, (0, np.inf)),
             )
-            for kind in (*FEATURE_MEASURES, *IMAGE_MEASURES)
+            for kind in KINDS
         },
         spread=spread,
         spread_p=spread_p,
@@ -194,29 +189,29 @@ def _entry(
     feature: str,
     name: str,
     measures: Measures,
-    raw: Measures | None,
-    p: float,
-    q: float,
-    above: float,
+    tested: tuple[float, float, float],
+    raw: Measures | None = None,
 ) -> Entry:
+    """Return an entry of what was measured and of its p, q and above."""
+
     def numbers(of: Measures) -> dict[str, Estimate]:
-        kinds = (*FEATURE_MEASURES, *IMAGE_MEASURES)
-        return {kind: mean_over_anchors(_values(of, kind, feature)) for kind in kinds}
+        return {
+            kind: mean_over_anchors(_values(of, kind, feature), LIMITS.get(kind, (0, np.inf)))
+            for kind in KINDS
+        }
 
     gain = None
     if raw is not None:
         own, other = (_values(of, "effect", feature) for of in (measures, raw))
-        gain = mean_over_anchors(own - other)
+        gain = mean_over_anchors(own - other, (-np.inf, np.inf))
     return Entry(
         name,
         numbers(measures),
-        tuple(mean_over_anchors(column) for column in measures.shares.T),
+        tuple(mean_over_anchors(column, (0, 1)) for column in measures.shares.T),
         tuple(mean_over_anchors(column) for column in measures.moved.T),
         {} if raw is None else numbers(raw),
         gain,
-        p,
-        q,
-        above,
+        *map(float, tested),
     )
 
 

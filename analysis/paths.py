@@ -28,7 +28,7 @@ chord = phi(x(v_V)) - phi(x(v_1)).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,12 +38,11 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from gdm_repr.analysis.directions import Direction
+from gdm_repr.analysis.directions import Direction, Path
 from gdm_repr.api import rms_by_group
 from gdm_repr.basis import Basis
 from gdm_repr.coordinates import Flow
 from gdm_repr.edits import untouched_groups
-from gdm_repr.generation import Generation
 from gdm_repr.grouping import Grouping, group_std
 
 Floats = NDArray[np.float64]
@@ -114,66 +113,6 @@ class Measures:
             np.concatenate([np.asarray(part["moved"], float) for part in parts]),
             np.average([part["map"] for part in parts], axis=0, weights=weight),
         )
-
-
-Path = tuple[Tensor, Tensor]
-"""Data of B paths (B, V, C, d) and of their anchors (B, C, d), in the basis's coordinates."""
-
-
-def traverse(
-    generation: Generation,
-    z: Tensor,
-    states: Sequence[Tensor],
-    direction: Direction,
-    values: Sequence[float],
-    *,
-    batch_size: int = 64,
-    advance: Callable[[int], object] = lambda images: None,
-) -> Iterator[Path]:
-    """Decode latents along a direction, a few anchors at a time.
-
-    Args:
-        generation: decodes, sharing the groups made before the direction's first one.
-        z: anchors, (n, C, d).
-        states: theirs, from :meth:`Generation.states`.
-        direction: what to change.
-        values: V places.
-        batch_size: images decoded together; it does not change the result.
-        advance: told how many images were decoded.
-    """
-    grouping = generation.flow.grouping
-    done = min(untouched_groups(grouping, direction.support), len(states) - 1)
-    V = len(values)
-    anchors = max(1, batch_size // V)
-    for start in range(0, len(z), anchors):
-        part = slice(start, start + anchors)
-        origin = generation.finish(states[-1][part], z[part], len(states) - 1)
-        there = direction.go(z[part], values).flatten(0, 1)
-        state = states[done][part].repeat_interleave(V, 0)
-        pairs = zip(torch.split(state, batch_size), torch.split(there, batch_size), strict=True)
-        data = []
-        for known, latents in pairs:
-            data.append(generation.finish(known, latents, done))
-            advance(len(latents))
-        yield _as_paths(torch.cat(data), V), origin
-
-
-def move_coefficients(
-    flow: Flow, origin: Tensor, direction: Direction, values: Sequence[float]
-) -> Iterator[Path]:
-    """Move the data's own coefficients along a direction: the control without a model.
-
-    A coefficient's place v counts in its stds from its mean, as a latent's does.
-
-    Args:
-        flow: of the model, for mean and std.
-        origin: data of the anchors, (n, C, d).
-        direction: what to change.
-        values: V places.
-    """
-    for one in origin:
-        white = (one[None] - flow.mean) / flow.std
-        yield flow.mean + flow.std * direction.go(white, values), one[None]
 
 
 def typical_distance(features: Features, images: Iterable[Tensor]) -> float:

@@ -53,6 +53,7 @@ ANALYSES = {
         "gdm_repr.analysis.band_variance", "how much an image varies when latents are fixed"
     ),
     "leakage": Row("gdm_repr.analysis.leakage", "which latent groups move which data groups"),
+    "traversal": Row("gdm_repr.analysis.traversal", "what single latents do, ranked and shown"),
 }
 
 

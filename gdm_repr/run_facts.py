@@ -29,6 +29,10 @@ BAND_VARIANCE_CONTROL = "band_variance_control"
 LEAKAGE = "leakage"
 LEAKAGE_FORBIDDEN = "leakage_forbidden"  # the largest where zero is predicted
 NOISE_DEPENDENCE = "noise_dependence"
+TRAVERSAL_EFFECT = "traversal/effect"
+TRAVERSAL_MONOTONICITY = "traversal/monotonicity"
+TRAVERSAL_PASSING = "traversal/passing"
+TRAVERSAL_PASSING_RANDOM = "traversal/passing_random"
 
 # What MLflow's stores accept; a longer param is cut here and whole in config.json.
 MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 5000
