@@ -27,7 +27,6 @@ from gdm_repr.edits import band_mask, element_mask, untouched_groups
 from gdm_repr.generation import Generation, Mask
 from gdm_repr.grouping import Grouping
 
-
 Path = tuple[Tensor, Tensor]
 """Data of B paths (B, V, C, d) and of their anchors (B, C, d), in the basis's coordinates."""
 
