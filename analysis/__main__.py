@@ -116,7 +116,7 @@ def usage() -> str:
             "usage: gdm-repr analyse NAME [options]",
             "       gdm-repr analyse NAME --help",
             "",
-            "Say what the latents hold: numbers with intervals, controls and pictures, in a report.",
+            "Say what the latents hold, in a report: numbers with intervals, controls, pictures.",
             "",
             "analyses:",
             *(f"  {name:<{width}}  {summary}" for name, summary in rows.items()),

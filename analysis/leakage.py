@@ -265,8 +265,7 @@ def _draw_dependence(dependence: Mapping[str, list[NoiseDependence]]) -> Figure:
             )
     axes.set_xlabel("s, share of noise in the moving group")
     axes.set_ylabel("share of u that depends\non groups still noise")
-    low, high = axes.get_ylim()
-    axes.set_ylim(min(0, low), max(high, 0.1))  # so that rounding does not look large
+    axes.set_ylim(-0.003, max(axes.get_ylim()[1], 0.1))  # so that rounding does not look large
     axes.legend(frameon=False, fontsize="small")
     return figure
 
