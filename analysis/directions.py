@@ -153,8 +153,9 @@ def random_directions(pool: Pool, n: int, *, seed: int = 0) -> list[Direction]:
     while len(found) < n:
         rng = np.random.default_rng([seed, len(found) // size, 1])
         count = min(size, n - len(found))
-        # The columns of Q are uniform on the sphere, but for signs, which only turn a path around.
-        for vector in np.linalg.qr(rng.standard_normal((count, size)).T)[0].T:
+        # Q is uniform over orthonormal bases only with the signs that make R's diagonal positive.
+        Q, R = np.linalg.qr(rng.standard_normal((count, size)).T)
+        for vector in (Q * np.sign(np.diag(R))).T:
             w = np.zeros(pool.mask.shape)
             w[places] = vector
             found.append(Direction(f"random {len(found)}", torch.from_numpy(w), pool.single))
