@@ -29,6 +29,16 @@ QUICK: dict[str, list[str]] = {
         "8",
     ],
     "leakage": ["--images", "3"],
+    "traversal": [
+        "--features",
+        "pixels",
+        "--anchors",
+        "6",
+        "--directions",
+        "3",
+        "--values",
+        "-2,0,2",
+    ],
 }
 ALWAYS = sorted(QUICK)
 

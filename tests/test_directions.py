@@ -106,7 +106,7 @@ def test_a_pool_is_of_the_band_or_the_elements(
     grouping: Grouping, options: dict[str, str], name: str, elements: tuple[str, ...]
 ) -> None:
     channels = 1 if grouping is GRAY else 3
-    pool = choose_pool(grouping, channels, **options)  # type: ignore[arg-type]
+    pool = choose_pool(grouping, channels, **options)
     assert (pool.name, pool.elements) == (name, elements)
     assert pool.single == (":" in elements[0])
 
@@ -126,7 +126,7 @@ def test_a_pool_is_of_the_band_or_the_elements(
 )
 def test_wrong_bands_and_elements_are_refused(options: dict[str, str], problem: str) -> None:
     with pytest.raises(ValueError, match=problem) as caught:
-        choose_pool(RGB, 3, **options)  # type: ignore[arg-type]
+        choose_pool(RGB, 3, **options)
     assert "\n" not in str(caught.value)
 
 

@@ -190,7 +190,7 @@ def test_large_maps_are_averaged_down() -> None:
 def test_the_unit_is_the_mean_distance_of_two_images() -> None:
     """Corners of an equilateral triangle, whatever the parts; equal images have no unit."""
     corners = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]]).reshape(3, 1, 1, 3)
-    for parts in ([corners], corners.split(1), corners.split(2)):
+    for parts in ([corners], torch.split(corners, 1), torch.split(corners, 2)):
         assert typical_distance(lambda x: x.flatten(1), parts) == pytest.approx(math.sqrt(2))
     with pytest.raises(ValueError, match="features: are the same for all images"):
         typical_distance(lambda x: 0 * x.flatten(1), [corners])
