@@ -107,10 +107,10 @@ def draw_shares(atlas: Atlas, grouping: Grouping, band: Sequence[int]) -> Figure
     """
     import matplotlib
 
-    later = [group for group in grouping.order if group not in band]
-    shown, rest = later[:BANDS], later[BANDS:]
     own = np.array([entry.numbers["own"].value for entry in atlas.entries])
     shares = np.array([[share.value for share in entry.shares] for entry in atlas.entries])
+    others = [g for g in grouping.order if g not in band and shares[:, g].max() > 0]
+    shown, rest = others[:BANDS], others[BANDS:]
     parts = [
         ("its own coefficient", own),
         ("rest of its band", np.clip(shares[:, list(band)].sum(1) - own, 0, None)),
@@ -119,7 +119,7 @@ def draw_shares(atlas: Atlas, grouping: Grouping, band: Sequence[int]) -> Figure
     if rest:
         parts.append(("all other bands", shares[:, rest].sum(1)))
     colours = matplotlib.colormaps["cividis"](np.linspace(0, 1, len(parts)))
-    figure = new_figure(3.2)
+    figure = new_figure(3.4)
     axes = figure.subplots()
     places, bottom = np.arange(len(own)), np.zeros(len(own))
     for (label, part), colour in zip(parts, colours, strict=True):
@@ -133,7 +133,7 @@ def draw_shares(atlas: Atlas, grouping: Grouping, band: Sequence[int]) -> Figure
     axes.set_xlabel("element, by rank")
     axes.set_ylabel("share of the squared change (%)")
     axes.set_title(f"n = {atlas.n}", fontsize="medium")
-    figure.legend(loc="outside right upper", frameon=False, fontsize="small")
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize="small")
     return figure
 
 

@@ -76,8 +76,8 @@ def _where_it_falls(atlas: Atlas, pool: Pool, subject: Subject) -> str:
     if before and subject.generation.strict:
         return text + " Bands made before it are left alone by the model's construction."
     if before:
-        early = max(entry.numbers["early"].value for entry in atlas.entries)
-        return text + f" Bands made before it change by {early:.1e} at most, on average."
+        early = first.numbers["early"]
+        return text + f" In bands made before it the largest change of a coefficient is {early}."
     return text
 
 
