@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from gdm_repr import encode
 from gdm_repr.analysis.__main__ import AllConfig, load, main, part_options
 from gdm_repr.analysis.options import FeatureConfig
 from gdm_repr.analysis.runner import ANALYSES
@@ -83,6 +86,49 @@ def test_a_report_resumes_and_is_the_same_whatever_the_batch(
     assert run(name, trained, encoded, whole, *QUICK[name]) == 0
     assert result(whole) == numbers
     assert journal.read_bytes().splitlines(keepends=True)[:-1] == lines[:-1]
+
+
+@pytest.fixture(scope="module")
+def colour(make_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A model that separates channels and is not strict, and the latents of 12 colour images."""
+    folder = tmp_path_factory.mktemp("colour")
+    grouping = {"name": "bands", "cuts": [4], "per_channel": True, "order": [3, 1, 2, 0, 4, 5]}
+    model = make_model(
+        folder / "model.safetensors", (3, 4, 6), grouping=grouping, denoiser={"strict": False}
+    )
+    x = np.random.default_rng(0).integers(0, 256, (12, 4, 6, 3), np.uint8)
+    np.save(folder / "x.npy", x)
+    argv = ["--checkpoint", str(model), "--data", str(folder / "x.npy"), "--steps", "12"]
+    assert encode.main([*argv, "--out", str(folder / "latents"), "--no-track"]) == 0
+    return [model, folder / "latents", folder / "x.npy"]
+
+
+@pytest.mark.parametrize("name", ALWAYS)
+def test_groups_of_channels_in_any_order(name: str, colour: list[Path], tmp_path: Path) -> None:
+    model, latents, data = colour
+    assert run(name, model, latents, tmp_path, *QUICK[name], "--data", str(data)) == 0
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_a_killed_analysis_goes_on(
+    launch: Callable[..., BaseProcess], trained: Path, encoded: Path, tmp_path: Path
+) -> None:
+    """Kill it when it has some of its anchors; the report is that of an unbroken run."""
+    more = ["--features=pixels", "--anchors=4", "--draws=40", "--cuts=6", "--pool=40"]
+    more += ["--source=samples", "--batch-size=8", "--no-track"]
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    files = ["--checkpoint", str(trained), "--latents", str(encoded)]
+    job = launch("analyse", ["band_variance", *files, "--out", str(out), *more], tmp_path / "log")
+    journal = out / "journal.jsonl"
+    while job.is_alive() and not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
+        job.join(0.01)
+    job.kill()
+    job.join()
+    assert 1 < journal.read_bytes().count(b"\n") <= 4, (tmp_path / "log").read_text()
+    assert not (out / "report.html").exists()
+    assert run("band_variance", trained, encoded, out, *more) == 0
+    assert run("band_variance", trained, encoded, whole, *more) == 0
+    assert result(out)["tables"] == result(whole)["tables"]
 
 
 @pytest.mark.parametrize("name", ALWAYS)
