@@ -10,7 +10,7 @@ from PIL import Image
 
 from gdm_repr.analysis.traversal import main
 
-QUICK = ["--features", "pixels", "--anchors", "6", "--directions", "3", "--no-track"]
+QUICK = ["--anchors", "6", "--directions", "3", "--no-track"]
 
 
 def argv(model: Path, latents: Path, out: Path) -> list[str]:
@@ -21,8 +21,8 @@ def argv(model: Path, latents: Path, out: Path) -> list[str]:
 
 def test_a_later_band_on_samples(trained: Path, encoded: Path, tmp_path: Path) -> None:
     """Bands made before are left alone, and only samples are shown; several features."""
-    more = ["--elements", "6-8", "--source", "samples", "--values", "-2,0,1", "--features"]
-    assert main([*argv(trained, encoded, tmp_path), *more, "dct,pixels"]) == 0
+    more = ["--elements", "6-8", "--source", "samples", "--values", "-2,0,1"]
+    assert main([*argv(trained, encoded, tmp_path), *more, "--features", "dct,pixels"]) == 0
     result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
     assert "element" in result["answer"][0]
     assert "n = 6 samples" in result["answer"][0]
@@ -47,11 +47,14 @@ def test_a_later_band_on_samples(trained: Path, encoded: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("more", "problem"),
     [
-        (["--elements", "64"], "element '64': unknown; give an index below 64"),
-        (["--band", "low"], "band 'low': unknown"),
+        (
+            ["--features", "pixels", "--elements", "64"],
+            "element '64': unknown; give an index below 64",
+        ),
+        (["--features", "pixels", "--band", "low"], "band 'low': unknown"),
         (["--values", "1,0,2"], "values must rise"),
         (["--values", "0,1"], "at least 3"),
-        (["--anchors", "2000"], "the store holds 96 images only"),
+        (["--features", "pixels", "--anchors", "2000"], "the store holds 96 images only"),
         (["--features", "vgg1"], "extractor 'vgg1': unknown"),
     ],
 )
