@@ -56,6 +56,7 @@ ANALYSES = {
         "gdm_repr.analysis.total_correlation", "whether latents are independent of each other"
     ),
     "leakage": Row("gdm_repr.analysis.leakage", "which latent groups move which data groups"),
+    "traversal": Row("gdm_repr.analysis.traversal", "what single latents do, ranked and shown"),
 }
 
 

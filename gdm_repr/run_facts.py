@@ -32,6 +32,10 @@ NOT_NORMAL = "not_normal"
 LEAKAGE = "leakage"
 LEAKAGE_FORBIDDEN = "leakage_forbidden"  # the largest where zero is predicted
 NOISE_DEPENDENCE = "noise_dependence"
+TRAVERSAL_EFFECT = "traversal/effect"
+TRAVERSAL_MONOTONICITY = "traversal/monotonicity"
+TRAVERSAL_PASSING = "traversal/passing"
+TRAVERSAL_PASSING_RANDOM = "traversal/passing_random"
 
 # What MLflow's stores accept; a longer param is cut here and whole in config.json.
 MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 5000
