@@ -90,8 +90,8 @@ def _weighted(x: Tensor, weights: Tensor) -> Tensor:
     """Return weighted means of windows: (B, C, H, W) to (B, C, H - size + 1, W - size + 1)."""
     flat = x.flatten(0, 1)[:, None]
     rows = conv2d(flat, weights[None, None, :, None])
-    means: Tensor = conv2d(rows, weights[None, None, None, :])
-    return means.unflatten(0, x.shape[:2])
+    means = conv2d(rows, weights[None, None, None, :])
+    return means.reshape(*x.shape[:2], *means.shape[2:])
 
 
 def _same_shape(a: Tensor, b: Tensor) -> None:

@@ -28,9 +28,10 @@ def test_the_other_implementation_agrees_on_bytes(
     for x, y, own_psnr, own_ssim in zip(a, b, psnr(a, b), ssim(a, b), strict=True):
         bytes_x, bytes_y = (((v.double() + 1) * 127.5).numpy() for v in (x, y))
         assert float(own_psnr) == pytest.approx(
-            peak_signal_noise_ratio(bytes_x, bytes_y, data_range=255), rel=1e-9
+            peak_signal_noise_ratio(bytes_x, bytes_y, data_range=255),  # type: ignore[no-untyped-call]
+            rel=1e-9,
         )
-        theirs = structural_similarity(
+        theirs = structural_similarity(  # type: ignore[no-untyped-call]
             bytes_x,
             bytes_y,
             data_range=255,
