@@ -46,6 +46,65 @@ class DistanceCurve:
         return Estimate(self.value[i], self.low[i], self.high[i])
 
 
+def distance_curve(
+    values: Floats,
+    kept: Sequence[int],
+    draws: int,
+    *,
+    reference: Floats | None = None,
+    seed: int = 0,
+) -> DistanceCurve:
+    """Summarise values of n images.
+
+    Args:
+        values: (n, K), one row an image.
+        kept: what each column keeps.
+        draws: reconstructions behind each value.
+        reference: what counts as 1, (n,), of which the mean is taken, too; values as they are
+            when None.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: if there are fewer than 2 images.
+    """
+    mean, low, high = _interval(values, reference, seed)
+    return DistanceCurve(tuple(kept), tuple(mean), tuple(low), tuple(high), len(values), draws)
+
+
+def paired_difference(
+    values: Floats, others: Floats, *, reference: Floats | None = None, seed: int = 0
+) -> list[Estimate]:
+    """Return the mean of values less others, both (n, K) of the same images, column by column."""
+    return [
+        Estimate(*row) for row in zip(*_interval(values - others, reference, seed), strict=True)
+    ]
+
+
+def enough(
+    values: Floats, kept: Sequence[int], level: float, *, reference: Floats, seed: int = 0
+) -> Estimate:
+    """Return the m from which on a distance stays below a share of a reference.
+
+    Curves are read on straight lines between their points.
+
+    Args:
+        values: distances (n, K); columns that were not measured are NaN and left out.
+        kept: m of each column.
+        level: the share, such as 0.1.
+        reference: what counts as 1, (n,), as the distance to unrelated images.
+        seed: of the bootstrap.
+
+    Returns:
+        NaN where the distance does not stay below it.
+    """
+    measured = ~np.isnan(values).any(0)
+    m = np.asarray(kept)[measured].tolist()
+    mean, resampled = _means(values[:, measured], reference, seed)
+    places = [suffices(m, row, level) for row in resampled.tolist()]
+    low, high = np.quantile(places, [0.025, 0.975])
+    return Estimate(suffices(m, mean.tolist(), level), float(low), float(high))
+
+
 def resampled_means(values: Floats, seed: int) -> Floats:
     """Return means of resampled images, (resamples, K), from values (n, K)."""
     n = len(values)
@@ -55,59 +114,17 @@ def resampled_means(values: Floats, seed: int) -> Floats:
     return np.concatenate(parts)
 
 
-def distance_curve(values: Floats, kept: Sequence[int], draws: int, *, seed: int) -> DistanceCurve:
-    """Summarise values of n images.
-
-    Args:
-        values: (n, K), one row an image.
-        kept: what each column keeps.
-        draws: reconstructions behind each value.
-        seed: of the bootstrap.
-
-    Raises:
-        ValueError: if there are fewer than 2 images.
-    """
+def _interval(values: Floats, reference: Floats | None, seed: int) -> tuple[list[float], ...]:
+    """Return means of columns, and the ends of their intervals."""
     if len(values) < 2:
         raise ValueError(f"values: {len(values)} images; an interval needs 2 or more")
-    low, high = np.quantile(resampled_means(values, seed), [0.025, 0.975], axis=0)
-    return DistanceCurve(
-        tuple(kept),
-        tuple(values.mean(0).tolist()),
-        tuple(low.tolist()),
-        tuple(high.tolist()),
-        len(values),
-        draws,
-    )
+    mean, resampled = _means(values, reference, seed)
+    low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
+    return mean.tolist(), low.tolist(), high.tolist()
 
 
-def paired_difference(values: Floats, others: Floats, *, seed: int) -> list[Estimate]:
-    """Return the mean of values less others, both (n, K) of the same images, column by column."""
-    gap = values - others
-    low, high = np.quantile(resampled_means(gap, seed), [0.025, 0.975], axis=0)
-    return [Estimate(*row) for row in np.stack([gap.mean(0), low, high], 1).tolist()]
-
-
-def enough(
-    values: Floats, reference: Floats, kept: Sequence[int], level: float, *, seed: int
-) -> Estimate:
-    """Return the m from which on a distance stays below a share of a reference.
-
-    Curves are read on straight lines between their points; both means are resampled together.
-
-    Args:
-        values: distances (n, K); columns that were not measured are NaN and left out.
-        reference: what counts as 1, (n,), as the distance to unrelated images.
-        kept: m of each column.
-        level: the share, such as 0.1.
-        seed: of the bootstrap.
-
-    Returns:
-        NaN where the distance does not stay below it.
-    """
-    measured = ~np.isnan(values).any(0)
-    m = np.asarray(kept)[measured].tolist()
-    both = np.column_stack([values[:, measured], reference])
+def _means(values: Floats, reference: Floats | None, seed: int) -> tuple[Floats, Floats]:
+    """Return means (K,), and those of resampled images (resamples, K), over the reference's."""
+    both = np.column_stack([values, np.ones(len(values)) if reference is None else reference])
     mean, resampled = both.mean(0), resampled_means(both, seed)
-    places = [suffices(m, row[:-1] / row[-1], level) for row in resampled]
-    low, high = np.quantile(places, [0.025, 0.975])
-    return Estimate(suffices(m, mean[:-1] / mean[-1], level), float(low), float(high))
+    return mean[:-1] / mean[-1], resampled[:, :-1] / resampled[:, -1:]

@@ -55,7 +55,7 @@ class LinearCode:
         """
         if not 0 <= values <= self.size:
             raise ValueError(f"values={values}: {self.name} has 0 to {self.size} coordinates")
-        others = self.mean.to(x.device).expand_as(x) if rest is None else rest
+        others = (self.mean.expand_as(x) if rest is None else rest).to(x.device)
         kept = torch.arange(self.size, device=x.device) < values
         return self.inverse(torch.where(kept, self.forward(x), self.forward(others)))
 

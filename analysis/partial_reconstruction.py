@@ -3,7 +3,8 @@
 An image is rebuilt from latents of which only the first m of the generation order are its own. The
 others come from a *fill*:
 
-    zero     z_n = 0, the mode of N(0, 1): an average picture, and the smaller error.
+    zero     z_n = 0, the mode of N(0, 1), which gives one central picture. It is the mean of all
+             that agree with the kept latents if data are Gaussian, and only then.
     mean     the data set's mean latent, which is 0 but for what the model has not learned.
     noise    z_n ~ N(0, 1) afresh: a typical picture, whose details are not the image's. Even of
              a perfect model its squared error is twice that of the best guess (3 dB): x and x' are

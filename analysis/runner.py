@@ -52,6 +52,9 @@ ANALYSES = {
     "band_variance": Row(
         "gdm_repr.analysis.band_variance", "how much an image varies when latents are fixed"
     ),
+    "reconstruction": Row(
+        "gdm_repr.analysis.reconstruction", "how much of an image its first latents keep"
+    ),
 }
 
 

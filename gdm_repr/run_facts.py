@@ -26,6 +26,8 @@ EARLY_CHANGE = "early_change"
 BAND_VARIANCE = "band_variance"
 BAND_VARIANCE_CURVE = "band_variance_curve"
 BAND_VARIANCE_CONTROL = "band_variance_control"
+RECONSTRUCTION = "reconstruction"
+RECONSTRUCTION_ENOUGH = "reconstruction_enough"
 
 # What MLflow's stores accept; a longer param is cut here and whole in config.json.
 MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 5000

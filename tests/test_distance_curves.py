@@ -48,15 +48,23 @@ def test_enough_is_read_from_the_curve() -> None:
     fall = np.array([1.0, 0.6, 0.2, 0.0])
     size = np.random.default_rng(0).uniform(1, 2, (30, 1))
     values, reference = size * fall, 2 * size[:, 0]
-    found = enough(values, reference, KEPT, 0.2, seed=0)  # at 0.4, halfway from 10 to 20
+    found = enough(values, KEPT, 0.2, reference=reference)  # at 0.4, halfway from 10 to 20
     assert (found.value, found.low, found.high) == pytest.approx((15, 15, 15))
     values[:, 3] = np.nan  # not measured
-    assert enough(values, reference, KEPT, 0.2, seed=0).value == pytest.approx(15)
-    assert np.isnan(enough(values, reference, KEPT, 0.05, seed=0).value)
-    loose = enough(
-        fall * np.random.default_rng(1).uniform(0, 2, (30, 1)), 2 * np.ones(30), KEPT, 0.2, seed=0
-    )
+    assert enough(values, KEPT, 0.2, reference=reference).value == pytest.approx(15)
+    assert np.isnan(enough(values, KEPT, 0.05, reference=reference).value)
+    rough = fall * np.random.default_rng(1).uniform(0, 2, (30, 1))
+    loose = enough(rough, KEPT, 0.2, reference=2 * np.ones(30))
     assert loose.low < loose.value < loose.high
+
+
+def test_a_reference_counts_as_one() -> None:
+    size = np.random.default_rng(0).uniform(1, 2, (30, 1))
+    curve = distance_curve(size * [1.0, 0.25], [0, 1], 1, reference=size[:, 0])
+    for ends in (curve.value, curve.low, curve.high):
+        assert ends == pytest.approx((1, 0.25))
+    gap = paired_difference(size * [[1.0]], size * [[0.5]], reference=size[:, 0])[0]
+    assert (gap.value, gap.low, gap.high) == pytest.approx((0.5, 0.5, 0.5))
 
 
 def test_one_image_has_no_interval() -> None:
