@@ -16,7 +16,6 @@ from pydantic import Field
 
 from gdm_repr.analysis.options import FeatureConfig
 from gdm_repr.analysis.runner import Analysis, run_analysis
-from gdm_repr.config import Count
 from gdm_repr.run_facts import (
     BAND_VARIANCE,
     BAND_VARIANCE_CONTROL,
@@ -52,7 +51,7 @@ class BandVarianceConfig(FeatureConfig):
     anchors: int = Field(16, ge=2, description="Images whose latents are fixed.")
     draws: int = Field(64, ge=2, description="Draws of the other latents, for each anchor.")
     cuts: int = Field(20, ge=3, description="About how many values of m, denser where m is small.")
-    pool: Count = Field(512, description="Images that the control takes coefficients from.")
+    pool: int = Field(512, ge=3, description="Images that the control takes coefficients from.")
     groups: int | None = Field(
         None, ge=2, description="Bands to suggest cuts for; as many as the model has by default."
     )
@@ -137,12 +136,14 @@ def analyse(config: BandVarianceConfig, subject: Subject, journal: Journal) -> R
         f"{band} {own.percent()}, control {other.percent()}"
         for band, own, other in zip(ends, latents.drawn, control.drawn, strict=True)
     )
+    first = next(iter(ends))
     answer = [
-        f"With one band drawn afresh and all others fixed, images keep this share of the variance "
-        f"of free generation in features of {main}: {each_band}.",
+        f"Drawing one band afresh, all others fixed, gives this share of the variance of free "
+        f"generation in {main}: {each_band}.",
+        f"Fixing band {first} alone leaves {latents.fixed[0].percent()} of it; fixing the same of "
+        f"an image's own coefficients leaves {control.fixed[0].percent()}.",
         f"Nine tenths of the variance are settled by the first {_count(enough)} of "
-        f"{grouping.index.size} latents; of the images' own coefficients it takes "
-        f"{_count(enough_control)}.",
+        f"{grouping.index.size} latents (control: {_count(enough_control)}).",
         f"The curve bends most at {_count(bend)} latents."
         + (f" {groups} bands of equal shares would be cut at {_listed(cuts)}." if cuts else ""),
     ]
@@ -177,7 +178,8 @@ def analyse(config: BandVarianceConfig, subject: Subject, journal: Journal) -> R
             "anchors": f"{config.anchors} {who}, chosen at random",
             "draws": f"{config.draws} an anchor",
             "seed": seed,
-            "control": f"coefficients of {min(config.pool, len(subject.store))} random images",
+            "control": "as many draws from the coefficients of "
+            f"{min(config.pool, len(subject.store))} random images, or all of these",
             "features": [each.fingerprint() for each in config.extractors().values()],
         },
         controls=[
@@ -226,10 +228,10 @@ def _measure(
                 continue
             own = subject.model.to_basis(subject.images([images[a]]))
             others = pool[[row != images[a] for row in pool_rows]]
-            settings = {"anchor": a, "draws": config.draws, "seed": config.seed}
+            settings = {"anchor": a, "seed": config.seed, "batch_size": config.batch_size}
             by = {
                 "control": control_variances(
-                    phi, basis, own, others, masks, batch_size=config.batch_size, **settings
+                    phi, basis, own, others, masks, draws=min(config.draws, len(others)), **settings
                 ),
                 "latents": anchor_variances(
                     subject.generation,
@@ -237,7 +239,7 @@ def _measure(
                     phi,
                     anchors.z[a : a + 1],
                     masks,
-                    batch_size=config.batch_size,
+                    draws=config.draws,
                     advance=bar.update,
                     **settings,
                 ),

@@ -19,6 +19,7 @@ from gdm_repr.analysis.figures import (
 )
 from gdm_repr.analysis.subject import Anchors, Subject
 from gdm_repr.analysis.variance import fresh_noise
+from gdm_repr.edits import vary
 from gdm_repr.generation import group_elements
 from gdm_repr.pictures import LabelledSheet, label_sheet
 
@@ -99,8 +100,8 @@ def draw_sheet(subject: Subject, anchors: Anchors, seed: int) -> LabelledSheet:
     original = basis.inverse(generation.decode(z))
     rows, labels = [], []
     for done in sorted(set(np.linspace(0, grouping.k - 1, ROWS).round().astype(int).tolist())):
-        fixed = torch.from_numpy(group_elements(grouping, grouping.order[:done])).to(z.device)
-        x = basis.inverse(generation.decode(torch.where(fixed, z, noise)))
+        drawn = ~group_elements(grouping, grouping.order[:done])
+        x = basis.inverse(generation.decode(vary(z, drawn, noise)[0]))
         rows.append(torch.cat([original, x]).cpu().numpy())
         last = grouping.names[grouping.order[done - 1]] if done else ""
         labels.append(f"fixed: up to {last}" if done else "fixed: nothing")

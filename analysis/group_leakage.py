@@ -199,11 +199,11 @@ def draw_leakage(leakage: Leakage) -> Figure:
     k = len(leakage.names)
     control = np.array([estimate.value for estimate in leakage.control])
     grid = np.column_stack([leakage.value, np.full(k, np.nan), control])
-    side = 2.2 + 0.75 * min(k, 12)
-    figure = Figure(figsize=(side + 1.8, side), layout="constrained")
+    side = 0.75 * min(k, 12)
+    figure = Figure(figsize=(side + 4, side + 1.6), layout="constrained")
     axes = figure.add_subplot()
     top = np.nanmax(grid)
-    image = axes.imshow(grid, cmap="cividis", vmin=0, vmax=top)
+    image = axes.imshow(grid, cmap="cividis", vmin=0, vmax=top, aspect="auto")
     stairs = [(j + 0.5, i + 0.5) for j in range(k - 1) for i in (j - 1, j)]
     if stairs:
         corners = [*stairs, (k - 0.5, k - 1.5), (k - 0.5, -0.5)]
@@ -222,7 +222,7 @@ def draw_leakage(leakage: Leakage) -> Figure:
     changed = "redrawn" if leakage.way == "redraw" else "moved by a unit"
     axes.set_xlabel(f"latent group {changed}, in the order of generation")
     axes.set_ylabel("data group, in the order of generation")
-    figure.colorbar(image, label="RMS change of the data group (stds of the group)")
+    figure.colorbar(image, label="RMS change of the data group\n(stds of the group)")
     title = f"n = {leakage.n}"
     if stairs:
         title += f"; hatched: zero {'presumed' if leakage.presumed else 'predicted'}"

@@ -37,7 +37,7 @@ class Journal:
         now = json.loads(json.dumps(settings, default=str))
         lines = path.read_bytes().splitlines() if path.exists() and not overwrite else []
         entries = [entry for line in lines if (entry := _parse(line)) is not None]
-        if entries:
+        if len(entries) > 1:
             before = entries[0].get("settings", {})
             if other := [key for key in {**before, **now} if before.get(key) != now.get(key)]:
                 key = other[0]

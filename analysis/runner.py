@@ -52,6 +52,7 @@ ANALYSES = {
     "band_variance": Row(
         "gdm_repr.analysis.band_variance", "how much an image varies when latents are fixed"
     ),
+    "leakage": Row("gdm_repr.analysis.leakage", "which latent groups move which data groups"),
     "reconstruction": Row(
         "gdm_repr.analysis.reconstruction", "how much of an image its first latents keep"
     ),

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from gdm_repr.analysis.estimate import Estimate
 from gdm_repr.basis import Basis
+from gdm_repr.edits import vary
 from gdm_repr.generation import Generation, Mask, shared_groups
 
 Floats = NDArray[np.float64]
@@ -120,7 +121,6 @@ def anchor_variances(
         raise ValueError(f"draws={draws}: a variance needs at least 2 draws an anchor")
     grouping = generation.flow.grouping
     states = generation.states(z)
-    masks = [torch.from_numpy(mask).to(z.device) for mask in kept]
     shared = [min(shared_groups(grouping, keep), len(states) - 1) for keep in kept]
     running = [[Welford() for _ in kept] for _ in features]
     for start in range(0, draws, batch_size):
@@ -131,11 +131,11 @@ def anchor_variances(
             alike = [number for number in range(len(kept)) if shared[number] == done]
             for first in range(0, len(alike), together):
                 numbers = alike[first : first + together]
-                latents = torch.cat([torch.where(masks[number], z, noise) for number in numbers])
+                latents = torch.cat([vary(z, ~kept[number], noise)[0] for number in numbers])
                 data = generation.finish(states[done].expand_as(latents), latents, done)
                 x = basis.inverse(data)
                 for phi, row in zip(features, running, strict=True):
-                    values = phi(x).split(len(part))
+                    values = torch.split(phi(x), len(part))
                     for number, value in zip(numbers, values, strict=True):
                         row[number].add(value)
                 advance(len(x))

@@ -12,6 +12,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,7 +91,9 @@ class Delivery:
             import mlflow
 
             mlflow.set_tracking_uri(self.uri)
-            self._client = mlflow.MlflowClient(self.uri)
+            with _alone(self.uri):
+                self._client = mlflow.MlflowClient(self.uri)
+                self._client.search_experiments(max_results=1)
         except Exception as error:
             raise _unreachable(self.uri, error) from error
         try:
@@ -117,7 +120,7 @@ class Delivery:
             else:
                 send: Callable[[str, list[Event]], None] = getattr(self, f"_send_{kind}")
                 send(self._sent["runs"][events[0]["run"]], events)
-        except _RunLost:
+        except (_RunLost, Unreachable):
             raise
         except Exception as error:
             # A run that cannot begin leaves nowhere to send the rest to, whatever the reason.
@@ -140,8 +143,10 @@ class Delivery:
                 "mlflow.source.type": "LOCAL",
             }
             if event["parent"] is not None:
-                parent = self._find(experiment, event["parent"]) or event["parent"]
-                tags["mlflow.parentRunId"] = parent
+                parent = self._find(experiment, event["parent"])
+                if parent is None and not self._exists(event["parent"]):
+                    raise Unreachable(f"{without_password(self.uri)} has not got the parent run")
+                tags["mlflow.parentRunId"] = parent or event["parent"]
             run = self._client.create_run(
                 experiment.experiment_id, event["time"], tags, event["name"]
             )
@@ -271,6 +276,18 @@ def _log_model(run: Run, checkpoint: Path, digest: str) -> None:
             pip_requirements=[f"gdm-repr=={__version__}"],
             signature=ModelSignature(inputs=Schema([images]), outputs=Schema([latents])),
         )
+
+
+def _alone(uri: str) -> AbstractContextManager[object]:
+    """Return a lock in which a SQLite database is opened: two runs may be the first to make it."""
+    if not uri.startswith("sqlite:"):
+        return nullcontext()
+    import tempfile
+
+    from filelock import FileLock
+
+    name = hashlib.sha256(uri.encode()).hexdigest()[:16]
+    return FileLock(Path(tempfile.gettempdir()) / f"gdm-repr-{name}.lock", timeout=60)
 
 
 def _is_outage(error: Exception) -> bool:

@@ -26,6 +26,9 @@ EARLY_CHANGE = "early_change"
 BAND_VARIANCE = "band_variance"
 BAND_VARIANCE_CURVE = "band_variance_curve"
 BAND_VARIANCE_CONTROL = "band_variance_control"
+LEAKAGE = "leakage"
+LEAKAGE_FORBIDDEN = "leakage_forbidden"  # the largest where zero is predicted
+NOISE_DEPENDENCE = "noise_dependence"
 RECONSTRUCTION = "reconstruction"
 RECONSTRUCTION_ENOUGH = "reconstruction_enough"
 

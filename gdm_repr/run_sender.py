@@ -27,7 +27,8 @@ from gdm_repr.run_record import (
 )
 
 _POLL_S = 0.5
-_RETRY_S = 30.0
+_RETRY_S = 30.0  # between attempts at most
+_LAST_ATTEMPTS = 4  # once the job is over, a second apart: a parent's run may be on its way
 
 
 def spawn_sender(out: Path) -> subprocess.Popen[bytes] | None:
@@ -66,19 +67,23 @@ def follow(out: Path) -> None:
     threading.Thread(target=listen, daemon=True).start()
     delivery = Delivery(out, tracking_uri())
     warned = False
-    attempt_at = 0.0
+    attempt_at, pause, left = 0.0, 1.0, _LAST_ATTEMPTS
     while True:
         over = job_is_over.is_set()
         if not delivery.complete and (over or time.monotonic() >= attempt_at):
             try:
                 delivery.send()
             except Unreachable as error:
-                if not warned:
+                pause = min(2 * pause, _RETRY_S)
+                attempt_at = time.monotonic() + pause
+                left -= over
+                if not warned and (left == 0 or pause == _RETRY_S):
                     warn(f"{error}; the record is kept, {advice(out)}")
-                warned = True
-                attempt_at = time.monotonic() + _RETRY_S
+                    warned = True
         if over:
-            break
+            if delivery.complete or left == 0:
+                break
+            time.sleep(1)
         job_is_over.wait(_POLL_S)
     if delivery.refused:
         warn(f"MLflow refused {len(delivery.refused)} events of {out}: {delivery.refused[0]}")

@@ -94,6 +94,17 @@ ema_half_life: 1_000
 
 
 @pytest.fixture(scope="session")
+def encoded(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The latents of 96 digits by :func:`trained`, in a store that knows its run."""
+    from gdm_repr import encode
+
+    out = tmp_path_factory.mktemp("encoded") / "latents"
+    argv = ["--checkpoint", str(trained), "--data", "digits", "--limit", "96", "--steps", "12"]
+    assert encode.main([*argv, "--out", str(out), "--no-track"]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
 def make_model() -> Callable[..., Path]:
     """Write a model of any parts, with random weights, that really bends its trajectories."""
 

@@ -1,0 +1,153 @@
+"""``gdm-repr analyse NAME ...``: one analysis by name, or all of them with a page that leads on."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from gdm_repr.analysis.options import FeatureConfig
+from gdm_repr.analysis.runner import ANALYSES, Analysis, command_line, made_by, perform
+from gdm_repr.command import run
+
+if TYPE_CHECKING:
+    from gdm_repr.analysis.report import Entry
+
+ALL = "all"
+
+
+class AllConfig(FeatureConfig):
+    """Run all analyses and write an index page that holds their answers and leads to their reports.
+
+    Each writes to a folder of its name in --out. What was measured is not measured again. Options
+    of a single analysis go under its name: settings: {band_variance: {draws: 16}} in the YAML file.
+
+    Example:
+      gdm-repr analyse all --checkpoint runs/digits --latents runs/digits/latents --features pixels --out runs/digits/analysis
+    """  # noqa: E501
+
+    only: tuple[str, ...] = Field((), description="Run these alone, by name.")
+    settings: dict[str, dict[str, Any]] = Field(
+        {}, description="Options of single analyses, by their names, as JSON or in the YAML file."
+    )
+
+
+def load(name: str) -> Analysis:
+    """Import an analysis.
+
+    Raises:
+        ValueError: if there is no such analysis.
+    """
+    if name not in ANALYSES:
+        raise ValueError(f"analysis {name!r}: unknown; choose from {', '.join(ANALYSES)}")
+    analysis: Analysis = importlib.import_module(ANALYSES[name].module).ANALYSIS
+    return analysis
+
+
+def analyse_all(config: AllConfig) -> int:
+    """Run the analyses one after the other, each a tracked run below one parent.
+
+    Raises:
+        ValueError: for options that can't be used; nothing has been measured then.
+    """
+    from gdm_repr import tracking
+    from gdm_repr.analysis.report import Entry, write_index
+    from gdm_repr.analysis.subject import Subject
+
+    names = config.only or tuple(ANALYSES)
+    for name in config.settings:
+        load(name)
+    parts = [(analysis := load(name), part_options(analysis, config)) for name in names]
+    subject = Subject(config)
+    resolved = config.model_dump(mode="json", exclude={"config", "dry_run"})
+    entries: list[Entry] = []
+    with tracking.start("analyse-all", resolved, config.out, enabled=config.track) as tracked:
+        for number, (analysis, options) in enumerate(parts, 1):
+            print(f"{number} of {len(parts)}: {analysis.name}", file=sys.stderr)
+            report, written = perform(analysis, options, subject, parent=tracked.record_id)
+            print(f"\n{report.question}\n" + "\n".join(f"  {line}" for line in report.answer))
+            page = written.page.relative_to(config.out).as_posix()
+            picture = written.pictures[0] if written.pictures else None
+            entries.append(Entry(report, page, picture))
+        index = write_index(
+            entries, config.out, command=command_line(ALL, config), made_by=made_by()
+        )
+        tracked.artifact(index)
+    print(f"\nreport: {index}")
+    return 0
+
+
+def part_options(analysis: Analysis, config: AllConfig) -> Any:  # noqa: ANN401
+    """Return one analysis's options: the common ones, and its own from ``settings``.
+
+    Raises:
+        ValueError: for options that it does not have.
+    """
+    from pydantic import ValidationError
+
+    fields = analysis.options.model_fields
+    common = {
+        key: getattr(config, key)
+        for key in config.model_fields_set
+        if key in fields and key not in {"config", "dry_run"}
+    }
+    own = config.settings.get(analysis.name, {})
+    try:
+        return analysis.options(**{**common, "out": Path(config.out) / analysis.name, **own})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(
+            f"--settings {analysis.name}.{place}={first['input']!r}: {first['msg']}"
+        ) from None
+
+
+def usage() -> str:
+    """Return the text of ``gdm-repr analyse --help``."""
+    rows = {**{name: row.summary for name, row in ANALYSES.items()}, ALL: "all of these, one page"}
+    width = max(map(len, rows))
+    return "\n".join(
+        [
+            "usage: gdm-repr analyse NAME [options]",
+            "       gdm-repr analyse NAME --help",
+            "",
+            "Say what the latents hold, in a report: numbers with intervals, controls, pictures.",
+            "",
+            "analyses:",
+            *(f"  {name:<{width}}  {summary}" for name, summary in rows.items()),
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``gdm-repr analyse NAME``; dashes in the name may stand for underscores."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(usage())
+        return 0
+    if not arguments:
+        print(usage(), file=sys.stderr)
+        return 2
+    name, rest = arguments[0].replace("-", "_"), arguments[1:]
+    if name == ALL:
+        return run(AllConfig, f"analyse {ALL}", rest, analyse_all)
+    if name not in ANALYSES:
+        close = difflib.get_close_matches(name, [*ANALYSES, ALL], n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        known = ", ".join([*ANALYSES, ALL])
+        print(
+            f"gdm-repr analyse: error: no analysis {name!r}; {hint}choose from {known}",
+            file=sys.stderr,
+        )
+        return 2
+    status: int = importlib.import_module(ANALYSES[name].module).main(rest)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,235 @@
+"""The analyses as commands: reports that resume, agree whatever the batch, and are tracked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gdm_repr import encode
+from gdm_repr.analysis.__main__ import AllConfig, load, main, part_options
+from gdm_repr.analysis.options import FeatureConfig
+from gdm_repr.analysis.runner import ANALYSES
+from gdm_repr.analysis.subject import Subject
+from gdm_repr.run_record import read_events
+
+QUICK: dict[str, list[str]] = {
+    "band_variance": [
+        "--features",
+        "pixels",
+        "--anchors",
+        "3",
+        "--draws",
+        "4",
+        "--cuts",
+        "4",
+        "--pool",
+        "8",
+    ],
+    "leakage": ["--images", "3"],
+}
+ALWAYS = sorted(QUICK)
+
+
+def run(name: str, model: Path, latents: Path, out: Path, *more: str) -> int:
+    argv = ["--checkpoint", str(model), "--latents", str(latents), "--out", str(out), "--no-track"]
+    return main([name, *argv, *more])
+
+
+def result(out: Path) -> dict[str, Any]:
+    numbers: dict[str, Any] = json.loads((out / "result.json").read_text(encoding="utf-8"))
+    return numbers
+
+
+def values(out: Path) -> dict[str, Any]:
+    """The tables, numbers as an array."""
+    tables = result(out)["tables"].values()
+    columns = [column for table in tables for column in table.values()]
+    numeric = [c for c in columns if all(isinstance(v, int | float | None) for v in c)]
+    return {str(i): np.array(c, float) for i, c in enumerate(numeric)}
+
+
+def test_every_analysis_is_tried() -> None:
+    assert set(QUICK) == set(ANALYSES)
+
+
+@pytest.mark.parametrize("name", ALWAYS)
+def test_a_report_resumes_and_is_the_same_whatever_the_batch(
+    name: str, trained: Path, encoded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, small = tmp_path / "whole", tmp_path / "small"
+    assert run(name, trained, encoded, whole, *QUICK[name]) == 0
+    assert f"report: {whole}" in capsys.readouterr().out
+    assert run(name, trained, encoded, small, *QUICK[name], "--batch-size", "2") == 0
+    first = values(whole)
+    for key, column in values(small).items():
+        np.testing.assert_allclose(column, first[key], atol=1e-4, err_msg=key)
+    # A journal without its last line is what a kill leaves; nothing else is measured again.
+    numbers, journal = result(whole), whole / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:-1]) + lines[-1][:10])
+    assert run(name, trained, encoded, whole, *QUICK[name]) == 0
+    assert result(whole) == numbers
+    assert journal.read_bytes().splitlines(keepends=True)[:-1] == lines[:-1]
+
+
+@pytest.fixture(scope="module")
+def colour(make_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A model that separates channels and is not strict, and the latents of 12 colour images."""
+    folder = tmp_path_factory.mktemp("colour")
+    grouping = {"name": "bands", "cuts": [4], "per_channel": True, "order": [3, 1, 2, 0, 4, 5]}
+    model = make_model(
+        folder / "model.safetensors", (3, 4, 6), grouping=grouping, denoiser={"strict": False}
+    )
+    x = np.random.default_rng(0).integers(0, 256, (12, 4, 6, 3), np.uint8)
+    np.save(folder / "x.npy", x)
+    argv = ["--checkpoint", str(model), "--data", str(folder / "x.npy"), "--steps", "12"]
+    assert encode.main([*argv, "--out", str(folder / "latents"), "--no-track"]) == 0
+    return [model, folder / "latents", folder / "x.npy"]
+
+
+@pytest.mark.parametrize("name", ALWAYS)
+def test_groups_of_channels_in_any_order(name: str, colour: list[Path], tmp_path: Path) -> None:
+    model, latents, data = colour
+    assert run(name, model, latents, tmp_path, *QUICK[name], "--data", str(data)) == 0
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_a_killed_analysis_goes_on(
+    launch: Callable[..., BaseProcess], trained: Path, encoded: Path, tmp_path: Path
+) -> None:
+    """Kill it when it has some of its anchors; the report is that of an unbroken run."""
+    more = ["--features=pixels", "--anchors=4", "--draws=40", "--cuts=6", "--pool=40"]
+    more += ["--source=samples", "--batch-size=8", "--no-track"]
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    files = ["--checkpoint", str(trained), "--latents", str(encoded)]
+    job = launch("analyse", ["band_variance", *files, "--out", str(out), *more], tmp_path / "log")
+    journal = out / "journal.jsonl"
+    while job.is_alive() and not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
+        job.join(0.01)
+    job.kill()
+    job.join()
+    assert 1 < journal.read_bytes().count(b"\n") <= 4, (tmp_path / "log").read_text()
+    assert not (out / "report.html").exists()
+    assert run("band_variance", trained, encoded, out, *more) == 0
+    assert run("band_variance", trained, encoded, whole, *more) == 0
+    assert result(out)["tables"] == result(whole)["tables"]
+
+
+@pytest.mark.parametrize("name", ALWAYS)
+def test_other_settings_are_refused_in_one_line(
+    name: str, trained: Path, encoded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(name, trained, encoded, tmp_path, *QUICK[name]) == 0
+    capsys.readouterr()
+    assert run(name, trained, encoded, tmp_path, *QUICK[name], "--seed", "5") == 2
+    error = capsys.readouterr().err
+    assert "holds results of other settings (seed 0, now 5)" in error
+    assert error.count("\n") == 1
+
+
+def test_all_writes_an_index_and_tracks_children(
+    trained: Path, encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    config = tmp_path / "all.yaml"
+    settings = {"band_variance": {"anchors": 2, "draws": 3, "cuts": 3, "pool": 8}}
+    config.write_text(json.dumps({"settings": settings, "features": ["pixels"]}))
+    out = tmp_path / "analysis"
+    argv = ["--checkpoint", str(trained), "--latents", str(encoded), "--out", str(out)]
+    assert main(["all", *argv, "--config", str(config), "--only", "band_variance"]) == 0
+    assert (out / "index.html").is_file()
+    assert (out / "band_variance" / "report.html").is_file()
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    runs = {run.info.run_name: run for run in mlflow.search_runs(
+        experiment_names=["gdm-repr"], output_format="list")}  # fmt: skip
+    parent, child = runs["analyse-all analysis"], runs["analyse-band_variance band_variance"]
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    share = result(out / "band_variance")["metrics"][0]["values"]["band_variance/0_5"]
+    assert child.data.metrics["band_variance/0_5"] == pytest.approx(share)
+    history = mlflow.MlflowClient().get_metric_history(
+        child.info.run_id, "band_variance_curve/pixels"
+    )
+    assert [point.step for point in history] == sorted(point.step for point in history)
+    assert history[0].value == 1
+    names = {a.path for a in mlflow.MlflowClient().list_artifacts(child.info.run_id)}
+    assert {"report.html", "result.json", "figures", "tables"} <= names
+    assert child.inputs is not None
+    dataset = child.inputs.dataset_inputs[0].dataset
+    assert dataset.name == "digits"
+    assert read_events(out)
+
+
+def test_options_of_all_reach_their_analysis(tmp_path: Path) -> None:
+    given = {"checkpoint": "m", "latents": tmp_path, "out": tmp_path / "out", "seed": 3}
+    own = {"features": ["pixels"], "settings": {"band_variance": {"draws": 5}}}
+    config = AllConfig.model_validate({**given, **own})
+    options = part_options(load("band_variance"), config)
+    assert (options.draws, options.seed, options.features) == (5, 3, ("pixels",))
+    assert options.out == tmp_path / "out" / "band_variance"
+    wrong = config.model_copy(update={"settings": {"band_variance": {"drwas": 5}}})
+    with pytest.raises(ValueError, match=r"--settings band_variance.drwas=5"):
+        part_options(load("band_variance"), wrong)
+    with pytest.raises(ValueError, match="analysis 'bandvariance': unknown"):
+        load("bandvariance")
+
+
+def subject(trained: Path, encoded: Path, data: str | None = None) -> Subject:
+    options = {"checkpoint": str(trained), "latents": encoded, "out": "none", "data": data}
+    return Subject(FeatureConfig.model_validate(options))
+
+
+def test_a_subject_s_images_are_those_of_its_latents(trained: Path, encoded: Path) -> None:
+    found = subject(trained, encoded)
+    rows = found.rows(5, seed=1)
+    assert rows == sorted(set(rows))
+    x, z = found.images(rows), found.z(rows)
+    back = found.model.decode(z, found.plan)
+    assert float((back - x).square().mean().sqrt()) < 0.1
+    assert found.anchors(5, "images", seed=1).rows == rows
+    samples = found.anchors(3, "samples", seed=1)
+    assert samples.rows == []
+    assert samples.z.shape == (3, 1, 64)
+    with pytest.raises(ValueError, match="n=97: the store holds 96 images only"):
+        found.rows(97)
+
+
+def test_other_images_are_refused(trained: Path, encoded: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((96, 8, 8), np.uint8))
+    with pytest.raises(ValueError, match="not the images that"):
+        subject(trained, encoded, data=str(tmp_path / "x.npy")).images([0])
+    with pytest.raises(ValueError, match="neither a path that exists"):
+        subject(trained, encoded, data=str(tmp_path / "none")).images([0])
+
+
+def test_features_are_checked_before_anything_is_measured(
+    trained: Path, encoded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for argv, message in (
+        (["--features", "pixels,pixels"], "names a feature twice"),
+        (["--features", "pixels,dct", "--layers", "relu1_1"], "--layers: is of one network"),
+        (["--features", "nosuch"], "extractor 'nosuch': unknown"),
+    ):
+        assert run("band_variance", trained, encoded, tmp_path / "out", *argv) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+
+
+def test_names_of_analyses(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    told = capsys.readouterr().out
+    assert all(name in told for name in ANALYSES)
+    assert main([]) == 2
+    assert main(["band-varianz"]) == 2
+    assert "did you mean band_variance?" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main(["band-variance", "--help"])
+    assert stop.value.code == 0
