@@ -97,12 +97,17 @@ class Decoder:
             }
         return torch.stack([images[i] for i in range(len(self.kept))])
 
+    def whole(self, z: Tensor) -> Tensor:
+        """Return images (B, C, H, W) in [-1, 1] of latents (B, C, d) that are kept as they are."""
+        return self._finished(z, z, 0)
+
     def _rebuild(
         self, z: Tensor, items: Sequence[int], jobs: Sequence[Job]
     ) -> Iterator[tuple[list[Job], Tensor]]:
         """Yield jobs (fill, draw, set), and their reconstructions (J*B, C, H, W) in [-1, 1]."""
         grouping, size = self.generation.flow.grouping, len(z)
-        states = self.generation.states(z)
+        parts = [self.generation.states(part) for part in torch.split(z, self.batch_size)]
+        states = [torch.cat(state) for state in zip(*parts, strict=True)]
         shared = [min(shared_groups(grouping, keep), len(states) - 1) for keep in self.kept]
         together = max(1, self.batch_size // size)
         for done in sorted(set(shared)):
@@ -110,9 +115,15 @@ class Decoder:
             for first in range(0, len(alike), together):
                 part = alike[first : first + together]
                 latents = torch.cat([self._filled(z, items, *job) for job in part])
-                state = states[done].repeat(len(part), 1, 1)
-                data = self.generation.finish(state, latents, done)
-                yield part, self.basis.inverse(data).clamp(-1, 1)
+                yield part, self._finished(states[done].repeat(len(part), 1, 1), latents, done)
+
+    def _finished(self, state: Tensor, latents: Tensor, done: int) -> Tensor:
+        """Return images (B, C, H, W) in [-1, 1] of latents whose first groups are made."""
+        states, parts = (torch.split(each, self.batch_size) for each in (state, latents))
+        data = [
+            self.generation.finish(own, part, done) for own, part in zip(states, parts, strict=True)
+        ]
+        return self.basis.inverse(torch.cat(data)).clamp(-1, 1)
 
     def _filled(self, z: Tensor, items: Sequence[int], fill: str, draw: int, i: int) -> Tensor:
         """Return latents (B, C, d) that are the image's on set i and the fill elsewhere."""

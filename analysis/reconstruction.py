@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gdm_repr.analysis.report import Report
     from gdm_repr.analysis.subject import Subject
 
-CHUNK = 16  # images measured together, then kept in the journal
+CHUNK = 8  # images measured together, and kept in the journal together
 
 
 class ReconstructionConfig(FeatureConfig):
@@ -183,20 +183,17 @@ def _measure(
         int(np.broadcast_to(mask, subject.model.shape[:1] + mask.shape[1:]).sum())
         for mask in decoder.kept
     ]
-    # which measures there are depends on the weights found, so it is part of the key
-    keys = {row: f"image {row}: {', '.join(measures)}" for row in rows}
-    missing = [row for row in rows if keys[row] not in journal]
-    with tqdm(
-        total=len(rows), initial=len(rows) - len(missing), unit="img", desc="reconstruction"
-    ) as bar:
-        for start in range(0, len(missing), CHUNK):
-            part = missing[start : start + CHUNK]
-            for row, found in zip(
-                part, _chunk(subject, decoder, controls, measures, part, values), strict=True
-            ):
-                journal.add(keys[row], found)
-            bar.update(len(part))
-    units = [journal[keys[row]] for row in rows]
+    # Chunks are the same whatever was measured before, and so is every bit of the result. Which
+    # measures there are depends on the weights found, so it is part of the key.
+    chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+    keys = [f"images {chunk[0]} .. {chunk[-1]}: {', '.join(measures)}" for chunk in chunks]
+    missing = [(key, chunk) for key, chunk in zip(keys, chunks, strict=True) if key not in journal]
+    to_do = sum(len(chunk) for _, chunk in missing)
+    with tqdm(total=len(rows), initial=len(rows) - to_do, unit="img", desc="reconstruction") as bar:
+        for key, chunk in missing:
+            journal.add(key, _chunk(subject, decoder, controls, measures, chunk, values))
+            bar.update(len(chunk))
+    units = [unit for key in keys for unit in journal[key]]
     by_way = {
         way: {name: np.array([unit["ways"][way][name] for unit in units]) for name in measures}
         for way in WAYS
@@ -225,8 +222,7 @@ def _chunk(
     ways |= {name: measure_code(code, measures, x, values) for name, code in controls.codes.items()}
     rests = other_images(controls.pool, rows, decoder.draws, decoder.seed)
     ways["dct_other"] = measure_code(controls.codes["dct"], measures, x, values, rests)
-    rounded = decoder.generation.decode(z.half().to(z.dtype))
-    y = decoder.basis.inverse(rounded).clamp(-1, 1)
+    y = decoder.whole(z.half().to(z.dtype))
     float16 = {name: measure(x)(y)[0] for name, measure in measures.items()}
     return [
         {

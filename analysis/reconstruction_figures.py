@@ -116,10 +116,10 @@ def draw_sheet(
 
 
 def shown_columns(kept: Sequence[int], ends: Sequence[int]) -> list[int]:
-    """Return positions in ``kept``: nothing, the first bands' ends, everything, some between.
+    """Return positions in ``kept``: of 0, the first bands' ends, the last, and some between.
 
     >>> shown_columns([0, 1, 4, 6, 9, 16, 22, 40, 64], [6, 22, 64])
-    [0, 1, 3, 4, 6, 7, 8]
+    [0, 2, 3, 4, 5, 6, 8]
     """
     must = {0, len(kept) - 1, *(kept.index(end) for end in ends[: COLUMNS - 2])}
     spare = [i for i in range(len(kept)) if i not in must]

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from gdm_repr.analysis import reconstruction_figures as figures
 from gdm_repr.analysis.estimate import Estimate
 from gdm_repr.analysis.linear_code import LinearCode
@@ -62,7 +64,9 @@ def make_report(
         codes: the controls, ``pca`` and ``dct``.
     """
     n = f"n = {len(setting.rows)} images; 95 % bootstrap intervals over them"
-    shown = setting.rows[: setting.shown]
+    # Spread over the store, whose order may be one of classes.
+    even = np.linspace(0, len(setting.rows) - 1, min(setting.shown, len(setting.rows)))
+    shown = [sorted(setting.rows)[round(place)] for place in even.tolist()]
     ids = subject.store.ids
     limits = [
         "Zero is the mode of N(0, 1): zeros give one central picture, which is not the mean of all "
@@ -74,7 +78,10 @@ def make_report(
         "The intervals are over images; they leave out another training seed.",
     ]
     if not any(name.startswith("lpips") for name in summary.curves):
-        limits.append("LPIPS was not measured: no weights of it are at hand; name one to be told.")
+        limits.append(
+            "LPIPS was not measured: its weights are not at hand; --features lpips-alex tells how "
+            "to get them."
+        )
     return Report(
         title="Partial reconstruction",
         question="How much of an image do its first latents keep?",
@@ -101,7 +108,7 @@ def make_report(
                 figures.draw_sheet(subject, decoder, codes, shown, measured, setting.ends),
             ),
         ],
-        tables=[_curves(measured, summary), _gaps(measured, summary), _enough(measured, summary)],
+        tables=make_tables(measured, summary),
         method={
             "images": f"{len(setting.rows)}, chosen at random",
             "draws": f"{measured.draws} an image, of noise and of other images",
@@ -120,7 +127,7 @@ def make_report(
             "latents' rest is noise, the DCT's is another image's: both are whole pictures then.",
         ],
         limits=limits,
-        metrics=_metrics(measured, summary),
+        metrics=make_metrics(measured, summary),
     )
 
 
@@ -169,6 +176,11 @@ def _count(place: Estimate) -> str:
     if math.isnan(place.value):
         return "more than was measured"
     return f"{place.value:.0f} [{place.low:.0f}, {place.high:.0f}]"
+
+
+def make_tables(measured: Measured, summary: Summary) -> list[Table]:
+    """Return the curves, the paired differences, and how many latents suffice."""
+    return [_curves(measured, summary), _gaps(measured, summary), _enough(measured, summary)]
 
 
 def _curves(measured: Measured, summary: Summary) -> Table:
@@ -239,7 +251,7 @@ def _table(name: str, caption: str, rows: list[dict[str, object]]) -> Table:
     return Table(name, caption, {key: [row[key] for row in rows] for key in rows[0]})
 
 
-def _metrics(measured: Measured, summary: Summary) -> list[tuple[int, dict[str, float]]]:
+def make_metrics(measured: Measured, summary: Summary) -> list[tuple[int, dict[str, float]]]:
     """Return the curves with m as step, and at step 0 how many latents suffice."""
 
     def finite(values: Iterable[tuple[str, float]]) -> dict[str, float]:

@@ -32,6 +32,7 @@ QUICK: dict[str, list[str]] = {
         "8",
     ],
     "leakage": ["--images", "3"],
+    "reconstruction": ["--features", "pixels", "--images", "9", "--cuts", "4", "--shown", "2"],
 }
 ALWAYS = sorted(QUICK)
 
