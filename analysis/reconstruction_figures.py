@@ -50,7 +50,7 @@ def draw_curves(summary: Summary, ends: Mapping[str, int]) -> Figure:
             axes.axhline(LEVEL, color="0.5", linewidth=0.8)
             axes.set_ylim(0, None)
         axes.set_ylabel(UNITS.get(name, "distance (1: unrelated images)"))
-    _legend(panels, len(summary.curves))
+    _legend(figure, panels, len(summary.curves))
     return figure
 
 
@@ -74,7 +74,7 @@ def draw_gaps(summary: Summary, ends: Mapping[str, int]) -> Figure:
         axes.axhline(0, color="0.4", linewidth=0.8)
         axes.set_ylim(low, high)
         axes.set_ylabel(f"difference of {UNITS.get(name, 'relative distance')}")
-    _legend(panels, len(summary.gaps))
+    _legend(figure, panels, len(summary.gaps))
     return figure
 
 
@@ -128,22 +128,27 @@ def shown_columns(kept: Sequence[int], ends: Sequence[int]) -> list[int]:
 
 
 def _panels(names: Sequence[str], ends: Mapping[str, int]) -> tuple[Figure, list[Axes]]:
-    """Return a panel for each measure, two in a row, and one more for the legend."""
-    down = len(names) // 2 + 1
-    figure = new_figure(0.4 + 2.3 * down)
+    """Return a panel for each measure, two in a row; the last may be left for the legend."""
+    down = -(-len(names) // 2)
+    figure = new_figure(1.1 + 2.3 * down if len(names) % 2 == 0 else 0.4 + 2.3 * down)
     grid = figure.subplots(down, 2, squeeze=False).ravel().tolist()
     for axes, name in zip(grid, names, strict=False):
         mark_bands(axes, ends)
         axes.set_xlabel("m, latents kept")
         axes.set_title(UNITS.get(name, name).partition(" (")[0], fontsize="medium", pad=16)
-    for axes in grid[len(names) :]:
-        axes.set_axis_off()
     return figure, grid
 
 
-def _legend(panels: Sequence[Axes], used: int) -> None:
+def _legend(figure: Figure, panels: Sequence[Axes], used: int) -> None:
+    """Put the legend into the panel that is left, or below all."""
     handles, labels = panels[0].get_legend_handles_labels()
-    panels[used].legend(handles, labels, loc="center left", frameon=False, fontsize="small")
+    if used < len(panels):
+        panels[used].set_axis_off()
+        panels[used].legend(handles, labels, loc="center left", frameon=False, fontsize="small")
+    else:
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize="small"
+        )
 
 
 def _fit_all_but_the_last(

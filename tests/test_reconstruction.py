@@ -91,7 +91,7 @@ def test_figures_are_drawn_without_a_warning(tmp_path: Path) -> None:
     for draw in (draw_curves, draw_gaps):
         figure = draw(summary, ENDS)
         figure.savefig(tmp_path / "figure.png")
-        assert len(figure.axes) == 4  # two panels, the legend's, and one left empty
+        assert len(figure.axes) == 2
         assert figure.get_figwidth() == pytest.approx(6.4)
 
 
