@@ -79,6 +79,7 @@ def analyse(config: ReconstructionConfig, subject: Subject, journal: Journal) ->
     from gdm_repr.analysis.reconstruction_summary import summarise
     from gdm_repr.analysis.variance import cut_grid
 
+    distances = find_distances(config)  # first: weights may be missing
     grouping, device = subject.model.grouping, subject.model.device
     ends = band_ends(grouping)
     kept = sorted({*cut_grid(grouping.index.size, config.cuts), *ends.values()})
@@ -86,7 +87,6 @@ def analyse(config: ReconstructionConfig, subject: Subject, journal: Journal) ->
     pool = subject.images(others).to(device)
     controls = Controls(pool, {"pca": pca_code(pool, seed=config.seed), "dct": dct_code(pool)})
     decoder = make_decoder(config, subject, kept)
-    distances = find_distances(config)
     measured = _measure(config, subject, journal, decoder, controls, rows, kept, distances)
     setting = Setting(
         seed=config.seed,
