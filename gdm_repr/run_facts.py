@@ -36,6 +36,8 @@ TRAVERSAL_EFFECT = "traversal/effect"
 TRAVERSAL_MONOTONICITY = "traversal/monotonicity"
 TRAVERSAL_PASSING = "traversal/passing"
 TRAVERSAL_PASSING_RANDOM = "traversal/passing_random"
+RECONSTRUCTION = "reconstruction"
+RECONSTRUCTION_ENOUGH = "reconstruction_enough"
 
 # What MLflow's stores accept; a longer param is cut here and whole in config.json.
 MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 5000

@@ -23,6 +23,7 @@ QUICK = {
     "leakage": "--images 3",
     "total_correlation": "--noise 60 --permutations 19 --resamples 10",
     "traversal": "--features pixels --anchors 6 --directions 3 --values -2,0,2",
+    "reconstruction": "--features pixels --images 9 --cuts 4 --shown 2",
 }
 ALWAYS = sorted(QUICK)
 
