@@ -145,33 +145,41 @@ def find(rows: Sequence[Row], source: str, name: str, estimator: str) -> TotalCo
 def sentences(rows: Sequence[Row], estimators: Sequence[str]) -> list[str]:
     """Say what was found of the latents by some estimators, with the controls beside.
 
-    What the first estimator refused is said, too.
+    What an estimator refused is said of the first one, and left out of the others.
     """
     said = []
-    for row in rows:
-        if row.source != LATENTS or row.estimator not in estimators:
-            continue
-        if row.tc:
-            said.append(_sentence(rows, row.question, row.estimator, row.tc))
-        elif row.estimator == estimators[0]:
-            said.append(f"No value {row.question.label}: {row.note}.")
+    for place, estimator in enumerate(estimators):
+        own = [row for row in rows if row.source == LATENTS and row.estimator == estimator]
+        found = [(row.question, row.tc) for row in own if row.tc]
+        if found:
+            said += _by_one(rows, estimator, found)
+        refused = [row for row in own if not row.tc] if place == 0 else []
+        said += [f"No value {row.question.label}: {row.note}." for row in refused]
     return said
 
 
-def _sentence(rows: Sequence[Row], question: Question, estimator: str, tc: TotalCorrelation) -> str:
-    others = [
-        f"{source} {Estimate(other.value, other.low, other.high)}"
-        for source in dict.fromkeys(row.source for row in rows)
-        if source != LATENTS and (other := find(rows, source, question.name, estimator))
-    ]
-    verdict = "dependent" if tc.p_value <= 0.05 else "not told from independent"
-    beside = f" Beside it: {'; '.join(others)}." if others else ""
-    return (
-        f"{question.label[0].upper()}{question.label[1:]}, the latents' total correlation is "
-        f"{Estimate(tc.value, tc.low, tc.high)} nats by {estimator} ({tc.d} columns, n = {tc.n}, "
-        f"95 % interval); {verdict} (p = {number(tc.p_value)}; 95 % of permuted latents lie below "
-        f"{number(tc.null_high)}).{beside}"
+def _by_one(
+    rows: Sequence[Row], estimator: str, found: Sequence[tuple[Question, TotalCorrelation]]
+) -> list[str]:
+    """Say what one estimator found: the latents with interval and p, then the controls."""
+    latents = "; ".join(
+        f"{question.label} {Estimate(tc.value, tc.low, tc.high)}, p = {number(tc.p_value)}"
+        for question, tc in found
     )
+    dependent = [question.label for question, tc in found if tc.p_value <= 0.05]
+    verdict = "Dependent: " + ", ".join(dependent) if dependent else "None is told from independent"
+    controls = []
+    for source in dict.fromkeys(row.source for row in rows):
+        others = [find(rows, source, question.name, estimator) for question, _ in found]
+        if source != LATENTS and any(others):
+            values = ", ".join(number(other.value, 2) if other else "-" for other in others)
+            controls.append(f"{source} {values}")
+    n = found[0][1].n
+    beside = f" In the same order: {'; '.join(controls)}." if controls else ""
+    return [
+        f"Total correlation of the latents in nats, by {estimator} (n = {n}): {latents}. "
+        f"{verdict} (p up to 0.05).{beside}"
+    ]
 
 
 def normality_sentence(found: Mapping[str, ElementNormality]) -> str:

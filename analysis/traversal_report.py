@@ -22,6 +22,7 @@ from gdm_repr.run_facts import (
 )
 
 SHEET_ROWS, MOVING_ROWS = 32, 8  # of the sheet, and of the animation
+LISTED = 8  # elements that the answer names
 METRICS = 64  # elements whose metrics are tracked, the first ones in rank
 INTERVALS = ("straightness", "monotonicity", "alike", "drift", "row", "column", "area")
 
@@ -53,11 +54,23 @@ def answer(atlas: Atlas, pool: Pool, subject: Subject, who: str) -> list[str]:
             if atlas.spread == atlas.spread
             else "There are too few directions to compare how unequal they are."
         ),
+        *_others(atlas),
         _where_it_falls(atlas, pool, subject),
         f"Over the whole range element {first.name} leaves the image {first.numbers['drift']} of "
         f"the way to another one (own coefficient {first.raw['drift']}); its path has "
         f"{', '.join(other)}.",
     ]
+
+
+def _others(atlas: Atlas) -> list[str]:
+    """Say what the other elements do."""
+    others = [
+        f"{entry.name} {entry.effect}, {entry.numbers['own'].value:.0%} on its own coefficient"
+        for entry in atlas.entries[1:LISTED]
+    ]
+    left = len(atlas.entries) - LISTED
+    more = f"; {left} more in the table" if left > 0 else ""
+    return [f"The others, by effect: {'; '.join(others)}{more}."] if others else []
 
 
 def _where_it_falls(atlas: Atlas, pool: Pool, subject: Subject) -> str:

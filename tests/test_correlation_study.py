@@ -81,15 +81,16 @@ def test_sentences_hold_value_interval_null_and_control() -> None:
         for question in (PAIR, BLOCKS)
         for source, table in ((LATENTS, Z), ("fresh noise", noise))
     ]
-    pair, between = sentences(rows, ["gaussian", "knn"])
+    (said,) = sentences(rows, ["gaussian", "knn"])
     tc = find(rows, LATENTS, "pair", "gaussian")
     assert tc is not None
-    assert pair.startswith("Within pair, the latents' total correlation is ")
-    for part in (f"{tc.value:.3g} [{tc.low:.3g}, {tc.high:.3g}] nats", "n = 600", "p = 0.05"):
-        assert part in pair
-    assert "; dependent (" in pair
-    assert "Beside it: fresh noise " in pair
-    assert "not told from independent" in between
+    assert said.startswith("Total correlation of the latents in nats, by gaussian (n = 600): ")
+    for part in (f"within pair {tc.value:.3g} [{tc.low:.3g}, {tc.high:.3g}], p = 0.05", "between"):
+        assert part in said
+    assert "Dependent: within pair (p up to 0.05)." in said
+    assert "In the same order: fresh noise " in said
+    (alone,) = sentences(rows[2:], ["gaussian"])
+    assert "None is told from independent" in alone
     (refused,) = sentences([measure(LATENTS, Z[:40], PAIR, "gaussian", **FEW)], ["gaussian"])
     assert refused.startswith("No value within pair: 40 samples are too few")
 
