@@ -10,6 +10,7 @@ import difflib
 import io
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -90,25 +91,28 @@ def read_labels(path: Path, ids: Sequence[str]) -> Labels:
 
 
 def _parse_list(where: str, count: int, text: str, ids: Sequence[str]) -> Labels:
-    names, *rows = [line.split() for line in text.splitlines() if line.strip()] or [[]]
+    header, *lines = [line for line in text.splitlines() if line.strip()] or [""]
+    names = header.split()
     if not names or len(set(names)) < len(names):
         raise ValueError(f"{where} has the column names {names}; its second line must name them")
-    if len(rows) != count:
-        raise ValueError(f"{where} has {len(rows)} rows, its first line says {count}; get it again")
-    for number, row in enumerate(rows, start=1):
-        if len(row) != 1 + len(names):
-            raise ValueError(
-                f"{where}: row {number} ({row[0]!r}) has {len(row) - 1} values for {len(names)} "
-                "columns; get it again"
-            )
+    if len(lines) != count:
+        raise ValueError(
+            f"{where} has {len(lines)} rows, its first line says {count}; get it again"
+        )
     known, full_ids = set(ids), _by_short_name(ids)
     cells: dict[str, list[str]] = {}
-    for row in rows:
-        name = _full_id(where, row[0], full_ids, ids)
+    for number, line in enumerate(lines, start=1):
+        short, *row = line.split()
+        if len(row) != len(names):
+            raise ValueError(
+                f"{where}: row {number} ({short!r}) has {len(row)} values for {len(names)} "
+                "columns; get it again"
+            )
+        name = _full_id(where, short, full_ids, ids)
         if name in cells:
             raise ValueError(f"{where} labels {name!r} twice; keep one of the rows")
         if name in known:
-            cells[name] = row[1:]
+            cells[name] = list(map(sys.intern, row))  # eight million strings, mostly "-1"
     if not cells:
         raise ValueError(f"{where} names none of the images, which look like {ids[:1]}")
     return _columns(names, cells, ids)
