@@ -18,20 +18,12 @@ from gdm_repr.analysis.runner import ANALYSES
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.run_record import read_events
 
-QUICK: dict[str, list[str]] = {
-    "band_variance": [
-        "--features",
-        "pixels",
-        "--anchors",
-        "3",
-        "--draws",
-        "4",
-        "--cuts",
-        "4",
-        "--pool",
-        "8",
-    ],
-    "leakage": ["--images", "3"],
+QUICK = {
+    "band_variance": "--features pixels --anchors 3 --draws 4 --cuts 4 --pool 8",
+    "leakage": "--images 3",
+    "total_correlation": "--noise 60 --permutations 19 --resamples 10",
+    "traversal": "--features pixels --anchors 6 --directions 3 --values -2,0,2",
+    "reconstruction": "--features pixels --images 9 --cuts 4 --shown 2",
 }
 ALWAYS = sorted(QUICK)
 
@@ -63,9 +55,9 @@ def test_a_report_resumes_and_is_the_same_whatever_the_batch(
     name: str, trained: Path, encoded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, small = tmp_path / "whole", tmp_path / "small"
-    assert run(name, trained, encoded, whole, *QUICK[name]) == 0
+    assert run(name, trained, encoded, whole, *QUICK[name].split()) == 0
     assert f"report: {whole}" in capsys.readouterr().out
-    assert run(name, trained, encoded, small, *QUICK[name], "--batch-size", "2") == 0
+    assert run(name, trained, encoded, small, *QUICK[name].split(), "--batch-size", "2") == 0
     first = values(whole)
     for key, column in values(small).items():
         np.testing.assert_allclose(column, first[key], atol=1e-4, err_msg=key)
@@ -73,7 +65,7 @@ def test_a_report_resumes_and_is_the_same_whatever_the_batch(
     numbers, journal = result(whole), whole / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(lines[:-1]) + lines[-1][:10])
-    assert run(name, trained, encoded, whole, *QUICK[name]) == 0
+    assert run(name, trained, encoded, whole, *QUICK[name].split()) == 0
     assert result(whole) == numbers
     assert journal.read_bytes().splitlines(keepends=True)[:-1] == lines[:-1]
 
@@ -96,7 +88,7 @@ def colour(make_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
 @pytest.mark.parametrize("name", ALWAYS)
 def test_groups_of_channels_in_any_order(name: str, colour: list[Path], tmp_path: Path) -> None:
     model, latents, data = colour
-    assert run(name, model, latents, tmp_path, *QUICK[name], "--data", str(data)) == 0
+    assert run(name, model, latents, tmp_path, *QUICK[name].split(), "--data", str(data)) == 0
     assert (tmp_path / "report.html").is_file()
 
 
@@ -125,9 +117,9 @@ def test_a_killed_analysis_goes_on(
 def test_other_settings_are_refused_in_one_line(
     name: str, trained: Path, encoded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(name, trained, encoded, tmp_path, *QUICK[name]) == 0
+    assert run(name, trained, encoded, tmp_path, *QUICK[name].split()) == 0
     capsys.readouterr()
-    assert run(name, trained, encoded, tmp_path, *QUICK[name], "--seed", "5") == 2
+    assert run(name, trained, encoded, tmp_path, *QUICK[name].split(), "--seed", "5") == 2
     error = capsys.readouterr().err
     assert "holds results of other settings (seed 0, now 5)" in error
     assert error.count("\n") == 1
