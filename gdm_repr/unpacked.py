@@ -115,6 +115,8 @@ def _write(target: Path, packed: Packed) -> None:
     if need > free:
         raise _no_room(target, f"{need / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
     print(f"gdm-repr: unpacking once to {target} ({need / 1e9:.1f} GB)", file=sys.stderr)
+    for killed in target.parent.glob(f".{target.name}.*.partial"):
+        killed.unlink(missing_ok=True)  # whoever wrote it no longer holds the lock
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     header = {"descr": "|u1", "fortran_order": False, "shape": packed.shape}
     rows = 0
