@@ -74,7 +74,8 @@ def open_dsprites(argument: str) -> ArraySource:
         factors = {"shape": np.array(_DSPRITES_SHAPES)[shape]}
         factors |= dict(zip(names, latents[:, 2:].T, strict=True))
         read = partial(_read_npz, path, "imgs", axes=3, factor=255)
-        return factor_source("dsprites", unpack(path, [path], read, {len(latents)}), factors)
+        images = unpack(path.with_name(f"{path.name}.imgs"), [path], read, {len(latents)})
+        return factor_source("dsprites", images, factors)
 
 
 def open_shapes3d(argument: str) -> ArraySource:
@@ -107,7 +108,8 @@ def open_shapes3d(argument: str) -> ArraySource:
             raise ValueError(f"labels of shape {labels.shape} are not six factors")
         factors: dict[str, Column] = dict(zip(_SHAPES3D_FACTORS, labels.T, strict=True))
         factors["shape"] = factors["shape"].astype(int)
-        images = unpack(path, [path], partial(_read_h5, path), {len(labels)})
+        place, read = path.with_name(f"{path.name}.images"), partial(_read_h5, path)
+        images = unpack(place, [path], read, {len(labels)})
         return factor_source("shapes3d", images, factors)
 
 
@@ -138,7 +140,7 @@ def open_mpi3d(argument: str) -> ArraySource:
         tables = [{**MPI3D_VARIANTS[known], **_MPI3D_REST} for known in variants]
         by_count = {math.prod(map(len, table.values())): table for table in tables}
         read = partial(_read_npz, path, "images", axes=4)
-        images = unpack(path, [path], read, by_count)
+        images = unpack(path.with_name(f"{path.name}.images"), [path], read, by_count)
         values = by_count[len(images)]
         # The last factor runs fastest.
         index = np.unravel_index(np.arange(len(images)), tuple(map(len, values.values())))

@@ -110,6 +110,12 @@ def test_it_is_unpacked_once_and_again_when_it_changes(dsprites: Path) -> None:
     assert not list(dsprites.parent.glob("*.partial"))
 
 
+def test_the_file_of_another_data_set(dsprites: Path) -> None:
+    opened(f"dsprites:{dsprites}")
+    with pytest.raises(ValueError, match=r"no item named 'images.npy'.*give mpi3d:FILE"):
+        open_source(f"mpi3d:{dsprites}")
+
+
 def test_what_a_killed_process_left_is_cleared_away(dsprites: Path) -> None:
     opened(f"dsprites:{dsprites}")
     (unpacked,) = dsprites.parent.glob("*.unpacked.npy")
