@@ -152,49 +152,53 @@ def open_mpi3d(argument: str) -> ArraySource:
 
 
 def _read_npz(path: Path, key: str, axes: int, factor: int = 1) -> Packed:
-    """Open one array of a `.npz` as a stream; its values times `factor` are the levels."""
-    archive = zipfile.ZipFile(path)
-    file = archive.open(f"{key}.npy")
-    version = np.lib.format.read_magic(file)
-    header = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
-    shape, fortran, dtype = header(file)
-    if dtype != np.uint8 or len(shape) != axes or fortran:
-        raise ValueError(f"{key!r} is {dtype} of shape {shape}, not uint8 of {axes} axes")
-    return Packed(shape, _npz_blocks(archive, file, shape, factor))
+    """Describe one array of a `.npz`, to be read as a stream; its values times `factor` are levels.
 
+    Nothing stays open until the first block is asked for.
+    """
 
-def _npz_blocks(
-    archive: zipfile.ZipFile, file: IO[bytes], shape: tuple[int, ...], factor: int
-) -> Iterator[Images]:
-    row = int(np.prod(shape[1:]))
-    with archive, file:
-        # Reading to the end makes zipfile compare the checksum.
-        while data := file.read(rows_at_once(row) * row):
-            block = np.frombuffer(data, np.uint8).reshape(-1, *shape[1:])
-            highest = int(block.max())
-            if highest * factor > 255:
-                raise ValueError(f"level {highest} above {255 // factor}")
-            yield block * np.uint8(factor)
+    def header(file: IO[bytes]) -> tuple[int, ...]:
+        version = np.lib.format.read_magic(file)
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, fortran, dtype = read(file)
+        if dtype != np.uint8 or len(shape) != axes or fortran:
+            raise ValueError(f"{key!r} is {dtype} of shape {shape}, not uint8 of {axes} axes")
+        return tuple(shape)
+
+    def blocks() -> Iterator[Images]:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
+            shape = header(file)
+            row = math.prod(shape[1:])
+            # Reading to the end makes zipfile compare the checksum.
+            while data := file.read(rows_at_once(row) * row):
+                block = np.frombuffer(data, np.uint8).reshape(-1, *shape[1:])
+                highest = int(block.max())
+                if highest * factor > 255:
+                    raise ValueError(f"level {highest} above {255 // factor}")
+                yield block * np.uint8(factor)
+
+    with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
+        return Packed(header(file), blocks())
 
 
 def _read_h5(path: Path) -> Packed:
-    """Open the images of 3D Shapes; whole chunks are read, for each is compressed by itself."""
+    """Describe the images of 3D Shapes; whole chunks are read, for each is compressed by itself."""
     import h5py
 
-    file = h5py.File(path, "r")
-    images = file["images"]
-    if images.dtype != np.uint8 or images.ndim != 4:
-        raise ValueError(f"images are {images.dtype} of shape {images.shape}")
-    deep = images.chunks[0] if images.chunks else 1
-    step = -(-rows_at_once(int(np.prod(images.shape[1:]))) // deep) * deep
-
     def blocks() -> Iterator[Images]:
-        with file:
+        with h5py.File(path, "r") as file:
+            images = file["images"]
+            deep = images.chunks[0] if images.chunks else 1
+            step = -(-rows_at_once(math.prod(images.shape[1:])) // deep) * deep
             for start in range(0, len(images), step):
                 yield images[start : start + step]
 
-    return Packed(images.shape, blocks())
+    with h5py.File(path, "r") as file:
+        images = file["images"]
+        if images.dtype != np.uint8 or images.ndim != 4:
+            raise ValueError(f"images are {images.dtype} of shape {images.shape}")
+        return Packed(images.shape, blocks())

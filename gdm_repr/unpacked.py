@@ -57,10 +57,10 @@ def unpack(
     """Return the images of an archive, mapped into memory; unpack them first where need be.
 
     Args:
-        place: Path and beginning of the name of the unpacked file, as in ``data/dsprites.npz.imgs``:
-            the archive and what of it.
+        place: Path and beginning of the name of the unpacked file, the archive and what of it, as
+            in ``data/dsprites.npz.imgs``.
         files: All files of the archive.
-        read: Opens the archive; called only if it was not unpacked before.
+        read: Describes the archive; called only if it was not unpacked before.
         counts: How many images there may be; None: any number.
 
     Returns:
