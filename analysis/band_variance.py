@@ -157,7 +157,8 @@ def analyse(config: BandVarianceConfig, subject: Subject, journal: Journal) -> R
             Picture(
                 "band_variance",
                 "Variance left when the first m latents are fixed, relative to none fixed "
-                f"({n}). Dashed: the control, coefficients of real images. Gray line: {LEVEL:.0%}.",
+                f"({n}). Dashed: the control, coefficients of real images. Gray line: "
+                f"{100 * LEVEL:.0f} %.",
                 figures.draw_curves(summaries, ends, LEVEL),
             ),
             Picture(

@@ -91,7 +91,8 @@ def make_report(
                 "reconstruction",
                 f"Images rebuilt from their first m latents, against the originals ({n}; "
                 f"{measured.draws} draws of noise). Distances are relative to that of unrelated "
-                f"images; gray line: {LEVEL:.0%} of it. Dashed: controls that keep as many values. "
+                f"images; gray line: {100 * LEVEL:.0f} % of it. "
+                "Dashed: controls that keep as many values. "
                 "PSNR leaves its scale where everything is kept.",
                 figures.draw_curves(summary, setting.ends),
             ),
@@ -146,7 +147,8 @@ def _answer(setting: Setting, measured: Measured, summary: Summary) -> list[str]
             f"dB, of the DCT at {at['dct']} dB."
         )
     answer.append(
-        f"The distance in {main} falls to {LEVEL:.0%} of that between unrelated images at m = "
+        f"The distance in {main} falls to {100 * LEVEL:.0f} % of that between unrelated "
+        f"images at m = "
         f"{_count(place['zero'])} with zeros for the rest, {_count(place['noise'])} with noise; "
         f"for PCA it takes {_count(place['pca'])}, for the DCT {_count(place['dct'])} with the "
         f"mean for the rest and {_count(place['dct_other'])} with another image's."
@@ -241,8 +243,8 @@ def _enough(measured: Measured, summary: Summary) -> Table:
     ]
     return _table(
         "enough",
-        f"The m from which on the distance stays below {LEVEL:.0%} of that between unrelated "
-        "images, read between the measured m on straight lines.",
+        f"The m from which on the distance stays below {100 * LEVEL:.0f} % of that between "
+        "unrelated images, read between the measured m on straight lines.",
         rows,
     )
 

@@ -65,7 +65,8 @@ def answer(atlas: Atlas, pool: Pool, subject: Subject, who: str) -> list[str]:
 def _others(atlas: Atlas) -> list[str]:
     """Say what the other elements do."""
     others = [
-        f"{entry.name} {entry.effect}, {entry.numbers['own'].value:.0%} on its own coefficient"
+        f"{entry.name} {entry.effect}, {100 * entry.numbers['own'].value:.0f} % on its own "
+        "coefficient"
         for entry in atlas.entries[1:LISTED]
     ]
     left = len(atlas.entries) - LISTED
