@@ -61,6 +61,9 @@ def run_command(
         The body's status; 2 after a ValueError or an error of the file system that the user can
         mend, told in one line on stderr; 130 after Ctrl-C. Other exceptions pass: they are bugs.
     """
+    # On a shared machine threads that spin at barriers starve each other (20 times slower on two
+    # busy cores); sleeping ones don't. OpenMP reads this when torch is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         return body()
     except ValueError as error:
