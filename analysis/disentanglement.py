@@ -1,10 +1,10 @@
 """Disentanglement scores of latents, each with interval, null and code length.
 
 What each score means, and its source, is in the module of its function; `SCORES` is the registry.
-A score depends on the number of images n, on the number of latents d (the *code length*) and on what
+A score depends on the number of images n and of latents d (the *code length*), and on what
 unrelated latents would get, so none is told without these beside it.
 
->>> rng = np.random.default_rng(0)
+>>> rng = np.random.defaultscore_rng(0)
 >>> v = rng.integers(0, 5, (600, 2))
 >>> factors = read_factors({"shape": v[:, 0], "hue": v[:, 1]})
 >>> mig, jemmig = score("mig", v + 0.0, factors)
@@ -14,14 +14,12 @@ unrelated latents would get, so none is told without these beside it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from gdm_repr.analysis.importance_scores import (
     dci_boosted,
@@ -32,6 +30,7 @@ from gdm_repr.analysis.importance_scores import (
 )
 from gdm_repr.analysis.information_scores import Values, mig
 from gdm_repr.analysis.interventional_scores import beta_vae, factor_vae, irs
+from gdm_repr.analysis.score_estimate import Score, estimate, score_rng
 from gdm_repr.analysis.score_input import (
     MISSING,
     Factors,
@@ -92,47 +91,6 @@ SCORES: dict[str, Method] = {
 """The scores by name."""
 
 
-@dataclass(frozen=True)
-class Score:
-    """A score, beside what unrelated latents would get.
-
-    Attributes:
-        name: of the score; a method may give several.
-        value: the score on all n images.
-        low: lower end of the 95 % interval for another n images.
-        high: upper end.
-        drift: value less its mean over n/2 images. Far from 0: it depends on n, compare at equal n.
-        null_mean: mean score with images' factors (or, without factors, each latent) permuted.
-        null_high: what 95 % of those stay below; with fewer than 20 draws the largest.
-        p: of the null, (1 + #{null >= value}) / (1 + permutations).
-        n: images used.
-        code_length: d, number of latents.
-        factors: names of the factors.
-        complete: share of images that have every factor.
-        best: "high" or "low" values are what disentangled latents have.
-        permutations: draws of the null.
-        resamples: half-samples that the interval is from.
-        settings: of the score.
-    """
-
-    name: str
-    value: float
-    low: float
-    high: float
-    drift: float
-    null_mean: float
-    null_high: float
-    p: float
-    n: int
-    code_length: int
-    factors: tuple[str, ...]
-    complete: float
-    best: str
-    permutations: int
-    resamples: int
-    settings: Settings
-
-
 def score(
     name: str,
     z: NDArray[Any],
@@ -183,7 +141,7 @@ def score(
         raise ValueError(f"factors: of {len(own)} images, but z of {n}; give the same images")
     most = settings.train + (settings.test if method.tested else 0)
     if n > most:
-        chosen = np.sort(_rng(seed, 0).choice(n, most, replace=False))
+        chosen = np.sort(score_rng(seed, 0).choice(n, most, replace=False))
         x, own, n = x[chosen], own.take(chosen), most
 
     def evaluate(rows: Ints, rng: np.random.Generator) -> Values:
@@ -194,7 +152,7 @@ def score(
             return method.compute(x, own.take(rng.permutation(n)), settings, rng)
         return method.compute(rng.permuted(x, axis=0), own, settings, rng)
 
-    return _estimate(
+    return estimate(
         evaluate,
         null,
         n=n,
@@ -213,11 +171,26 @@ def scores(
     z: NDArray[Any],
     factors: Factors | None = None,
     names: Sequence[str] | None = None,
-    **options: Any,
+    *,
+    settings: Settings | None = None,
+    permutations: int | None = None,
+    resamples: int | None = None,
+    seed: int = 0,
 ) -> tuple[Score, ...]:
-    """Score latents by several methods; options are those of `score`.
+    """Score latents by several methods.
 
-    names: None for all that fit, but boosted trees, which take minutes.
+    Args:
+        z: see `score`, as for what follows `names`.
+        factors: see there.
+        names: in SCORES; None for all that these latents and factors suffice for, but boosted
+            trees, which take minutes.
+        settings: see `score`.
+        permutations: see there.
+        resamples: see there.
+        seed: see there.
+
+    Raises:
+        ValueError: see `score`.
     """
     count = 0 if factors is None else len(factors.names)
     d = _latents(z).shape[1]
@@ -227,7 +200,14 @@ def scores(
             for name, method in SCORES.items()
             if name != "dci_boosted" and method.factors <= count and method.latents <= d
         ]
-    return tuple(found for name in names for found in score(name, z, factors, **options))
+    return tuple(
+        found
+        for name in names
+        for found in score(
+            name, z, factors,
+            settings=settings, permutations=permutations, resamples=resamples, seed=seed,
+        )
+    )  # fmt: skip
 
 
 def udr_scores(
@@ -263,7 +243,7 @@ def udr_scores(
             f"models: shapes {[z.shape for z in x]} must be two or more of the same images"
         )
     n = min(images, len(x[0]))
-    rows = np.sort(_rng(seed, 0).choice(len(x[0]), n, replace=False))
+    rows = np.sort(score_rng(seed, 0).choice(len(x[0]), n, replace=False))
     x = [z[rows] for z in x]
 
     def values(zs: list[Floats]) -> Values:
@@ -272,7 +252,7 @@ def udr_scores(
         each = dict(zip(names, found.tolist(), strict=True))
         return {**each, f"udr_{similarity}": float(found.mean())}
 
-    return _estimate(
+    return estimate(
         lambda rows, rng: values([z[rows] for z in x]),
         lambda rng: values([z[rng.permutation(len(z))] for z in x]),
         n=n,
@@ -287,53 +267,6 @@ def udr_scores(
     )
 
 
-def _estimate(
-    evaluate: Callable[[Ints, np.random.Generator], Values],
-    null: Callable[[np.random.Generator], Values],
-    *,
-    n: int,
-    permutations: int,
-    resamples: int,
-    seed: int,
-    **facts: Any,
-) -> tuple[Score, ...]:
-    """Add interval and null to values computed from chosen rows, and from permuted ones."""
-    for name, given, least in (("permutations", permutations, 1), ("resamples", resamples, 5)):
-        if given < least:
-            raise ValueError(f"{name}: {given} is too few; use at least {least}")
-    value = evaluate(np.arange(n), _rng(seed, 1))
-    halves, nulls = [], []
-    for index in range(resamples):
-        rng = _rng(seed, 2, index)
-        halves.append(evaluate(rng.permutation(n)[: n // 2], rng))
-    for index in range(permutations):
-        nulls.append(null(_rng(seed, 3, index)))
-    wide = float(stats.t.ppf(0.975, resamples - 1))
-    found = []
-    for name, middle in value.items():
-        half = np.array([values[name] for values in halves])
-        drawn = np.array([values[name] for values in nulls])
-        finite = math.isfinite(middle) and bool(np.isfinite(half).all())
-        error = wide * float(half.std(ddof=1)) if finite else 0.0
-        found.append(
-            Score(
-                name=name,
-                value=middle,
-                low=middle - error,
-                high=middle + error,
-                drift=middle - float(half.mean()) if finite else 0.0,
-                null_mean=float(drawn.mean()),
-                null_high=float(np.quantile(drawn, 0.95, method="higher")),
-                p=float(1 + (drawn >= middle).sum()) / (1 + permutations),
-                n=n,
-                permutations=permutations,
-                resamples=resamples,
-                **facts,
-            )
-        )
-    return tuple(found)
-
-
 def _latents(z: NDArray[Any]) -> Floats:
     x = np.asarray(z, dtype=np.float64)
     if x.ndim != 2 or len(x) < 50:
@@ -345,7 +278,3 @@ def _latents(z: NDArray[Any]) -> Floats:
 
 def _no_factors(n: int) -> Factors:
     return Factors((), (), np.empty((n, 0), np.int64), np.empty((n, 0)))
-
-
-def _rng(*seed: int) -> np.random.Generator:
-    return np.random.default_rng(seed)

@@ -196,7 +196,8 @@ def sap(z: Floats, factors: Factors, settings: Settings, rng: np.random.Generato
 def _squared_correlation(z: Floats, y: Floats) -> Floats:
     x, y = z - z.mean(0), y - y.mean()
     scale = (x**2).sum(0) * (y**2).sum()
-    return np.divide((y @ x) ** 2, scale, out=np.zeros_like(scale), where=scale > 0)
+    squared: Floats = np.divide((y @ x) ** 2, scale, out=np.zeros_like(scale), where=scale > 0)
+    return squared
 
 
 def modularity_explicitness(

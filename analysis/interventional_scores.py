@@ -60,9 +60,8 @@ class _Sharing:
         start, count = self._start[factor][anchors], self._size[factor][anchors]
         order = self._order[factor]
         within = rng.integers(0, count - 1)
-        chosen = order[start + within]
-        chosen = np.where(chosen == anchors, order[start + count - 1], chosen)
-        return chosen
+        chosen: Ints = order[start + within]
+        return np.where(chosen == anchors, order[start + count - 1], chosen)
 
 
 def factor_vae(z: Floats, factors: Factors, settings: Settings, rng: np.random.Generator) -> Values:

@@ -170,7 +170,12 @@ def read_factors(
 
 
 def _read(
-    name: str, column: Any, kind: Kind | None, period: float, missing: Sequence[Any], bins: int
+    name: str,
+    column: Sequence[Any],
+    kind: Kind | None,
+    period: float,
+    missing: Sequence[Any],
+    bins: int,
 ) -> tuple[Kind, Ints, Floats]:
     """Return a factor's kind, codes (n,) and values (n,)."""
     cells = np.asarray(column, dtype=object)
@@ -181,7 +186,7 @@ def _read(
         raise ValueError(f"{kind}: {name!r} holds texts; leave it out, since texts are discrete")
     known = present.astype(str) if text else present.astype(np.float64)
     if kind is None:
-        whole = text or bool((known == np.round(known)).all())  # type: ignore[arg-type]
+        whole = text or bool((known == np.round(known)).all())
         few = text or len(np.unique(known)) <= _MOST_CLASSES
         kind = "discrete" if whole and few else "continuous"
     codes = np.full(len(cells), MISSING, np.int64)
