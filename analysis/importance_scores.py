@@ -14,6 +14,8 @@ from scipy import stats
 from gdm_repr.analysis.information_scores import Values, information_matrix, modularity
 from gdm_repr.analysis.score_input import Factors, Floats, Ints, Settings, split_rows
 
+_TOLERANCE = 1e-9  # of the lasso: at the library's 1e-4 the order of latents would show
+
 
 def disentanglement(R: Floats) -> float:
     """Return D of an importance matrix R (d, f): does a latent matter for one factor only?
@@ -84,7 +86,7 @@ def lasso_importance(
     mean, std = y.mean(0), y.std(0)
     varies = std > 0
     mean, std, y, y_test = mean[varies], std[varies], y[:, varies], y_test[:, varies]
-    model = Lasso(alpha=penalty).fit(z, (y - mean) / std)
+    model = Lasso(alpha=penalty, tol=_TOLERANCE).fit(z, (y - mean) / std)
     coefficients = np.abs(model.coef_).reshape(len(std), -1)
     importance: Floats = std**2 @ coefficients / (std**2).sum()
     wrong = y_test - (model.predict(z_test).reshape(y_test.shape) * std + mean)

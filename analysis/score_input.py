@@ -23,7 +23,7 @@ Ints = NDArray[np.int64]
 Kind = Literal["discrete", "continuous", "circular"]
 
 MISSING = -1
-FEWEST = 30  # images with a factor's second most frequent value: half-samples must have some too
+FEWEST = 30  # images without a factor's most frequent value: half-samples need some as well
 _MOST_CLASSES = 50  # whole numbers of more values than that are taken for an amount
 
 
@@ -127,7 +127,7 @@ def read_factors(
 
     Raises:
         ValueError: for columns of different lengths, names that are not there, texts that should
-            be amounts, and factors of which less than two values are frequent enough.
+            be amounts, and factors of which hardly any image has a second value.
 
     >>> factors = read_factors({"shape": ["ball", "cube", None] * 20, "size": np.arange(60) / 7})
     >>> factors.kinds, factors.codes[:3, 0].tolist()
@@ -157,11 +157,11 @@ def read_factors(
         kind, code, value = _read(
             name, column, said.get(name), circular.get(name, 1.0), missing, bins
         )
-        counts = np.sort(np.bincount(code[code != MISSING], minlength=2))
-        if counts[-2] < FEWEST:
+        counts = np.bincount(code[code != MISSING], minlength=1)
+        if (others := int(counts.sum() - counts.max())) < FEWEST:
             raise ValueError(
-                f"factors: {name!r} has its second most frequent value in {counts[-2]} images; "
-                f"give at least {FEWEST}, or leave the factor out"
+                f"factors: {name!r} has another value than its most frequent one in {others} "
+                f"images; give at least {FEWEST}, or leave the factor out"
             )
         kinds.append(kind)
         codes.append(code)
