@@ -4,12 +4,12 @@ What each score means, and its source, is in the module of its function; `SCORES
 A score depends on the number of images n and of latents d (the *code length*), and on what
 unrelated latents would get, so none is told without these beside it.
 
->>> rng = np.random.defaultscore_rng(0)
+>>> rng = np.random.default_rng(0)
 >>> v = rng.integers(0, 5, (600, 2))
 >>> factors = read_factors({"shape": v[:, 0], "hue": v[:, 1]})
 >>> mig, jemmig = score("mig", v + 0.0, factors)
 >>> print(f"{mig.value:.2f} [{mig.low:.2f}, {mig.high:.2f}], null {mig.null_mean:.2f}")
-1.00 [0.99, 1.01], null 0.01
+0.99 [0.98, 1.00], null 0.00
 """
 
 from __future__ import annotations

@@ -146,7 +146,10 @@ def dci_linear(z: Floats, factors: Factors, settings: Settings, rng: np.random.G
     """Return DCI with a lasso (Eastwood, Williams 2018).
 
     A continuous factor is predicted as its value, a circular one as cosine and sine, a discrete one
-    as indicators of its classes. Informativeness is the mean R^2 on test images.
+    as indicators of its classes: name whole numbers that are amounts as continuous. Informativeness
+    is the mean R^2 on test images. Noise is far from 0, because the few coefficients that pass the
+    penalty are often of one factor each: D of .57 and .76 for four factors, 2,000 images and six
+    latents of noise. Compare with the null.
     """
     train, test = split_rows(len(z), settings, rng)
     x, x_test = standardised(z[train], z[test])

@@ -129,7 +129,7 @@ def read_factors(
         ValueError: for columns of different lengths, names that are not there, texts that should
             be amounts, and factors of which hardly any image has a second value.
 
-    >>> factors = read_factors({"shape": ["ball", "cube", None] * 20, "size": np.arange(60) / 7})
+    >>> factors = read_factors({"shape": ["ball", "cube", None] * 30, "size": np.arange(90) / 7})
     >>> factors.kinds, factors.codes[:3, 0].tolist()
     (('discrete', 'continuous'), [0, 1, -1])
     """

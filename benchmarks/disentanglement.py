@@ -12,6 +12,9 @@ replaced by stand-ins. A row is a score of a representation:
     spread           standard deviation over those seeds, for these two
     agree            difference at most 1e-6, or for these two 3 standard errors
 
+With --qedr, a checkout of https://github.com/cianeastwood/qedr, linear DCI is compared too, on
+continuous factors, with that repository's functions and its completeness weighted as ours.
+
 FactorVAE and BetaVAE ask a simulator for images that share a factor; the reference's is replaced by
 one that draws them from the same images.
 """
@@ -19,6 +22,7 @@ one that draws them from the same images.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -59,8 +63,6 @@ def load_reference(checkout: str) -> dict[str, Any]:
     absl.logging = types.SimpleNamespace(info=lambda *args: None)  # type: ignore[attr-defined]
     sys.modules.update({"gin": gin, "gin.tf": tf, "absl": absl})
     sys.path.insert(0, checkout)
-    import importlib
-
     import sklearn.metrics  # noqa: F401
 
     names = ("dci", "mig", "sap_score", "modularity_explicitness", "factor_vae", "beta_vae", "irs")
@@ -284,12 +286,57 @@ def compare(
     return fine
 
 
+def compare_linear(checkout: Path) -> bool:
+    """Print linear DCI beside that of qedr, and return whether they agree."""
+    from sklearn.linear_model import Lasso
+
+    spec = importlib.util.spec_from_file_location("qedr", checkout / "lib/eval/regression.py")
+    assert spec and spec.loader
+    qedr = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(qedr)
+    rng = np.random.default_rng(3)
+    v = rng.uniform(size=(3000, 4))
+    made = {
+        "perfect": v,
+        "rotated": v @ np.linalg.qr(rng.standard_normal((4, 4)))[0],
+        "redundant": np.concatenate([v, v + 0.05 * rng.standard_normal(v.shape)], axis=1),
+        "noise": rng.standard_normal((3000, 6)),
+    }
+    settings, fine = Settings(), True
+    train, test = split_rows(len(v), settings, np.random.default_rng(0))
+    y, *y_scale = qedr.normalize(v[train], remove_constant=False)[:3]
+    y_test = qedr.normalize(v[test], *y_scale, remove_constant=False)[0]
+    for name, z in made.items():
+        ours = SCORES["dci_linear"].compute(z, read_factors(v), settings, np.random.default_rng(0))
+        x, *scale = qedr.normalize(z[train], remove_constant=False)[:3]
+        x_test = qedr.normalize(z[test], *scale, remove_constant=False)[0]
+        models = [Lasso(alpha=settings.penalty).fit(x, column) for column in y.T]
+        R = abs(np.stack([model.coef_ for model in models], axis=1))
+        used = R[R.sum(1) > 0]  # a latent of no importance is 0 / 0 there
+        errors = [
+            qedr.nmse(model.predict(x_test), column)
+            for model, column in zip(models, y_test.T, strict=True)
+        ]
+        theirs = {
+            "dci_linear_disentanglement": qedr.entropic_scores(used.T) @ used.sum(1) / R.sum(),
+            "dci_linear_completeness": qedr.entropic_scores(R) @ R.sum(0) / R.sum(),
+            "dci_linear_informativeness": 1 - np.mean(errors),
+        }
+        print(f"\n{name}, continuous factors: n = {len(z)}, d = {z.shape[1]}")
+        for key, value in theirs.items():
+            difference = abs(ours[key] - value)
+            fine &= bool(difference <= 1e-6)
+            print(f"  {key:30}{ours[key]:10.6f}{value:11.6f}{difference:12.1e}")
+    return fine
+
+
 def main() -> int:
     """Compare, and exit with 1 where a score disagrees."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("reference", type=Path, help="a checkout of disentanglement_lib")
+    parser.add_argument("--qedr", type=Path, help="a checkout of qedr")
     parser.add_argument("--latents", help="a latent store of digits, to compare on as well")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=2)
@@ -297,7 +344,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", help="names of representations")
     options = parser.parse_args()
     lib = load_reference(str(options.reference))
-    fine = True
+    fine = compare_linear(options.qedr) if options.qedr else True
     for name, z, factors in representations(options.images, options.latents):
         if not options.only or name in options.only:
             fine &= compare(lib, name, z, factors, options)
