@@ -106,6 +106,9 @@ def score(
     Interval: the method runs on random halves of the images, drawn without replacement, whose
     variance is that of another n images; a bootstrap's repeated images would be in both of what is
     fitted on and tested on. It is Student's t, about the value, for the score's mean at this n.
+    Of 100 sets of 600 images it held that in 93 to 100 for most scores: a little wide where images
+    are kept to test on. It is short where the extremes of a latent decide: 87 for irs, 88 for
+    jemmig.
 
     Null: the images' factors are permuted, all of an image together; without factors, each latent
     on its own. At least 19 permutations are needed for p = .05.

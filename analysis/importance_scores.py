@@ -116,13 +116,16 @@ def _dci(name: str, R: Floats, informed: list[float]) -> Values:
 def _dci_trees(
     name: str, z: Floats, factors: Factors, settings: Settings, rng: np.random.Generator
 ) -> Values:
-    importance = {"dci_boosted": boosted_importance, "dci_forest": forest_importance}[name]
+    importance, trees = {
+        "dci_boosted": (boosted_importance, settings.trees),
+        "dci_forest": (forest_importance, settings.forest),
+    }[name]
     train, test = split_rows(len(z), settings, rng)
     found = []
     for j in range(len(factors.names)):
         fit, check = (rows[factors.known(j)[rows]] for rows in (train, test))
         codes = factors.codes[:, j]
-        found.append(importance(z[fit], codes[fit], z[check], codes[check], settings.trees, rng))
+        found.append(importance(z[fit], codes[fit], z[check], codes[check], trees, rng))
     return _dci(name, np.stack([R for R, _ in found], axis=1), [score for _, score in found])
 
 
@@ -138,7 +141,10 @@ def dci_boosted(
 
 
 def dci_forest(z: Floats, factors: Factors, settings: Settings, rng: np.random.Generator) -> Values:
-    """Return DCI with random forests: much faster than boosted trees, other numbers."""
+    """Return DCI with random forests (Eastwood, Williams 2018), of trees that are not pruned.
+
+    Ten times as fast as boosted trees, but other numbers: do not compare the two.
+    """
     return _dci_trees("dci_forest", z, factors, settings, rng)
 
 

@@ -32,7 +32,7 @@ class Settings:
     """Settings of the scores; the defaults are those that published figures use.
 
     They are the configuration of Locatello et al. (2019), "Challenging common assumptions";
-    `quantile` is of their code, `penalty` of Eastwood and Williams (2018).
+    `quantile` is of their code, `penalty` and `forest` of Eastwood and Williams (2018).
 
     Attributes:
         bins: equal-width bins of a latent over its range.
@@ -45,6 +45,7 @@ class Settings:
         quantile: of deviations that IRS takes for their largest, in [0, 1].
         penalty: of the lasso in linear DCI, for variables of variance 1.
         trees: rounds of boosting in DCI.
+        forest: trees of DCI's random forest.
     """
 
     bins: int = 20
@@ -57,11 +58,12 @@ class Settings:
     quantile: float = 0.99
     penalty: float = 0.02
     trees: int = 100
+    forest: int = 10
 
     def __post_init__(self) -> None:
         """Refuse settings out of their range."""
         least = {"bins": 2, "batch": 2, "train": 1, "test": 1, "votes": 2, "test_votes": 1}
-        for name, low in {**least, "trees": 1}.items():
+        for name, low in {**least, "trees": 1, "forest": 1}.items():
             if (value := getattr(self, name)) < low:
                 raise ValueError(f"settings: {name}={value} must be at least {low}")
         if not 0 <= self.quantile <= 1:
