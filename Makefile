@@ -13,17 +13,19 @@ DEMO := runs/digits
 help:  ## show these lines
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
 
-demo: $(READY)  ## train on handwritten digits, encode all of them, decode, sample (< 5 minutes)
+demo: $(READY)  ## train on handwritten digits, encode, decode, sample, analyse (about 5 minutes)
 	$(BIN)/gdm-repr train --config configs/digits.yaml --out $(DEMO) --resume
 	$(BIN)/gdm-repr encode --checkpoint $(DEMO)/model.safetensors --data digits --out $(DEMO)/latents
 	$(BIN)/gdm-repr decode --checkpoint $(DEMO)/model.safetensors --latents $(DEMO)/latents --out $(DEMO)/decoded
 	$(BIN)/gdm-repr sample --checkpoint $(DEMO)/model.safetensors --n 64 --seed 0 --out $(DEMO)/drawn
+	$(BIN)/gdm-repr analyse all --config configs/digits-analysis.yaml --checkpoint $(DEMO)/model.safetensors --latents $(DEMO)/latents --out $(DEMO)/analysis
 	@echo
 	@echo "model      $(DEMO)/model.safetensors"
 	@echo "latents    $(DEMO)/latents   (Parquet; gdm_repr.latents.open_store reads it)"
 	@echo "decoded    $(DEMO)/decoded"
 	@echo "sheets     $(DEMO)/latents/reconstructions.png, $(DEMO)/decoded/sheet.png, $(DEMO)/drawn/sheet.png"
 	@echo "runs       $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db"
+	@echo "report     $(DEMO)/analysis/index.html"
 
 test: $(READY)  ## run the tests and the doctests
 	$(BIN)/python -m pytest

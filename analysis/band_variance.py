@@ -16,7 +16,6 @@ from pydantic import Field
 
 from gdm_repr.analysis.options import FeatureConfig
 from gdm_repr.analysis.runner import Analysis, run_analysis
-from gdm_repr.config import Count
 from gdm_repr.run_facts import (
     BAND_VARIANCE,
     BAND_VARIANCE_CONTROL,
@@ -52,7 +51,7 @@ class BandVarianceConfig(FeatureConfig):
     anchors: int = Field(16, ge=2, description="Images whose latents are fixed.")
     draws: int = Field(64, ge=2, description="Draws of the other latents, for each anchor.")
     cuts: int = Field(20, ge=3, description="About how many values of m, denser where m is small.")
-    pool: Count = Field(512, description="Images that the control takes coefficients from.")
+    pool: int = Field(512, ge=3, description="Images that the control takes coefficients from.")
     groups: int | None = Field(
         None, ge=2, description="Bands to suggest cuts for; as many as the model has by default."
     )
@@ -158,7 +157,8 @@ def analyse(config: BandVarianceConfig, subject: Subject, journal: Journal) -> R
             Picture(
                 "band_variance",
                 "Variance left when the first m latents are fixed, relative to none fixed "
-                f"({n}). Dashed: the control, coefficients of real images. Gray line: {LEVEL:.0%}.",
+                f"({n}). Dashed: the control, coefficients of real images. Gray line: "
+                f"{100 * LEVEL:.0f} %.",
                 figures.draw_curves(summaries, ends, LEVEL),
             ),
             Picture(
@@ -179,7 +179,8 @@ def analyse(config: BandVarianceConfig, subject: Subject, journal: Journal) -> R
             "anchors": f"{config.anchors} {who}, chosen at random",
             "draws": f"{config.draws} an anchor",
             "seed": seed,
-            "control": f"coefficients of {min(config.pool, len(subject.store))} random images",
+            "control": "as many draws from the coefficients of "
+            f"{min(config.pool, len(subject.store))} random images, or all of these",
             "features": [each.fingerprint() for each in config.extractors().values()],
         },
         controls=[
@@ -228,10 +229,10 @@ def _measure(
                 continue
             own = subject.model.to_basis(subject.images([images[a]]))
             others = pool[[row != images[a] for row in pool_rows]]
-            settings = {"anchor": a, "draws": config.draws, "seed": config.seed}
+            settings = {"anchor": a, "seed": config.seed, "batch_size": config.batch_size}
             by = {
                 "control": control_variances(
-                    phi, basis, own, others, masks, batch_size=config.batch_size, **settings
+                    phi, basis, own, others, masks, draws=min(config.draws, len(others)), **settings
                 ),
                 "latents": anchor_variances(
                     subject.generation,
@@ -239,7 +240,7 @@ def _measure(
                     phi,
                     anchors.z[a : a + 1],
                     masks,
-                    batch_size=config.batch_size,
+                    draws=config.draws,
                     advance=bar.update,
                     **settings,
                 ),

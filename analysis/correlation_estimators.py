@@ -13,10 +13,13 @@ scores, where marginals carry no information. None of the four is right everywhe
   column. Bias as above, to O(1/n).
 - knn: right for any smooth Z of few columns. Bias 0 for independent blocks; else that of a Gaussian
   with the same correlation is subtracted, and what is left is low: 10 % at d = 4, 25 % at d = 6 and
-  30 % at d = 8 for n of 2,000, 3,200 and 12,800 and strongly non-Gaussian pairs. Between blocks of
-  two columns its 95 % interval held the truth in 17 of 20 draws. Not for d > 8.
-- classifier: a lower bound in expectation at any d, found at 40 to 90 % of the truth. Bias unknown
-  and negative; about -0.01 for independent blocks.
+  30 % at d = 8 for n of 2,000, 3,200 and 12,800 and strongly non-Gaussian pairs. Between two blocks
+  of two columns the 95 % interval of `total_correlation` held the truth in 96, 98, 94 and 98 of 100
+  draws (Gaussian, n of 2,000 and 800; two mixtures, n = 2,000), between blocks of three in 27 of 30
+  (Gaussian, n = 3,200). Not for d > 8.
+- classifier: a lower bound in expectation at any d, found at 37 to 95 % of the truth. Bias unknown
+  and negative; about -0.02 for independent blocks (d = 3, n = 500). At 5 % its permutation test
+  rejected 19 of 477 draws of these, 4.0 % [2.4, 6.2] (19 permutations each).
 """
 
 from __future__ import annotations
@@ -101,7 +104,8 @@ def gaussian(z: Floats, blocks: Blocks, rng: np.random.Generator) -> float:
 
 
 def _gaussian_tc(R: Floats, blocks: Blocks) -> float:
-    within = sum(_logdet(R[np.ix_(block, block)]) for block in blocks)
+    # of a single column it is log 1
+    within = sum(_logdet(R[np.ix_(block, block)]) for block in blocks if len(block) > 1)
     return 0.5 * (within - _logdet(R))
 
 

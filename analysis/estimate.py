@@ -36,13 +36,14 @@ class Estimate:
 def number(value: object, digits: int = 3) -> str:
     """Write a value as a reader wants it: some digits, a dash for what is not there.
 
-    >>> [number(v) for v in (0.12345, 12345.6, 1797, float("nan"), True, "a")]
-    ['0.123', '12346', '1797', '-', 'yes', 'a']
+    >>> [number(v) for v in (0.12345, 12345.6, 999.9, 1797, float("nan"), True, "a")]
+    ['0.123', '12346', '1000', '1797', '-', 'yes', 'a']
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.0f}" if 10**digits <= abs(value) < 1e6 else f"{value:.{digits}g}"
+        rounded = float(f"{value:.{digits}g}")
+        return f"{value:.0f}" if 10**digits <= abs(rounded) < 1e6 else f"{value:.{digits}g}"
     return str(value)

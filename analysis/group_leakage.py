@@ -17,6 +17,7 @@ exactly.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -115,7 +116,11 @@ def jacobian(decode: Decode, z: Tensor, x: Tensor, own: Tensor, noise: Tensor) -
     v = torch.where(own, noise, torch.zeros_like(noise))
     try:
         # fused attention has no forward-mode derivative
-        with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
+        with (
+            warnings.catch_warnings(action="ignore", category=FutureWarning),  # torch's own
+            forward_ad.dual_level(),
+            sdpa_kernel(SDPBackend.MATH),
+        ):
             dual = decode(forward_ad.make_dual(z, v))  # type: ignore[no-untyped-call]
             tangent: Tensor | None = forward_ad.unpack_dual(dual).tangent  # type: ignore[no-untyped-call]
     except NotImplementedError as error:

@@ -28,7 +28,7 @@ class AnalysisConfig(Compute):
     data: str | None = Field(
         None, description="The images it was encoded from; a built-in name is found by itself."
     )
-    labels: Path | None = Field(None, description="CSV of labels, if it was encoded with one.")
+    labels: Path | None = Field(None, description="The labels it was encoded with, if any.")
     out: Path = Field(description="Folder for the report; what it holds is not measured again.")
     seed: int = Field(0, ge=0, description="Seed of every choice and draw.")
     overwrite: bool = Field(False, description="Measure everything again.")

@@ -142,6 +142,15 @@ def build_distance(
     return PerceptualDistance(name, size, file, device, batch_size, network)
 
 
+def lpips_at_hand() -> str | None:
+    """Return the first LPIPS whose network's weights are in the torch hub cache, None without."""
+    for name in sorted(LPIPS):  # AlexNet's comes first, which its authors use for measuring
+        published = torchvision_backbone(LPIPS[name]).published
+        if (published.folder / published.file).is_file():
+            return name
+    return None
+
+
 def _heads(name: str) -> nn.Module:
     """Build LPIPS with its learned weights over a network of no meaning."""
     import lpips  # takes a second

@@ -52,6 +52,13 @@ ANALYSES = {
     "band_variance": Row(
         "gdm_repr.analysis.band_variance", "how much an image varies when latents are fixed"
     ),
+    "reconstruction": Row(
+        "gdm_repr.analysis.reconstruction", "how much of an image its first latents keep"
+    ),
+    "total_correlation": Row(
+        "gdm_repr.analysis.total_correlation", "whether latents are independent of each other"
+    ),
+    "traversal": Row("gdm_repr.analysis.traversal", "what single latents do, ranked and shown"),
     "leakage": Row("gdm_repr.analysis.leakage", "which latent groups move which data groups"),
 }
 

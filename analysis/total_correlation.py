@@ -1,300 +1,298 @@
-"""Are latents independent? Total correlation with interval and null, normality, and a picture.
+"""Are latents independent: ``python -m gdm_repr.analysis.total_correlation`` (Sec. 4.4).
 
-TC = sum_b H(Z_b) - H(Z) in nats is 0 exactly when the blocks b are independent. A block is a column
-("within a band", "of chosen elements") or a band ("between bands"). See
-:mod:`gdm_repr.analysis.correlation_estimators` for what each estimator is good for.
-
->>> z = np.random.default_rng(0).standard_normal((500, 2)) @ [[1, 0.6], [0, 0.8]]
->>> tc = total_correlation(z, permutations=99, resamples=20)  # truth: -log(0.8) = 0.22
->>> tc.low < 0.22 < tc.high, tc.p_value
-(True, 0.01)
+Total correlation within bands, between bands and of chosen elements, by several estimators, beside
+controls; and whether single elements are N(0, 1). See :mod:`gdm_repr.analysis.correlation`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy import stats
+from pydantic import Field
 
-from gdm_repr.analysis.correlation_estimators import ESTIMATORS, Floats, correlation, permuted
+from gdm_repr.analysis.options import AnalysisConfig
+from gdm_repr.analysis.runner import Analysis, run_analysis
+from gdm_repr.config import Count
+from gdm_repr.edit_options import Words
+from gdm_repr.run_facts import (
+    NOT_NORMAL,
+    TOTAL_CORRELATION,
+    TOTAL_CORRELATION_CONTROL,
+    band_metric,
+    metric_key,
+)
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from gdm_repr.analysis.correlation import ElementNormality
+    from gdm_repr.analysis.correlation_columns import Layout, Question
+    from gdm_repr.analysis.correlation_sources import Table as Columns
+    from gdm_repr.analysis.correlation_study import Row
+    from gdm_repr.analysis.journal import Journal
+    from gdm_repr.analysis.report import Report
+    from gdm_repr.analysis.subject import Subject
 
-Columns = Sequence[int] | NDArray[np.int64]
-
-_NORMAL_95 = 1.96  # two-sided 95 % point of N(0, 1)
-_SINGULAR = 1e-9  # smallest eigenvalue of a correlation matrix that counts as full rank
-
-
-@dataclass(frozen=True)
-class TotalCorrelation:
-    """Total correlation in nats, beside what independent blocks would give.
-
-    Attributes:
-        value: the estimate, bias subtracted; may be below 0.
-        low: lower end of the 95 % interval.
-        high: upper end.
-        null_mean: mean estimate after permuting the blocks' rows.
-        null_high: what 95 % of those estimates stay below.
-        p_value: of independent blocks, (1 + #{null >= value}) / (1 + permutations).
-        n: number of samples.
-        d: number of columns used.
-        blocks: number of blocks.
-        estimator: name in ESTIMATORS.
-        bias: subtracted from the raw estimate; 0 where it is not known.
-        independent: closed form of the raw estimate's mean for independent blocks; nan if unknown.
-        drift: value less the mean of estimates from n/2 samples. Far from 0: n is too small.
-        permutations: draws of the null.
-        resamples: half-samples that the interval is from.
-    """
-
-    value: float
-    low: float
-    high: float
-    null_mean: float
-    null_high: float
-    p_value: float
-    n: int
-    d: int
-    blocks: int
-    estimator: str
-    bias: float
-    independent: float
-    drift: float
-    permutations: int
-    resamples: int
+CONTROLS = {
+    "noise": "fresh noise",
+    "encoded-noise": "noise, decoded and encoded",
+    "raw": "raw coefficients",
+    "pca": "principal components",
+}
+BASELINE = "other model"
 
 
-def total_correlation(
-    z: NDArray[Any],
-    *,
-    estimator: str = "gaussian",
-    blocks: Sequence[Columns] | None = None,
-    permutations: int = 200,
-    resamples: int = 100,
-    seed: int = 0,
-) -> TotalCorrelation:
-    """Estimate the total correlation of columns, or between blocks of columns.
+class TotalCorrelationConfig(AnalysisConfig):
+    """Measure how much latents tell of each other, within bands and between them (Sec. 4.4).
 
-    Interval: the estimator runs on random halves drawn without replacement. Their variance about
-    their mean is that of the full estimate, (1/(n/2) - 1/n) = 1/n, without the duplicated rows of
-    a bootstrap, which a nearest-neighbour distance or a held-out fold takes for dependence. Close
-    to independence it is up to 1.9 times too wide. With few samples and strong
-    dependence it is a little short: 89 % at n = 150, 97 % at n = 600 (four columns of correlation
-    0.5). The interval is widened to where the estimate drifts to: by the bias left, if that falls
-    with n at the estimator's rate.
+    Total correlation in nats by several estimators, each with an interval and the null of
+    independent latents; the same for controls; and whether each element is N(0, 1).
 
-    Null: every block's rows are permuted on their own; the test is exact for independent samples.
+    Example:
+      python -m gdm_repr.analysis.total_correlation --checkpoint runs/digits --latents runs/digits/latents --out runs/digits/total_correlation
+      python -m gdm_repr.analysis.total_correlation --checkpoint runs/digits --latents runs/digits/latents --elements 0,1,2:0 --baseline runs/digits-k1/latents --out runs/digits/against-k1
+    """  # noqa: E501
 
-    Args:
-        z: samples, shape (n, D).
-        estimator: a name in ESTIMATORS.
-        blocks: disjoint sets of columns, two or more; others are ignored. None: every column.
-        permutations: draws of the null, at least 19; p is never below 1 / (1 + permutations).
-        resamples: half-samples, at least 10.
-        seed: of permutations, halves and the estimator's own draws.
+    images: int = Field(5000, ge=8, description="Latents measured at most, chosen at random.")
+    columns: Count = Field(
+        256, description="Columns (elements times channels) of a band at most; its lowest."
+    )
+    elements: Words = Field(
+        (), description="Elements to measure together, as 0,1,2:0: an index, or index:channel."
+    )
+    first: int | None = Field(
+        None, ge=0, description="First columns for knn; as many as samples allow, 8 at most."
+    )
+    estimators: Words = Field(
+        ("gaussian", "copula", "knn"),
+        min_length=1,
+        description="gaussian, copula, knn, classifier (slow); the first is told and drawn first.",
+    )
+    controls: Words = Field(
+        tuple(CONTROLS), description="noise, encoded-noise, raw and pca, joined by commas; or none."
+    )
+    noise: Count = Field(800, description="Noise to decode and encode again, at most.")
+    baseline: Path | None = Field(
+        None, description="Latents of the same images by another model, such as one with k = 1."
+    )
+    permutations: int = Field(99, ge=19, description="Draws of the null.")
+    resamples: int = Field(50, ge=10, description="Half-samples that an interval is from.")
+
+
+def analyse(config: TotalCorrelationConfig, subject: Subject, journal: Journal) -> Report:
+    """Measure, and write down what was found.
 
     Raises:
-        ValueError: for unknown estimators, wrong blocks, values that are not finite, columns that
-            are constant or linear in others (TC would be infinite), and too few samples.
+        ValueError: for options that can't be used, or images or a baseline that are not there.
     """
-    if estimator not in ESTIMATORS:
-        raise ValueError(f"estimator: {estimator!r} is unknown; use one of {', '.join(ESTIMATORS)}")
-    for name, given, least in (("permutations", permutations, 19), ("resamples", resamples, 10)):
-        if given < least:
-            raise ValueError(f"{name}: {given} is too few; use at least {least}")
-    x, groups = _select(z, blocks)
-    n, d = x.shape
-    method = ESTIMATORS[estimator]
-    if n < method.needed(d):
-        raise ValueError(
-            f"z: {n} samples are too few for estimator {estimator!r} on {d} columns; it needs at "
-            f"least {method.needed(d)}. Encode more, use fewer columns, or another estimator"
-        )
-    _check_rank(x)
+    from gdm_repr.analysis import correlation_figures as figures
+    from gdm_repr.analysis.correlation import element_normality
+    from gdm_repr.analysis.correlation_columns import layout, questions
+    from gdm_repr.analysis.correlation_study import (
+        FEW,
+        LATENTS,
+        as_table,
+        most_columns,
+        normality_rows,
+        normality_sentence,
+        sentences,
+    )
+    from gdm_repr.analysis.report import Report, Table
 
-    def rng(kind: int, index: int = 0) -> np.random.Generator:
-        return np.random.default_rng([seed, kind, index])
-
-    half = n // 2
-    prepared = method.prepare(x, rng(0))
-    raw = method.raw(prepared, groups, rng(1))
-    bias, bias_error = method.bias(prepared, groups, n, rng(2))
-    half_bias, _ = method.bias(prepared, groups, half, rng(3))
-    halves = np.empty(resamples)
-    for index in range(resamples):
-        own = rng(4, index)
-        rows = own.permutation(n)[:half]
-        halves[index] = method.raw(method.prepare(x[rows], own), groups, own) - half_bias
-    null = np.empty(permutations)
-    for index in range(permutations):
-        own = rng(5, index)
-        null[index] = method.raw(permuted(prepared, groups, own), groups, own)
-
-    value = raw - bias
-    drift = value - float(halves.mean())
-    wide = _NORMAL_95 * math.hypot(float(halves.std(ddof=1)), bias_error)
-    left = drift / (2 ** method.order(d) - 1)  # a bias b n^-order, by its change from n/2 to n
-    independent = method.independent(n, [len(group) for group in groups])
-    shift = 0.0 if math.isnan(independent) else independent
-    return TotalCorrelation(
-        value=value,
-        low=value - wide + min(left, 0.0),
-        high=value + wide + max(left, 0.0),
-        null_mean=float(null.mean()) - shift,
-        null_high=float(np.quantile(null, 0.95)) - shift,
-        p_value=float(1 + (null >= raw).sum()) / (1 + permutations),
-        n=n,
-        d=d,
-        blocks=len(groups),
-        estimator=estimator,
-        bias=bias,
-        independent=independent,
-        drift=drift,
-        permutations=permutations,
-        resamples=resamples,
+    _check(config)
+    rows = subject.rows(min(config.images, len(subject.store)), seed=config.seed)
+    columns = layout(
+        subject.model.grouping, subject.model.shape[0], config.columns, config.elements
+    )
+    tables = _tables(config, subject, journal, rows, columns)
+    fewest = min(map(len, tables.values()))  # so that no control is refused where latents are not
+    asked = questions(columns, most_columns(fewest) if config.first is None else config.first)
+    found = _measure(config, journal, asked, tables)
+    normality = {
+        name: element_normality(table)
+        for name, table in tables.items()
+        if name not in (CONTROLS["raw"], CONTROLS["pca"])
+    }
+    main, *others = config.estimators
+    shown = (LATENTS, BASELINE, CONTROLS["raw"])
+    return Report(
+        title="Total correlation",
+        question="Are the latents independent, within bands and between them?",
+        answer=[
+            *sentences(found, [main, *(name for name in others if name in FEW)]),
+            normality_sentence(normality),
+        ],
+        pictures=figures.pictures(found, normality, tables, shown, columns.bands, main),
+        tables=[
+            Table.of_rows(
+                "total_correlation",
+                "Total correlation with its 95 % interval, bias subtracted; what independent "
+                "columns give (null mean, what 95 % of permuted tables stay below, p); drift is "
+                "the change from n/2 to n samples; the note says why there is no value.",
+                as_table(found),
+            ),
+            Table.of_rows(
+                "normality",
+                "Kolmogorov-Smirnov distance of each element to N(0, 1) with its 95 % interval; q "
+                "is p adjusted for the number of elements (Benjamini, Hochberg 1995).",
+                normality_rows(normality, columns),
+            ),
+        ],
+        method=_method(config, len(rows), columns),
+        controls=[
+            "Fresh noise: independent columns, so that it shows the estimators' own error.",
+            "Noise decoded and encoded: what the model and its solver add; true latents of noise "
+            "are independent.",
+            "Raw coefficients of the images in the model's basis, at the same elements.",
+            "Principal components of half the images, as many as the bands have columns and in "
+            "their places, scored on the other half, so n is half.",
+            f"{BASELINE[0].upper()}{BASELINE[1:]}: --baseline, same images, same elements.",
+        ],
+        limits=[
+            "gaussian and copula see dependence of a Gaussian kind only; knn sees any, but of few "
+            "columns. None of them proves independence.",
+            "Exact latents are independent, over the distribution that was learnt. What is found "
+            "here is what training has left, on these images.",
+            "p-values are of single questions; of twenty independent ones, one lies below 0.05.",
+            "The interval is over images; it leaves out another training seed.",
+        ],
+        metrics=[(0, _metrics(found, normality, main))],
     )
 
 
-def _select(
-    z: NDArray[Any], blocks: Sequence[Columns] | None
-) -> tuple[Floats, list[NDArray[np.int64]]]:
-    """Return the columns in use, shape (n, d), and each block's positions among them."""
-    x = _samples(z)
-    chosen = [[column] for column in range(x.shape[1])] if blocks is None else blocks
-    sets = [np.asarray(block, dtype=np.int64).reshape(-1) for block in chosen]
-    if len(sets) < 2 or min(len(block) for block in sets) == 0:
-        raise ValueError(f"blocks: {len(sets)} given; needed are two or more, none of them empty")
-    used = np.concatenate(sets)
-    if len(np.unique(used)) < len(used) or used.min() < 0 or used.max() >= x.shape[1]:
-        raise ValueError(
-            f"blocks: {[block.tolist() for block in sets]} must name each column at most once and "
-            f"lie in 0..{x.shape[1] - 1}"
+def _check(config: TotalCorrelationConfig) -> None:
+    """Refuse unknown names before anything is measured."""
+    from gdm_repr.analysis.correlation_estimators import ESTIMATORS
+
+    for option, given, known in (
+        ("estimators", config.estimators, tuple(ESTIMATORS)),
+        ("controls", config.controls, (*CONTROLS, "none")),
+    ):
+        if unknown := [name for name in given if name not in known]:
+            raise ValueError(f"--{option} {unknown[0]!r}: unknown; choose from {', '.join(known)}")
+        if len(set(given)) < len(given):
+            raise ValueError(f"--{option} {','.join(given)}: names one twice; name it once")
+
+
+def _tables(
+    config: TotalCorrelationConfig,
+    subject: Subject,
+    journal: Journal,
+    rows: Sequence[int],
+    columns: Layout,
+) -> dict[str, Columns]:
+    """Return the latents and their controls, by name."""
+    from gdm_repr.analysis import correlation_sources as sources
+    from gdm_repr.analysis.correlation_study import LATENTS
+
+    n, seed = len(rows), config.seed
+    tables = {LATENTS: sources.stored_latents(subject.store, rows, columns)}
+    if config.baseline is not None:
+        other = sources.other_store(config.baseline, subject)
+        same = sources.same_images(subject.store, other, rows)
+        tables[BASELINE] = sources.stored_latents(other, same, columns)
+    makers: dict[str, Callable[[], Columns]] = {
+        "noise": lambda: sources.fresh_noise(subject, n, seed, columns),
+        "encoded-noise": lambda: sources.encoded_noise(
+            subject,
+            min(n, config.noise),
+            seed + n,  # other draws than those of the fresh noise
+            columns,
+            batch_size=config.batch_size,
+            folder=config.out / "encoded_noise",
+            journal=journal,
+        ),
+        "raw": lambda: sources.raw_coefficients(subject, rows, columns),
+        "pca": lambda: sources.principal_components(subject, rows, columns, seed),
+    }
+    for name, make in makers.items():
+        if name in config.controls:
+            tables[CONTROLS[name]] = make()
+    return tables
+
+
+def _measure(
+    config: TotalCorrelationConfig,
+    journal: Journal,
+    asked: Sequence[Question],
+    tables: Mapping[str, Columns],
+) -> list[Row]:
+    """Measure what the journal does not have."""
+    import hashlib
+
+    from tqdm import tqdm
+
+    from gdm_repr.analysis.correlation_study import Row, fits, measure
+
+    wanted = [
+        (question, estimator, source)
+        for question in asked
+        for estimator in config.estimators
+        for source in tables
+        if fits(question, estimator)
+    ]
+    digests = {name: hashlib.sha256(table.tobytes()).hexdigest() for name, table in tables.items()}
+    found = []
+    for question, estimator, source in tqdm(wanted, desc="total correlation", unit="estimate"):
+        key = f"{question.name} {estimator} {source} {digests[source][:16]}"
+        if key not in journal:
+            row = measure(
+                source,
+                tables[source],
+                question,
+                estimator,
+                permutations=config.permutations,
+                resamples=config.resamples,
+                seed=config.seed,
+            )
+            journal.add(key, row.record())
+        found.append(Row.of(source, question, estimator, journal[key]))
+    return found
+
+
+def _method(config: TotalCorrelationConfig, n: int, columns: Layout) -> dict[str, object]:
+    left_out = {name: count for name, count in columns.left_out.items() if count}
+    return {
+        "latents": n,
+        "columns": {name: stop - start for name, (start, stop) in columns.bands.items()},
+        "columns left out (--columns)": left_out or "none",
+        "estimators": config.estimators,
+        "permutations": config.permutations,
+        "half-samples": config.resamples,
+        "seed": config.seed,
+    }
+
+
+def _metrics(
+    found: Sequence[Row], normality: Mapping[str, ElementNormality], main: str
+) -> dict[str, float]:
+    """Return values by key: the main estimator's under the bare name, others with theirs."""
+    from gdm_repr.analysis.correlation_study import LATENTS
+
+    values = {}
+    for row in found:
+        if row.tc is None:
+            continue
+        name = (
+            row.question.name if row.estimator == main else f"{row.question.name}_{row.estimator}"
         )
-    ends = np.cumsum([len(block) for block in sets])
-    return x[:, used], np.split(np.arange(len(used)), ends[:-1])
+        kind = TOTAL_CORRELATION
+        if row.source != LATENTS:
+            kind = f"{TOTAL_CORRELATION_CONTROL}/{metric_key(row.source)}"
+        values[band_metric(kind, name)] = row.tc.value
+    for source, each in normality.items():
+        values[band_metric(NOT_NORMAL, source)] = float(each.rejected.mean())
+    return values
 
 
-def _samples(z: NDArray[Any]) -> Floats:
-    x = np.asarray(z, dtype=np.float64)
-    if x.ndim != 2 or not len(x):
-        raise ValueError(f"z: shape {x.shape} must be (samples, columns), with samples")
-    if not np.isfinite(x).all():
-        raise ValueError(f"z: {(~np.isfinite(x)).sum()} values are not finite; drop those samples")
-    return x
+ANALYSIS = Analysis("total_correlation", TotalCorrelationConfig, analyse)
 
 
-def _check_rank(x: Floats) -> None:
-    _check_constant(x)
-    if float(np.linalg.eigvalsh(correlation(x))[0]) < _SINGULAR:
-        raise ValueError(
-            "z: a selected column is a linear function of others, so TC is infinite; leave it out"
-        )
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``gdm-repr analyse total_correlation``."""
+    return run_analysis(ANALYSIS, argv)
 
 
-def _check_constant(x: Floats) -> None:
-    constant = np.flatnonzero(np.ptp(x, axis=0) == 0)
-    if len(constant):
-        raise ValueError(f"z: selected columns {constant.tolist()} are constant; leave them out")
-
-
-@dataclass(frozen=True, eq=False)
-class ElementNormality:
-    """Kolmogorov-Smirnov tests of d columns against N(0, 1).
-
-    Attributes:
-        statistic: distance to N(0, 1), shape (d,), in [0, 1].
-        null_high: what 95 % of N(0, 1) samples of that size stay below.
-        p: exact p-values, shape (d,).
-        q: Benjamini-Hochberg adjusted p-values, shape (d,).
-        rejected: q <= rate, shape (d,).
-        rate: expected share of wrong rejections among all, at most.
-        n: number of samples.
-    """
-
-    statistic: Floats
-    null_high: float
-    p: Floats
-    q: Floats
-    rejected: NDArray[np.bool_]
-    rate: float
-    n: int
-
-
-def element_normality(z: NDArray[Any], *, rate: float = 0.05) -> ElementNormality:
-    """Test each column of z (n, d) against N(0, 1), at a false-discovery rate.
-
-    The control holds for independent columns and positively dependent tests (Benjamini, Hochberg
-    1995; Benjamini, Yekutieli 2001).
-
-    Raises:
-        ValueError: if z is no finite (n, d) array, n < 8, or rate is outside (0, 1).
-    """
-    x = _samples(z)
-    if len(x) < 8:
-        raise ValueError(f"z: {len(x)} samples are too few to test normality; use at least 8")
-    if not 0 < rate < 1:
-        raise ValueError(f"rate: {rate} must lie between 0 and 1")
-    tests = [stats.ks_1samp(column, stats.norm.cdf) for column in x.T]
-    p = np.array([test.pvalue for test in tests])
-    q = np.asarray(stats.false_discovery_control(p))
-    return ElementNormality(
-        statistic=np.array([test.statistic for test in tests]),
-        null_high=float(stats.kstwo.ppf(0.95, len(x))),
-        p=p,
-        q=q,
-        rejected=q <= rate,
-        rate=rate,
-        n=len(x),
-    )
-
-
-def correlation_picture(
-    z: NDArray[Any], bands: Mapping[str, tuple[int, int]], *, title: str = "Latent correlation"
-) -> Figure:
-    """Draw |corr| of all pairs of columns of z (n, d), bands outlined, without a display.
-
-    Args:
-        z: samples, shape (n, d).
-        bands: first column of each band and one past its last, by name.
-        title: heading.
-
-    Raises:
-        ValueError: if a band lies outside the columns, or a column is constant.
-    """
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
-
-    x = _samples(z)
-    n, d = x.shape
-    for name, (start, stop) in bands.items():
-        if not 0 <= start < stop <= d:
-            raise ValueError(f"bands: {name!r} = [{start}, {stop}) must lie within [0, {d})")
-    _check_constant(x)
-    R = abs(correlation(x))
-    np.fill_diagonal(R, np.nan)  # 1 by definition: it would set the scale
-    null = _NORMAL_95 / math.sqrt(n)
-    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_facecolor("0.8")
-    top = max(float(np.nanmax(R)) if d > 1 else 0.0, 2 * null)
-    image = axes.imshow(R, cmap="cividis", vmin=0, vmax=top, interpolation="nearest")
-    for start, stop in bands.values():
-        corner, side = (start - 0.5, start - 0.5), stop - start
-        axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="white", linewidth=1.5))
-    middles = [(start + stop - 1) / 2 for start, stop in bands.values()]
-    axes.set_xticks(middles, list(bands), rotation=45)
-    axes.set_yticks(middles, list(bands))
-    axes.set_xlabel("element, by band")
-    axes.set_ylabel("element, by band")
-    axes.set_title(f"{title}, n = {n}, d = {d}")
-    bar = figure.colorbar(image, ax=axes)
-    bar.set_label(f"|correlation|; 95 % of independent pairs lie below {null:.3f} (line)")
-    bar.ax.axhline(null, color="white", linewidth=1.5)
-    return figure
+if __name__ == "__main__":
+    sys.exit(main())

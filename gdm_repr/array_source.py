@@ -38,6 +38,7 @@ class ArraySource:
         *,
         ids: list[str] | None = None,
         levels: int | None = None,
+        rows: npt.NDArray[np.int64] | None = None,
     ) -> None:
         """Check shape and dtype, and floats for their range.
 
@@ -47,6 +48,7 @@ class ArraySource:
             labels: One value per image in every column.
             ids: One name per image; the default is its number in six digits.
             levels: Highest level of integer values where it isn't the dtype's.
+            rows: Where each image lies in the array, if `ids` and `labels` come in another order.
 
         Raises:
             ValueError: The array does not hold images, or not in a dtype with a known range.
@@ -54,7 +56,7 @@ class ArraySource:
         self.name, self.labels, self._images = name, labels, images
         self._channels_first = _channels_first(name, images)
         self.ids = ids or [f"{i:06d}" for i in range(len(images))]
-        self.levels = levels
+        self.levels, self._rows = levels, rows
         self._bad: dict[int, str] = {}
         self._unit = False
         if images.dtype.kind == "f":
@@ -68,9 +70,8 @@ class ArraySource:
 
     def pixels(self, index: int, preprocess: Preprocess) -> Pixels:
         """Return image `index` as (H, W, C); raises BadImage for floats out of range."""
-        if index in self._bad:
-            raise BadImage(self._bad[index])
-        image = np.asarray(self._images[index])
+        row = self._row(index)
+        image = np.asarray(self._images[row])
         image = image.astype(np.float32 if self.levels == 0 else image.dtype.newbyteorder("="))
         if self._unit:
             image = image * 2 - 1
@@ -80,8 +81,7 @@ class ArraySource:
 
     def size(self, index: int, preprocess: Preprocess) -> tuple[int, int]:
         """Return (H, W), the same for all images; raises BadImage for floats out of range."""
-        if index in self._bad:
-            raise BadImage(self._bad[index])
+        self._row(index)
         height, width = self._images.shape[2:4] if self._channels_first else self._images.shape[1:3]
         return int(height), int(width)
 
@@ -91,6 +91,12 @@ class ArraySource:
         yield f"{self._images.shape}{self._images.dtype.str}".encode()
         for index in np.unique(np.linspace(0, count - 1, min(count, _HASHED_IMAGES)).astype(int)):
             yield np.ascontiguousarray(self._images[index]).tobytes()
+
+    def _row(self, index: int) -> int:
+        row = index if self._rows is None else int(self._rows[index])
+        if row in self._bad:
+            raise BadImage(self._bad[row])
+        return row
 
     def __getstate__(self) -> dict[str, Any]:
         """Send a memory map to another process by its path."""

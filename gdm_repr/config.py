@@ -114,8 +114,11 @@ class TrainConfig(Compute):
 
     out: Path = Field(description="Folder for the model, its training state, sheets and records.")
     resume: bool = Field(False, description="Go on from the training state in --out.")
-    data: str = Field(description="Path, or a built-in name such as digits, photos or scenes.")
-    labels: Path | None = Field(None, description="CSV of labels, first column the file name.")
+    data: str = Field(
+        description="Path of images, or a source: digits, photos, scenes[:START-STOP], "
+        "cifar10:FOLDER, dsprites:FILE, shapes3d:FILE, mpi3d:FILE, cars3d:FOLDER, smallnorb:FOLDER."
+    )
+    labels: Path | None = Field(None, description="Labels: a CSV, or CelebA's list of attributes.")
     limit: Count | None = Field(None, description="Use the first items only.")
     preprocess: Preprocess = Field(Preprocess(), description="How images become x.")
     model: ModelConfig = Field(ModelConfig(), description="Basis, grouping, process and network.")
@@ -185,9 +188,12 @@ class EncodeConfig(SolverConfig):
       python -m gdm_repr.encode --checkpoint runs/digits --data photos/ --out latents --steps 96
     """
 
-    data: str = Field(description="Path, or a built-in name such as digits, photos or scenes.")
+    data: str = Field(
+        description="Path of images, or a source: digits, photos, scenes[:START-STOP], "
+        "cifar10:FOLDER, dsprites:FILE, shapes3d:FILE, mpi3d:FILE, cars3d:FOLDER, smallnorb:FOLDER."
+    )
     out: Path = Field(description="Folder of the latent store; an unfinished one is resumed.")
-    labels: Path | None = Field(None, description="CSV of labels, first column the file name.")
+    labels: Path | None = Field(None, description="Labels: a CSV, or CelebA's list of attributes.")
     size: int | None = Field(None, ge=1, description="Image size; must be the model's.")
     fit: Literal["center", "resize", "tile"] | None = Field(
         None, description="How images come to size."

@@ -21,7 +21,7 @@ from typing import Any, cast
 
 from gdm_repr.dataset import Batch, ImageDataset, Indices
 from gdm_repr.images import Preprocess
-from gdm_repr.labels import read_csv
+from gdm_repr.labels import read_labels
 from gdm_repr.quarantine import QuarantineLog, Rejected
 from gdm_repr.sources import open_source
 
@@ -50,10 +50,10 @@ def open_data(
 
     Args:
         data: A folder, an image, a `.zip`, `.npy` or `.npz`, or a built-in name such as "digits",
-            "photos" or "cifar10:FOLDER" (`gdm_repr.sources.BUILT_IN`).
+            "photos", "cifar10:FOLDER" or "dsprites:FILE" (`gdm_repr.sources.BUILT_IN`).
         preprocess: How images become x.
-        labels: CSV whose first column holds ids or file names and whose header names the columns;
-            its columns take the place of the source's own of the same name.
+        labels: CSV whose first column holds ids or file names and whose header names the columns,
+            or a list like CelebA's; its columns take the place of the source's own of that name.
         limit: Use the first `limit` items only.
         seed: Seed of the dequantisation.
 
@@ -65,7 +65,7 @@ def open_data(
     source = open_source(data)
     columns = dict(source.labels)
     if labels is not None:
-        columns.update(read_csv(labels, source.ids))
+        columns.update(read_labels(labels, source.ids))
     return ImageDataset(source, preprocess, columns, limit, seed)
 
 

@@ -45,7 +45,9 @@ Numbers = Annotated[
 class EditConfig(SolverConfig):
     """What all edits have in common."""
 
-    data: str | None = Field(None, description="Images: a path, or a built-in name such as digits.")
+    data: str | None = Field(
+        None, description="Images: a path, or a source such as digits or dsprites:FILE."
+    )
     latents: Path | None = Field(
         None, description="Or a latent store, decoded by the solver and steps it was encoded with."
     )

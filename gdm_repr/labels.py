@@ -1,4 +1,4 @@
-"""Label columns of image sources: from EDM's `dataset.json` or from a CSV.
+"""Label columns of image sources: from EDM's `dataset.json`, a CSV, or a list like CelebA's.
 
 A column holds one value per image, all int, all float or all str; None where a label is missing.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -59,24 +61,69 @@ def parse_dataset_json(text: str | bytes, ids: Sequence[str]) -> Labels:
     return {"label": _same_type(where, [values.get(name) for name in ids])}
 
 
-def read_csv(path: Path, ids: Sequence[str]) -> Labels:
-    """Read the labels of `ids` from a CSV file in UTF-8.
+def read_labels(path: Path, ids: Sequence[str]) -> Labels:
+    """Read the labels of `ids` from a CSV file, or from a list like CelebA's attributes.
 
-    The header names the columns. The first column holds ids, or bare file names where these are
-    unique among the ids. A column whose values all read as int is int, else as float, else str;
-    integers of more than 18 digits are str. An empty cell and an image without a row give None.
+    **CSV**, in UTF-8: the header names the columns. The first column holds ids, or bare file names
+    where these are unique among the ids. A column whose values all read as int is int, else as
+    float, else str; integers of more than 18 digits are str. An empty cell and an image without a
+    row give None.
+
+    **List**, as ``list_attr_celeba.txt``: the first line is the number of rows, the second names
+    the columns, each row is a file name and one value per column, with blanks between. It lists the
+    whole data set: rows of images that are not among the ids are passed over.
 
     Raises:
-        ValueError: The file can't be read, its header or a row is malformed, or it names an image
-            twice or that does not exist.
+        ValueError: The file can't be read, its header or a row is malformed, it names an image
+            twice, or (a CSV) one that does not exist, or (a list) none that does.
     """
-    where = f"labels file {path.name!r}"
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header, *rows = [row for row in csv.reader(file, strict=True) if row] or [[]]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ValueError(f"{where} can't be read as CSV in UTF-8: {reason}") from error
+        raise ValueError(
+            f"labels file {path.name!r} can't be read as CSV in UTF-8: {reason}"
+        ) from error
+    first, _, rest = text.partition("\n")
+    if _INTEGER.fullmatch(first.strip()):
+        return _parse_list(f"labels file {path.name!r}", int(first), rest, ids)
+    return _parse_csv(f"labels file {path.name!r}", text, ids)
+
+
+def _parse_list(where: str, count: int, text: str, ids: Sequence[str]) -> Labels:
+    header, *lines = [line for line in text.splitlines() if line.strip()] or [""]
+    names = header.split()
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"{where} has the column names {names}; its second line must name them")
+    if len(lines) != count:
+        raise ValueError(
+            f"{where} has {len(lines)} rows, its first line says {count}; get it again"
+        )
+    known, full_ids = set(ids), _by_short_name(ids)
+    cells: dict[str, list[str]] = {}
+    for number, line in enumerate(lines, start=1):
+        short, *row = line.split()
+        if len(row) != len(names):
+            raise ValueError(
+                f"{where}: row {number} ({short!r}) has {len(row)} values for {len(names)} "
+                "columns; get it again"
+            )
+        name = _full_id(where, short, full_ids, ids)
+        if name in cells:
+            raise ValueError(f"{where} labels {name!r} twice; keep one of the rows")
+        if name in known:
+            cells[name] = list(map(sys.intern, row))  # eight million strings, mostly "-1"
+    if not cells:
+        raise ValueError(f"{where} names none of the images, which look like {ids[:1]}")
+    return _columns(names, cells, ids)
+
+
+def _parse_csv(where: str, text: str, ids: Sequence[str]) -> Labels:
+    try:
+        lines = csv.reader(io.StringIO(text), strict=True)
+        header, *rows = [row for row in lines if row] or [[]]
+    except csv.Error as error:
+        raise ValueError(f"{where} can't be read as CSV in UTF-8: {error}") from error
     names = [name.strip() for name in header[1:]]
     if not names or "" in names or len(set(names)) < len(names):
         raise ValueError(
@@ -91,19 +138,30 @@ def read_csv(path: Path, ids: Sequence[str]) -> Labels:
                 f"{where}: row {number} below the header ({row[0]!r}) has {len(row)} cells, the "
                 f"header {len(header)}; give every row as many"
             )
-        name = full_ids.get(row[0], row[0])
-        if name is None:
-            raise ValueError(
-                f"{where}: {row[0]!r} is the name of several images; write its id, such as "
-                f"{next(i for i in ids if PurePosixPath(i).name == row[0])!r}"
-            )
+        name = _full_id(where, row[0], full_ids, ids)
         if name in cells:
             raise ValueError(f"{where} labels {name!r} twice; keep one of the rows")
         cells[name] = row[1:]
     _refuse_unknown(where, cells, ids)
+    return _columns(names, cells, ids)
+
+
+def _columns(names: Sequence[str], cells: Mapping[str, list[str]], ids: Sequence[str]) -> Labels:
+    """Columns of all images from the cells of some."""
     empty = [""] * len(names)
     columns = zip(*(cells.get(name, empty) for name in ids), strict=True)
     return dict(zip(names, map(_parse_column, columns), strict=True))
+
+
+def _full_id(where: str, name: str, full_ids: Mapping[str, str | None], ids: Sequence[str]) -> str:
+    """Id of a bare file name; the name itself where it is no image's."""
+    found = full_ids.get(name, name)
+    if found is None:
+        raise ValueError(
+            f"{where}: {name!r} is the name of several images; write its id, such as "
+            f"{next(i for i in ids if PurePosixPath(i).name == name)!r}"
+        )
+    return found
 
 
 def _by_short_name(ids: Sequence[str]) -> dict[str, str | None]:

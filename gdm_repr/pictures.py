@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,18 @@ def to_uint8(x: Array) -> Array:
 
 def save_image(x: Array, path: Path) -> None:
     """Write one image (C, H, W) in [-1, 1]; one channel gives gray, three give RGB."""
-    pixels = to_uint8(x)
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(path)
+    _picture(to_uint8(x)).save(path)
+
+
+def png_bytes(x: Array) -> int:
+    """Return how many bytes one image (C, H, W) in [-1, 1] takes as an optimised PNG."""
+    buffer = io.BytesIO()
+    _picture(to_uint8(x)).save(buffer, "png", optimize=True)
+    return buffer.tell()
+
+
+def _picture(pixels: Array) -> Image.Image:
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
 def save_sheet(rows: list[Array], path: Path, *, tile: int = 48, gap: int = 2) -> None:
@@ -39,7 +50,7 @@ def save_sheet(rows: list[Array], path: Path, *, tile: int = 48, gap: int = 2) -
         padded = np.pad(pixels, ((0, 0), (gap, gap), (gap, gap), (0, 0)), constant_values=255)
         strips.append(np.concatenate(list(padded), axis=1))
     picture = np.concatenate(strips, axis=0)
-    Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(path)
+    _picture(picture).save(path)
 
 
 def as_grid(x: Array, columns: int) -> list[Array]:
@@ -119,7 +130,5 @@ def label_sheet(
     for i, (row, label) in enumerate(zip(rows, row_labels, strict=True)):
         draw.multiline_text((gap, top + i * line), label, fill="black", font=font)
         for j, pixels in enumerate(to_uint8(row).repeat(scale, axis=1).repeat(scale, axis=2)):
-            gray = pixels.shape[-1] == 1
-            image = Image.fromarray(pixels[..., 0] if gray else pixels)
-            picture.paste(image, (margin + j * column, top + i * line))
+            picture.paste(_picture(pixels), (margin + j * column, top + i * line))
     return LabelledSheet(np.asarray(picture), margin, column)

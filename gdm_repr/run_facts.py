@@ -26,9 +26,18 @@ EARLY_CHANGE = "early_change"
 BAND_VARIANCE = "band_variance"
 BAND_VARIANCE_CURVE = "band_variance_curve"
 BAND_VARIANCE_CONTROL = "band_variance_control"
+TOTAL_CORRELATION = "total_correlation"
+TOTAL_CORRELATION_CONTROL = "total_correlation_control"
+NOT_NORMAL = "not_normal"
 LEAKAGE = "leakage"
 LEAKAGE_FORBIDDEN = "leakage_forbidden"  # the largest where zero is predicted
 NOISE_DEPENDENCE = "noise_dependence"
+TRAVERSAL_EFFECT = "traversal/effect"
+TRAVERSAL_MONOTONICITY = "traversal/monotonicity"
+TRAVERSAL_PASSING = "traversal/passing"
+TRAVERSAL_PASSING_RANDOM = "traversal/passing_random"
+RECONSTRUCTION = "reconstruction"
+RECONSTRUCTION_ENOUGH = "reconstruction_enough"
 
 # What MLflow's stores accept; a longer param is cut here and whole in config.json.
 MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 5000

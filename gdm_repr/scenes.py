@@ -87,6 +87,8 @@ def scene_factors(
     *,
     correlated: Sequence[tuple[str, str, float]] = (),
     holdout: Sequence[Mapping[str, Condition]] = (),
+    only: Sequence[Mapping[str, Condition]] = (),
+    values: int | None = None,
 ) -> Factors:
     """Draw the factors of scenes; a scene depends on its index and the seed alone.
 
@@ -98,6 +100,10 @@ def scene_factors(
             not have occurred in a triple before. Names of discrete factors count in their order.
         holdout: Combinations that do not occur, each a dict of factor to range or names, as in
             ``{"shape": ["star"], "hue": (0, 0.2)}``. Scenes that `held_out` finds are redrawn.
+        only: Combinations of which each scene is one, as a test set of what was held out; scenes
+            that `held_out` does not find are redrawn.
+        values: Continuous and circular factors take this many values each, the middles of equal
+            parts of their range, so that all factors are discrete; None: any value.
 
     Returns:
         One column of N values per factor: float64, or str for discrete factors.
@@ -106,17 +112,25 @@ def scene_factors(
         ValueError: A triple or a combination is refused, or nearly every scene is held out.
     """
     _check_correlated(correlated)
+    if values is not None and values < 1:
+        raise ValueError(f"values = {values} is no number of values; give 1 or more")
+
+    def refused(factors: Factors) -> npt.NDArray[np.bool_]:
+        out = held_out(factors, holdout)
+        return out | ~held_out(factors, only) if only else out
+
     wanted = np.asarray(indices, dtype=np.int64)
-    factors = _draw(wanted, seed, 0, correlated)
-    again = np.flatnonzero(held_out(factors, holdout))
+    factors = _draw(wanted, seed, 0, correlated, values)
+    again = np.flatnonzero(refused(factors))
     for draw in range(1, _ROUNDS):
         if not len(again):
             return factors
-        redrawn = _draw(wanted[again], seed, draw, correlated)
+        redrawn = _draw(wanted[again], seed, draw, correlated, values)
         for name, column in factors.items():
             column[again] = redrawn[name]
-        again = again[held_out(redrawn, holdout)]
-    raise ValueError(f"holdout = {list(holdout)} leaves almost no scenes; hold out fewer")
+        again = again[refused(redrawn)]
+    rules = f"holdout = {list(holdout)}" + (f" and only = {list(only)}" if only else "")
+    raise ValueError(f"{rules} leaves almost no scenes; use wider ranges")
 
 
 def held_out(factors: Factors, holdout: Sequence[Mapping[str, Condition]]) -> npt.NDArray[np.bool_]:
@@ -186,6 +200,7 @@ def _draw(
     seed: int,
     draw: int,
     correlated: Sequence[tuple[str, str, float]],
+    values: int | None,
 ) -> Factors:
     names = [f"scene {index}" for index in indices.tolist()]
     u = uniform(names, len(SCENE_FACTORS), seed=seed, draw=draw, bits=52)
@@ -200,6 +215,8 @@ def _draw(
             factors[name] = np.array(factor.range)[(column * len(factor.range)).astype(int)]
         else:
             low, high = (float(end) for end in factor.range)
+            if values is not None:
+                column = (np.floor(column * values) + 0.5) / values
             factors[name] = low + (high - low) * column
     return factors
 
@@ -220,8 +237,14 @@ def _names(name: str, condition: object) -> list[str]:
 
 
 def _interval(name: str, condition: object) -> tuple[float, float]:
+    lowest, highest = (float(end) for end in _BY_NAME[name].range)
     match condition:
         case (int() | float() as low, int() | float() as high) if low < high:
+            if low >= highest or high <= lowest:
+                raise ValueError(
+                    f"holdout: {name}: {condition!r} holds none of its values, which run from "
+                    f"{lowest} to {highest}"
+                )
             return low, high
     raise ValueError(f"holdout: {name}: {condition!r} must be a range (low, high), low < high")
 

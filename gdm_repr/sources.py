@@ -1,4 +1,4 @@
-"""Where images come from: folders, zips, arrays, CIFAR-10's own files and what is built in.
+"""Where images come from: folders, zips, arrays, data sets' own files, what is built in.
 
 A source hands out decoded pixels, ids that are unique and never absolute, and label columns; what
 becomes of them is the business of `gdm_repr.data`. A new built-in is one function and one row of
@@ -17,6 +17,8 @@ from typing import Protocol
 import numpy as np
 
 from gdm_repr.array_source import ArraySource, open_npy, open_npz
+from gdm_repr.factor_files import open_dsprites, open_mpi3d, open_shapes3d
+from gdm_repr.factor_folders import open_cars3d, open_smallnorb
 from gdm_repr.file_source import IMAGE_SUFFIXES, FileSource, ZipSource, open_folder
 from gdm_repr.images import Pixels, Preprocess
 from gdm_repr.labels import Labels
@@ -133,6 +135,11 @@ BUILT_IN: dict[str, Callable[[str], Source]] = {
     "scenes": open_scenes,
     "cifar10": _cifar10_train,
     "cifar10-test": _cifar10_test,
+    "dsprites": open_dsprites,
+    "shapes3d": open_shapes3d,
+    "mpi3d": open_mpi3d,
+    "cars3d": open_cars3d,
+    "smallnorb": open_smallnorb,
 }
 """Sources by name; what follows a colon, as in ``cifar10:FOLDER``, is their argument."""
 

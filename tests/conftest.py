@@ -19,6 +19,8 @@ for _name in (
     "WORLD_SIZE",
 ):
     os.environ.pop(_name, None)
+for _name in [name for name in os.environ if name.startswith("GDM_REPR_")]:
+    os.environ.pop(_name)
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Tensors here are tiny: a second thread only waits, and waits long where the other core is busy.

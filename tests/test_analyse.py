@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from gdm_repr import encode
 from gdm_repr.analysis.__main__ import AllConfig, load, main, part_options
 from gdm_repr.analysis.options import FeatureConfig
 from gdm_repr.analysis.runner import ANALYSES
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.run_record import read_events
 
-QUICK: dict[str, list[str]] = {
-    "band_variance": [
-        "--features",
-        "pixels",
-        "--anchors",
-        "3",
-        "--draws",
-        "4",
-        "--cuts",
-        "4",
-        "--pool",
-        "8",
-    ],
-    "leakage": ["--images", "3"],
+QUICK = {
+    "band_variance": "--features pixels --anchors 3 --draws 4 --cuts 4 --pool 8",
+    "leakage": "--images 3",
+    "total_correlation": "--noise 60 --permutations 19 --resamples 10",
+    "traversal": "--features pixels --anchors 6 --directions 3 --values -2,0,2",
+    "reconstruction": "--features pixels --images 9 --cuts 4 --shown 2",
 }
 ALWAYS = sorted(QUICK)
 
@@ -60,9 +55,9 @@ def test_a_report_resumes_and_is_the_same_whatever_the_batch(
     name: str, trained: Path, encoded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, small = tmp_path / "whole", tmp_path / "small"
-    assert run(name, trained, encoded, whole, *QUICK[name]) == 0
+    assert run(name, trained, encoded, whole, *QUICK[name].split()) == 0
     assert f"report: {whole}" in capsys.readouterr().out
-    assert run(name, trained, encoded, small, *QUICK[name], "--batch-size", "2") == 0
+    assert run(name, trained, encoded, small, *QUICK[name].split(), "--batch-size", "2") == 0
     first = values(whole)
     for key, column in values(small).items():
         np.testing.assert_allclose(column, first[key], atol=1e-4, err_msg=key)
@@ -70,18 +65,61 @@ def test_a_report_resumes_and_is_the_same_whatever_the_batch(
     numbers, journal = result(whole), whole / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(lines[:-1]) + lines[-1][:10])
-    assert run(name, trained, encoded, whole, *QUICK[name]) == 0
+    assert run(name, trained, encoded, whole, *QUICK[name].split()) == 0
     assert result(whole) == numbers
     assert journal.read_bytes().splitlines(keepends=True)[:-1] == lines[:-1]
+
+
+@pytest.fixture(scope="module")
+def colour(make_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A model that separates channels and is not strict, and the latents of 12 colour images."""
+    folder = tmp_path_factory.mktemp("colour")
+    grouping = {"name": "bands", "cuts": [4], "per_channel": True, "order": [3, 1, 2, 0, 4, 5]}
+    model = make_model(
+        folder / "model.safetensors", (3, 4, 6), grouping=grouping, denoiser={"strict": False}
+    )
+    x = np.random.default_rng(0).integers(0, 256, (12, 4, 6, 3), np.uint8)
+    np.save(folder / "x.npy", x)
+    argv = ["--checkpoint", str(model), "--data", str(folder / "x.npy"), "--steps", "12"]
+    assert encode.main([*argv, "--out", str(folder / "latents"), "--no-track"]) == 0
+    return [model, folder / "latents", folder / "x.npy"]
+
+
+@pytest.mark.parametrize("name", ALWAYS)
+def test_groups_of_channels_in_any_order(name: str, colour: list[Path], tmp_path: Path) -> None:
+    model, latents, data = colour
+    assert run(name, model, latents, tmp_path, *QUICK[name].split(), "--data", str(data)) == 0
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_a_killed_analysis_goes_on(
+    launch: Callable[..., BaseProcess], trained: Path, encoded: Path, tmp_path: Path
+) -> None:
+    """Kill it when it has some of its anchors; the report is that of an unbroken run."""
+    more = ["--features=pixels", "--anchors=4", "--draws=40", "--cuts=6", "--pool=40"]
+    more += ["--source=samples", "--batch-size=8", "--no-track"]
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    files = ["--checkpoint", str(trained), "--latents", str(encoded)]
+    job = launch("analyse", ["band_variance", *files, "--out", str(out), *more], tmp_path / "log")
+    journal = out / "journal.jsonl"
+    while job.is_alive() and not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
+        job.join(0.01)
+    job.kill()
+    job.join()
+    assert 1 < journal.read_bytes().count(b"\n") <= 4, (tmp_path / "log").read_text()
+    assert not (out / "report.html").exists()
+    assert run("band_variance", trained, encoded, out, *more) == 0
+    assert run("band_variance", trained, encoded, whole, *more) == 0
+    assert result(out)["tables"] == result(whole)["tables"]
 
 
 @pytest.mark.parametrize("name", ALWAYS)
 def test_other_settings_are_refused_in_one_line(
     name: str, trained: Path, encoded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(name, trained, encoded, tmp_path, *QUICK[name]) == 0
+    assert run(name, trained, encoded, tmp_path, *QUICK[name].split()) == 0
     capsys.readouterr()
-    assert run(name, trained, encoded, tmp_path, *QUICK[name], "--seed", "5") == 2
+    assert run(name, trained, encoded, tmp_path, *QUICK[name].split(), "--seed", "5") == 2
     error = capsys.readouterr().err
     assert "holds results of other settings (seed 0, now 5)" in error
     assert error.count("\n") == 1

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gdm_repr.labels import parse_dataset_json, read_csv
+from gdm_repr.labels import parse_dataset_json, read_labels
 
 IDS = ["a/1.png", "a/2.png", "b/2.png"]
 
@@ -17,14 +17,14 @@ def write(path: Path, text: str) -> Path:
 
 def test_csv_columns_have_one_type_each(tmp_path: Path) -> None:
     text = "\ufefffile,count,share,name\na/2.png,7,1,x\n\nb/2.png,,2.5,\n1.png,-3,nan,007\n"
-    labels = read_csv(write(tmp_path / "l.csv", text), IDS)
+    labels = read_labels(write(tmp_path / "l.csv", text), IDS)
     assert labels["count"] == [-3, 7, None]
     assert labels["share"][1:] == [1.0, 2.5]
     assert labels["name"] == ["007", "x", None]
 
 
 def test_images_without_a_row_have_none(tmp_path: Path) -> None:
-    assert read_csv(write(tmp_path / "l.csv", "id,y\n1.png,1\n"), IDS) == {"y": [1, None, None]}
+    assert read_labels(write(tmp_path / "l.csv", "id,y\n1.png,1\n"), IDS) == {"y": [1, None, None]}
 
 
 @pytest.mark.parametrize(
@@ -43,14 +43,14 @@ def test_images_without_a_row_have_none(tmp_path: Path) -> None:
 )
 def test_bad_csv(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        read_csv(write(tmp_path / "l.csv", text), IDS)
+        read_labels(write(tmp_path / "l.csv", text), IDS)
 
 
 def test_csv_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_bytes(b"file,y\n1.png,\xff\xfe\n")
     for name in ("l.csv", "none.csv", "."):
         with pytest.raises(ValueError, match="can't be read as CSV in UTF-8"):
-            read_csv(tmp_path / name, IDS)
+            read_labels(tmp_path / name, IDS)
 
 
 @pytest.mark.parametrize(
@@ -86,3 +86,43 @@ def test_dataset_json_without_labels() -> None:
 def test_bad_dataset_json(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         parse_dataset_json(text, IDS)
+
+
+CELEBA = """202599
+5_o_Clock_Shadow Smiling Young
+000001.jpg -1  1  1
+000002.jpg  1 -1  1
+000003.jpg  1  1 -1
+"""
+
+
+def test_celeba_s_list_of_attributes(tmp_path: Path) -> None:
+    text = CELEBA.replace("202599", "3")
+    ids = ["img_align_celeba/000003.jpg", "img_align_celeba/000001.jpg", "other.jpg"]
+    labels = read_labels(write(tmp_path / "list_attr_celeba.txt", text), ids)
+    assert labels == {
+        "5_o_Clock_Shadow": [1, -1, None],
+        "Smiling": [1, 1, None],
+        "Young": [-1, 1, None],
+    }
+    rows = [line.split() for line in text.splitlines()[1:]]
+    rows = [["image_id", *rows[0]], rows[1], rows[3]]
+    as_csv = "".join(",".join(row) + "\n" for row in rows)
+    assert read_labels(write(tmp_path / "list_attr_celeba.csv", as_csv), ids) == labels
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (CELEBA, "has 3 rows, its first line says 202599"),
+        ("3\n", "second line must name"),
+        ("0\na a\n", "second line must name"),
+        ("1\na b\n1.png 1\n", r"row 1 \('1.png'\) has 1 values for 2 columns"),
+        ("2\na\n1.png 1\na/1.png 1\n", "twice"),
+        ("1\na\n2.png 1\n", "several images"),
+        ("1\na\n000001.jpg 1\n", r"none of the images, which look like \['a/1.png'\]"),
+    ],
+)
+def test_bad_lists(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        read_labels(write(tmp_path / "list.txt", text), IDS)

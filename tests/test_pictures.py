@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gdm_repr.pictures import as_grid, save_image, save_sheet, to_uint8
+from gdm_repr.pictures import as_grid, png_bytes, save_image, save_sheet, to_uint8
 
 
 def test_levels_are_the_inverse_of_x() -> None:
@@ -26,6 +26,13 @@ def test_an_image_file_holds_the_levels(tmp_path: Path, channels: int, mode: str
     with Image.open(tmp_path / "x.png") as image:
         assert (image.mode, image.size) == (mode, (6, 4))
         assert (np.asarray(image).reshape(4, 6, channels) == to_uint8(x)).all()
+
+
+def test_a_png_s_bytes_are_a_file_s(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).uniform(-1, 1, (3, 32, 32))
+    save_image(noise, tmp_path / "x.png")  # noise leaves nothing to optimise
+    assert abs(png_bytes(noise) - (tmp_path / "x.png").stat().st_size) < 100
+    assert png_bytes(np.zeros((1, 32, 32))) < 100
 
 
 @pytest.mark.parametrize("channels", [1, 3])

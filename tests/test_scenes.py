@@ -109,6 +109,38 @@ def test_held_out_combinations_do_not_occur() -> None:
     assert alone["x"][0] == factors["x"][np.flatnonzero(out)[0]]
 
 
+def test_only_what_was_held_out() -> None:
+    combinations: list[dict[str, Any]] = [
+        {"shape": ["star"], "hue": (0.0, 0.25)},
+        {"rotation": (10.0, 30.0), "accessory": ["ring", "dot"]},
+    ]
+    factors = scene_factors(range(1000), only=combinations)
+    assert held_out(factors, combinations).all()
+    both = scene_factors(range(100), only=combinations[:1], holdout=combinations[1:])
+    assert set(both["shape"]) == {"star"}
+    assert not held_out(both, combinations[1:]).any()
+    free = scene_factors(range(1000))
+    inside = held_out(free, combinations)
+    for name, column in factors.items():
+        np.testing.assert_array_equal(column[inside], free[name][inside])
+
+
+def test_few_values() -> None:
+    factors = scene_factors(range(2000), values=4, correlated=[("size", "y", 0.8)])
+    for name, factor in FACTORS.items():
+        distinct, counts = np.unique(factors[name], return_counts=True)
+        if factor.kind == "discrete":
+            assert set(distinct) == set(factor.range)
+            continue
+        low, high = (float(end) for end in factor.range)
+        # circular ones too: their ends are the same, and the values evenly spaced around
+        np.testing.assert_allclose((distinct - low) / (high - low), [0.125, 0.375, 0.625, 0.875])
+        assert stats.chisquare(counts).pvalue > 1e-4
+    assert stats.spearmanr(factors["size"], factors["y"]).statistic > 0.6
+    with pytest.raises(ValueError, match="values = 0"):
+        scene_factors(range(3), values=0)
+
+
 @pytest.mark.parametrize("size", [16, 17, 32, 64, 128])
 def test_any_size(size: int) -> None:
     images = render_scenes(scene_factors(range(6)), size)
@@ -204,6 +236,7 @@ def test_wrong_correlations_are_refused(
         ({"hue": (0, 1)}, "leaves almost no scenes"),
         ({"hue": (0.5, 0.2)}, "hue: .* must be"),
         ({"hue": 0.5}, "hue: .* must be"),
+        ({"size": (0.5, 0.6)}, "holds none of its values, which run from 0.2 to 0.32"),
         ({"shape": "star"}, "shape: .* must be"),
     ],
 )

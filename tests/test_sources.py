@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from gdm_repr.images import Preprocess
-from gdm_repr.scenes import SCENE_FACTORS, render_scenes, scene_factors
 from gdm_repr.sources import BUILT_IN, open_source
 
 PLAIN = Preprocess()
@@ -41,26 +40,6 @@ def test_photos_are_photographs_of_both_kinds() -> None:
     assert channels == {1, 3}
     for index in range(len(photos.ids)):
         assert min(photos.size(index, PLAIN)) >= 100
-
-
-def test_scenes_are_rendered_at_the_size_asked_for() -> None:
-    scenes = open_source("scenes")
-    assert len(scenes.ids) == len(set(scenes.ids)) == 10_000
-    assert list(scenes.labels) == [factor.name for factor in SCENE_FACTORS]
-    factors = scene_factors([7, 300, 301])
-    for size in (16, 32):
-        pixels = [scenes.pixels(i, Preprocess(size=size)) for i in (7, 300, 301)]
-        np.testing.assert_array_equal(np.stack(pixels), render_scenes(factors, size))
-    for other in (None, 8, 200, (16, 32)):  # brought to size by `fit`, as any image is
-        assert scenes.size(0, Preprocess(size=other)) == scenes.pixels(0, PLAIN).shape[:2]
-
-
-def test_a_range_of_scenes_holds_the_same_scenes() -> None:
-    part, whole = open_source("scenes:290-310"), open_source("scenes")
-    assert part.ids == whole.ids[290:310]
-    assert part.labels["hue"] == whole.labels["hue"][290:310]
-    np.testing.assert_array_equal(part.pixels(5, PLAIN), whole.pixels(295, PLAIN))
-    assert list(part.content()) != list(open_source("scenes:310-330").content())
 
 
 @pytest.fixture

@@ -1,384 +1,123 @@
-"""Total correlation: closed forms, numerical integrals, exact tests, and refusals."""
+"""The total correlation command, from options to report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from io import BytesIO
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pytest
-from scipy import stats
 
-from gdm_repr.analysis.correlation_estimators import (
-    ESTIMATORS,
-    Floats,
-    classifier,
-    gaussian,
-    nearest_neighbour,
-    normal_scores,
-    permuted,
-    wishart_bias,
-)
-from gdm_repr.analysis.total_correlation import (
-    TotalCorrelation,
-    correlation_picture,
-    element_normality,
-    total_correlation,
-)
+from gdm_repr.analysis import total_correlation as command
+from gdm_repr.grouping import build_grouping
 
-Draw = Callable[[int, np.random.Generator], Floats]
+QUICK = ["--permutations", "19", "--resamples", "10", "--noise", "8", "--no-track"]
+NAMES = build_grouping("bands", (1, 8, 8), cuts=[6, 21]).names
 
 
-def equal(d: int, r: float) -> Floats:
-    return (1 - r) * np.eye(d) + r
+def run(trained: Path, encoded: Path, out: Path, *flags: str) -> int:
+    argv = ["--checkpoint", str(trained), "--latents", str(encoded), "--out", str(out)]
+    return command.main([*argv, *QUICK, *flags])
 
 
-def chain(d: int, r: float) -> Floats:
-    """AR(1): TC = -(d - 1) / 2 log(1 - r^2)."""
-    lag = abs(np.subtract.outer(np.arange(d), np.arange(d)))
-    R: Floats = np.exp(np.log(r) * lag)
-    return R
+def rows(out: Path, table: str = "total_correlation") -> list[dict[str, str]]:
+    with (out / "tables" / f"{table}.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
-def singles(d: int) -> list[npt.NDArray[np.int64]]:
-    return list(np.arange(d)[:, None])
-
-
-@dataclass(frozen=True)
-class Case:
-    """Data of known total correlation `truth`, between `blocks` or all columns."""
-
-    name: str
-    n: int
-    draw: Draw
-    truth: float
-    blocks: list[range] | None = None
-
-
-def normal(name: str, n: int, R: Floats, blocks: list[range] | None = None) -> Case:
-    def logdet(rows: range) -> float:
-        return float(np.linalg.slogdet(R[np.ix_(rows, rows)])[1])
-
-    inside = sum(logdet(block) for block in blocks) if blocks else 0.0
-    truth = 0.5 * (inside - logdet(range(len(R))))
-    root = np.linalg.cholesky(R)
-
-    def draw(n: int, rng: np.random.Generator) -> Floats:
-        return rng.standard_normal((n, len(R))) @ root.T
-
-    return Case(name, n, draw, truth, blocks)
-
-
-def warped(case: Case) -> Case:
-    """Monotone maps of columns leave TC as it is."""
-    maps = (np.exp, lambda x: x**3, np.tanh)
-
-    def draw(n: int, rng: np.random.Generator) -> Floats:
-        return np.stack([maps[j % 3](x) for j, x in enumerate(case.draw(n, rng).T)], axis=1)
-
-    return Case(f"warped-{case.name}", case.n, draw, case.truth, case.blocks)
-
-
-def mixture(name: str, n: int, pairs: int, r: float, m: float) -> Case:
-    """Independent pairs, each half N((m, m), R(r)) and half N((-m, -m), R(-r)).
-
-    TC of a pair is integrated on a grid, by which the integral is exact to rounding.
-    """
-    x = np.linspace(-9 - m, 9 + m, 1201)
-    grid = np.stack(np.meshgrid(x, x), axis=-1)
-    p = sum(
-        stats.multivariate_normal([s * m, s * m], [[1, s * r], [s * r, 1]]).pdf(grid) / 2
-        for s in (1, -1)
+def test_the_report_holds_every_question_source_and_refusal(
+    trained: Path, encoded: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    flags = ["--elements", "0,30:0", "--baseline", str(encoded), "--first", "2", "--columns", "3"]
+    assert run(trained, encoded, out, *flags) == 0
+    found = rows(out)
+    by = {(row["what"], row["source"], row["estimator"]): row for row in found}
+    sources = ["latents", command.BASELINE, *command.CONTROLS.values()]
+    within = [f"within {name}" for name in NAMES]
+    for what in [*within, "between bands", "all elements", "first 2", "chosen elements"]:
+        assert {s for w, s, e in by if (w, e) == (what, "gaussian")} == set(sources)
+    assert by["first 2", "latents", "knn"]["note"].startswith("96 samples are too few")
+    assert ("all elements", "latents", "knn") not in by
+    for row in found:
+        assert bool(row["TC (nats)"]) != bool(row["note"])
+        if row["TC (nats)"]:
+            low, value, high = (float(row[key]) for key in ("low", "TC (nats)", "high"))
+            assert low < value < high
+    raw = by["all elements", command.CONTROLS["raw"], "gaussian"]
+    assert float(raw["p"]) == 0.05  # digits' coefficients depend on each other
+    noise = by["all elements", command.CONTROLS["noise"], "gaussian"]
+    assert float(noise["low"]) < 0 < float(noise["high"])
+    refused = by["between bands", command.CONTROLS["encoded-noise"], "gaussian"]
+    assert refused["note"].startswith("8 samples are too few")
+    own, other = (by["between bands", name, "gaussian"] for name in ("latents", command.BASELINE))
+    assert own["TC (nats)"] == other["TC (nats)"]  # the baseline is the same store
+    normality = rows(out, "normality")
+    assert len(normality) == 4 * 10  # latents, baseline, and noise before and after the model
+    result = json.loads((out / "result.json").read_text(encoding="utf-8"))
+    (metrics,) = (entry["values"] for entry in result["metrics"])
+    for key in (
+        *(f"total_correlation/{name}" for name in NAMES),
+        "total_correlation/between_bands",
+        "total_correlation/between_bands_copula",
+        "total_correlation/first_2_copula",
+        f"total_correlation_control/raw_coefficients/{NAMES[0]}",
+        "not_normal/latents",
+    ):
+        assert key in metrics
+    assert len(list((out / "figures").glob("*.svg"))) == 3
+    assert "Within" in result["answer"][0]
+    assert result["answer"][0] in (out / "report.html").read_text(encoding="utf-8").replace(
+        "&#39;", "'"
     )
-    q = (stats.norm.pdf(x, m) + stats.norm.pdf(x, -m)) / 2
-    support = p > 1e-200
-    ratio = np.log(p[support] / np.outer(q, q)[support])
-    truth = pairs * float((p[support] * ratio).sum()) * (x[1] - x[0]) ** 2
-
-    def draw(n: int, rng: np.random.Generator) -> Floats:
-        s = rng.choice([-1.0, 1.0], (n, pairs))
-        a, b = rng.standard_normal((2, n, pairs))
-        both = np.stack([a + s * m, s * r * a + np.sqrt(1 - r * r) * b + s * m], axis=-1)
-        return both.reshape(n, 2 * pairs)
-
-    return Case(name, n, draw, truth)
 
 
-BANDS = [range(0, 2), range(2, 8), range(8, 20)]
-GAUSSIANS = [
-    normal("pair", 500, equal(2, 0.5)),
-    normal("tight-pair", 2000, equal(2, 0.9)),
-    normal("five", 2000, equal(5, 0.6)),
-    normal("chain-10", 1000, chain(10, 0.7)),
-    normal("independent-30", 500, np.eye(30)),
-    normal("bands-20", 1500, equal(20, 0.3), BANDS),
-    normal("chain-64", 1797, chain(64, 0.5)),
-    normal("weak-90", 5000, equal(90, 0.02)),
-    normal("chain-90", 20000, chain(90, 0.3)),
-]
-MIXTURES = [
-    mixture("cross", 1000, 1, 0.8, 0.0),
-    mixture("clusters", 500, 1, 0.0, 1.5),
-    mixture("both", 2000, 1, 0.6, 1.0),
-    mixture("two-crosses", 2000, 2, 0.8, 0.0),
-    mixture("two-clusters", 2000, 2, 0.3, 1.5),
-]
-LOW_PAIR = normal("between-pairs", 2000, chain(4, 0.6), [range(0, 2), range(2, 4)])
+def test_a_second_run_measures_nothing_and_says_the_same(
+    trained: Path, encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["--controls", "none", "--estimators", "gaussian", "--columns", "9"]
+    assert run(trained, encoded, tmp_path, *flags) == 0
+    first = (tmp_path / "result.json").read_text(encoding="utf-8")
+    assert {row["source"] for row in rows(tmp_path)} == {"latents"}
+    assert json.loads(first)["method"]["columns left out (--columns)"]
 
+    def refuse(*args: object, **settings: object) -> None:
+        raise AssertionError("measured again")
 
-def ids(case: Case) -> str:
-    return case.name
-
-
-def estimate(case: Case, estimator: str, seed: int = 0, **settings: int) -> TotalCorrelation:
-    z = case.draw(case.n, np.random.default_rng([seed, case.n]))
-    settings = {"permutations": 19, "resamples": 20} | settings
-    return total_correlation(z, estimator=estimator, blocks=case.blocks, seed=seed, **settings)
-
-
-@pytest.mark.parametrize("case", GAUSSIANS, ids=ids)
-def test_gaussian_holds_the_closed_form(case: Case) -> None:
-    tc = estimate(case, "gaussian")
-    assert tc.low < case.truth < tc.high
-    assert (tc.p_value == 0.05) == (case.truth > 0)
-    assert abs(tc.null_mean) < 0.1 * max(tc.bias, 0.02)  # the closed form of the bias is right
-
-
-@pytest.mark.parametrize("case", [warped(case) for case in GAUSSIANS[:-1]], ids=ids)
-def test_copula_does_not_see_the_marginals(case: Case) -> None:
-    tc = estimate(case, "copula")
-    assert tc.low < case.truth < tc.high
-
-
-@pytest.mark.parametrize("case", [*GAUSSIANS[:3], warped(GAUSSIANS[0]), *MIXTURES], ids=ids)
-def test_nearest_neighbour_holds_the_truth_in_few_dimensions(case: Case) -> None:
-    tc = estimate(case, "knn", resamples=40)
-    assert tc.low < case.truth < tc.high
-    assert tc.p_value == 0.05
-    assert tc.high - tc.low < 0.25 + 0.5 * case.truth  # and says something
-
-
-def test_nearest_neighbour_compares_blocks() -> None:
-    """Its interval held the truth in 17 of 20 draws; seed 0 is one of the three that missed."""
-    tc = estimate(LOW_PAIR, "knn", seed=1)
-    assert tc.low < LOW_PAIR.truth < tc.high
-
-
-@pytest.mark.parametrize("case", [*GAUSSIANS[2:4], MIXTURES[0], MIXTURES[3]], ids=ids)
-def test_classifier_bounds_the_truth_from_below(case: Case) -> None:
-    rng = np.random.default_rng(0)
-    scores = normal_scores(case.draw(case.n, rng), rng)
-    bound = classifier(scores, singles(scores.shape[1]), rng)
-    assert 0.4 * case.truth < bound < case.truth + 0.05
-
-
-def test_classifier_has_its_interval_and_null() -> None:
-    case = mixture("", 400, 1, 0.6, 1.0)
-    tc = estimate(case, "classifier", resamples=10)
-    assert tc.low < case.truth
-    assert tc.p_value == 0.05
-    assert tc.null_mean <= tc.null_high < tc.value
-    assert np.isnan(tc.independent)
-
-
-@pytest.mark.parametrize("case", MIXTURES, ids=ids)
-def test_copula_is_a_lower_bound(case: Case) -> None:
-    assert estimate(case, "copula").low < case.truth
-    if case.name in ("cross", "two-crosses"):  # uncorrelated, but not independent
-        assert estimate(case, "copula").high < 0.1 < case.truth
-
-
-@pytest.mark.parametrize("name", ["gaussian", "copula"])
-def test_the_test_keeps_its_level(name: str) -> None:
-    p = [
-        total_correlation(
-            np.random.default_rng(seed).standard_normal((70, 3)) ** 3,
-            estimator=name,
-            permutations=19,
-            resamples=10,
-            seed=seed,
-        ).p_value
-        for seed in range(400)
-    ]
-    assert 0.03 <= np.mean(np.array(p) <= 0.05) <= 0.07
-
-
-def test_the_neighbours_test_keeps_its_level() -> None:
-    p = [
-        total_correlation(
-            np.random.default_rng(seed).standard_normal((200, 2)),
-            estimator="knn",
-            permutations=19,
-            resamples=10,
-            seed=seed,
-        ).p_value
-        for seed in range(100)
-    ]
-    assert 1 <= (np.array(p) <= 0.05).sum() <= 10  # of 100; outside once in 60
-
-
-@pytest.mark.parametrize("name", ["knn", "classifier"])
-def test_permuted_samples_are_like_independent_ones(name: str) -> None:
-    """So the permutation test of a costly estimator is exact: one draw of each, many times."""
-    rng, blocks, n = np.random.default_rng(0), singles(2), 320
-    root = np.linalg.cholesky(equal(2, 0.8)).T
-    dependent = normal_scores(rng.standard_normal((n, 2)) @ root, rng)
-    raw = ESTIMATORS[name].raw
-    null = [raw(permuted(dependent, blocks, rng), blocks, rng) for _ in range(20)]
-    fresh = [raw(normal_scores(rng.standard_normal((n, 2)), rng), blocks, rng) for _ in range(20)]
-    assert stats.ks_2samp(null, fresh).pvalue > 0.01
-
-
-@pytest.mark.parametrize("R", [equal(4, 0.5), np.eye(4)], ids=["dependent", "independent"])
-def test_intervals_cover(R: Floats) -> None:
-    case = normal("", 400, R)
-    found = [estimate(case, "gaussian", seed, resamples=40) for seed in range(100)]
-    assert sum(tc.low < case.truth < tc.high for tc in found) >= 90  # binomial(100, .95): 98 %
-
-
-def test_the_bias_is_the_wishart_matrix_s() -> None:
-    rng, n, sizes = np.random.default_rng(0), 60, (1, 2, 5)
-    blocks = np.split(np.arange(8), np.cumsum(sizes)[:-1])
-    root = np.linalg.cholesky(chain(8, 0.8)).T
-    raw = [gaussian(rng.standard_normal((n, 8)) @ root, blocks, rng) for _ in range(2000)]
-    truth = normal("", n, chain(8, 0.8), [range(b[0], b[-1] + 1) for b in blocks]).truth
-    error = np.std(raw) / np.sqrt(len(raw))
-    assert np.mean(raw) - truth == pytest.approx(wishart_bias(n, sizes), abs=3 * error)
-    assert wishart_bias(10_000, [1] * 90) == pytest.approx(90 * 89 / 4 / 10_000, rel=0.02)
-
-
-def test_neighbours_of_independent_columns_give_zero() -> None:
-    rng = np.random.default_rng(0)
-    for d in (2, 5):
-        raw = [nearest_neighbour(rng.random((300, d)), singles(d), rng) for _ in range(60)]
-        assert abs(np.mean(raw)) < 3 * np.std(raw) / np.sqrt(60)
-
-
-@pytest.mark.parametrize("name", ["gaussian", "copula", "knn"])
-def test_scale_shift_order_and_other_columns_do_not_matter(name: str) -> None:
-    rng = np.random.default_rng(0)
-    z = GAUSSIANS[1].draw(400, rng)
-    wide = np.column_stack([rng.standard_normal(400), 5 - 3 * z[:, 1], z[:, 0]])
-    one = total_correlation(z, estimator=name, permutations=19, resamples=10)
-    other = total_correlation(
-        wide, estimator=name, blocks=[[2], [1]], permutations=19, resamples=10
-    )
-    assert (other.d, other.blocks) == (2, 2)
-    assert other.value == pytest.approx(one.value, abs=1e-9 if name != "knn" else 0.03)
-
-
-def test_within_and_between_bands_add_up() -> None:
-    z = GAUSSIANS[5].draw(1500, np.random.default_rng(0))
-    parts = [total_correlation(z, blocks=BANDS, permutations=19, resamples=10)] + [
-        total_correlation(z[:, list(band)], permutations=19, resamples=10) for band in BANDS
-    ]
-    whole = total_correlation(z, permutations=19, resamples=10)
-    assert sum(tc.value for tc in parts) == pytest.approx(whole.value, abs=1e-9)
-    assert sum(tc.bias for tc in parts) == pytest.approx(whole.bias, abs=1e-9)
-
-
-@pytest.mark.parametrize("name", ["gaussian", "copula", "knn"])
-def test_the_seed_fixes_every_number(name: str) -> None:
-    case = mixture("", 350, 1, 0.8, 0.0)
-    few = {"permutations": 19, "resamples": 10}
-    first = asdict(estimate(case, name, 3, **few))
-    assert first == asdict(estimate(case, name, 3, **few))
-    more = asdict(estimate(case, name, 3, permutations=19, resamples=12))
-    assert [more[k] for k in ("value", "p_value")] == [first[k] for k in ("value", "p_value")]
-
-
-def test_the_generator_fixes_the_classifier() -> None:
-    z = MIXTURES[0].draw(400, np.random.default_rng(0))
-    first, again = (classifier(z, singles(2), np.random.default_rng(1)) for _ in range(2))
-    assert first == again
-
-
-def test_half_precision_ties_are_no_dependence() -> None:
-    z = np.random.default_rng(0).standard_normal((2000, 2)).astype(np.float16)
-    coarse = np.round(z * 4) / 4  # 25 levels
-    tc = total_correlation(coarse, estimator="knn", permutations=99, resamples=10)
-    assert tc.p_value > 0.05
-    assert tc.low < 0 < tc.high
+    monkeypatch.setattr("gdm_repr.analysis.correlation_study.total_correlation", refuse)
+    assert run(trained, encoded, tmp_path, *flags) == 0
+    assert (tmp_path / "result.json").read_text(encoding="utf-8") == first
 
 
 @pytest.mark.parametrize(
-    ("name", "d", "needed"),
-    [("gaussian", 90, 410), ("copula", 2, 58), ("knn", 5, 1600), ("classifier", 64, 940)],
+    ("flags", "message"),
+    [
+        (["--estimators", "mine"], "--estimators 'mine': unknown; choose from gaussian, copula"),
+        (["--controls", "raw,raw"], "--controls raw,raw: names one twice"),
+        (["--elements", "64,1"], "element '64': unknown; give an index below 64"),
+        (["--permutations", "3"], "permutations='3'"),
+    ],
 )
-def test_too_few_samples_are_refused(name: str, d: int, needed: int) -> None:
-    z = np.random.default_rng(0).standard_normal((needed - 1, d))
-    with pytest.raises(ValueError, match=rf"z: {needed - 1} samples .* at least {needed}\. Encode"):
-        total_correlation(z, estimator=name)
+def test_mistakes_end_in_one_line(
+    trained: Path,
+    encoded: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    message: str,
+) -> None:
+    assert run(trained, encoded, tmp_path / "out", *flags) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1
+    assert message in error[0]
 
 
-def test_wrong_arguments_are_refused() -> None:
-    z = np.random.default_rng(0).standard_normal((100, 3))
-    bad = z.copy()
-    bad[0, 0] = np.nan
-    for match, data, settings in [
-        ("estimator: 'mine' is unknown; use one of gaussian, copula", z, {"estimator": "mine"}),
-        ("permutations: 5 is too few; use at least 19", z, {"permutations": 5}),
-        ("resamples: 5 is too few; use at least 10", z, {"resamples": 5}),
-        ("z: 1 values are not finite", bad, {}),
-        (r"z: shape \(100,\) must be", z[:, 0], {}),
-        ("blocks: 1 given; needed are two or more", z[:, :1], {}),
-        ("blocks: 2 given; .* none of them empty", z, {"blocks": [[0], []]}),
-        ("must name each column at most once", z, {"blocks": [[0, 1], [1, 2]]}),
-        (r"lie in 0..2", z, {"blocks": [[0], [3]]}),
-        (r"columns \[1\] are constant", z * [1, 0, 1], {}),
-        ("linear function of others", np.column_stack([z, z[:, 0] + z[:, 1]]), {}),
-    ]:
-        with pytest.raises(ValueError, match=match):
-            total_correlation(data, **settings)  # type: ignore[arg-type]
-
-
-def test_normality_finds_the_columns_that_are_not() -> None:
-    z = np.random.default_rng(0).standard_normal((2000, 40))
-    z[:, 3] *= 1.3
-    z[:, 7] = np.random.default_rng(1).laplace(scale=0.7, size=2000)
-    found = element_normality(z)
-    assert found.rejected[[3, 7]].all()
-    assert found.rejected.sum() <= 3
-    reference = stats.kstest(z[:, 5], "norm")
-    assert (found.statistic[5], found.p[5]) == (reference.statistic, reference.pvalue)
-    assert (found.q >= found.p).all()
-    assert 0.85 <= (np.delete(found.statistic, [3, 7]) < found.null_high).mean() <= 1
-
-
-def test_false_discoveries_are_rare() -> None:
-    rng = np.random.default_rng(0)
-    any_found = [element_normality(rng.standard_normal((50, 6))).rejected.any() for _ in range(100)]
-    assert sum(any_found) <= 11  # 5 of 100 expected; more once in 200
-
-
-def test_normality_refuses() -> None:
-    with pytest.raises(ValueError, match="z: 7 samples are too few"):
-        element_normality(np.zeros((7, 2)))
-    with pytest.raises(ValueError, match="rate: 0 must lie between 0 and 1"):
-        element_normality(np.zeros((10, 2)), rate=0)
-
-
-def test_the_picture_shows_every_pair_and_band() -> None:
-    z = GAUSSIANS[5].draw(300, np.random.default_rng(0)).astype(np.float32)
-    figure = correlation_picture(z, {"low": (0, 2), "middle": (2, 8), "high": (8, 20)})
-    axes, bar = figure.axes
-    masked = axes.images[0].get_array()
-    assert masked is not None
-    shown = np.ma.filled(masked, np.nan)
-    expected = np.abs(np.corrcoef(z.T))
-    np.fill_diagonal(expected, np.nan)
-    np.testing.assert_allclose(shown, expected, atol=1e-5)
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["low", "middle", "high"]
-    assert len(axes.patches) == 3
-    assert "0.113" in bar.get_ylabel()  # 1.96 / sqrt(300)
-    figure.savefig(BytesIO(), format="svg")
-
-
-def test_the_picture_refuses() -> None:
-    z = np.random.default_rng(0).standard_normal((30, 4))
-    with pytest.raises(ValueError, match=r"'all' = \[0, 5\) must lie within \[0, 4\)"):
-        correlation_picture(z, {"all": (0, 5)})
-    with pytest.raises(ValueError, match=r"columns \[2\] are constant"):
-        correlation_picture(z * [1, 1, 0, 1], {"all": (0, 4)})
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys\nfrom gdm_repr.analysis import total_correlation\n"
+        "print([m for m in ('torch', 'scipy', 'sklearn', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr

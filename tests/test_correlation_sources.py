@@ -1,0 +1,136 @@
+"""Tables of columns: what they hold, that nothing but the seed matters, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gdm_repr import encode
+from gdm_repr.analysis import correlation_sources as sources
+from gdm_repr.analysis.correlation_columns import Layout, layout
+from gdm_repr.analysis.journal import Journal
+from gdm_repr.analysis.options import AnalysisConfig
+from gdm_repr.analysis.subject import Subject
+from gdm_repr.ode import Plan
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def subject(trained: Path, encoded: Path) -> Subject:
+    given = {"checkpoint": str(trained), "latents": encoded, "out": encoded}
+    return Subject(AnalysisConfig.model_validate(given))
+
+
+def open_subject(model: Path, out: Path, *flags: str) -> Subject:
+    argv = ["--checkpoint", str(model), "--data", "digits", "--out", str(out), "--workers", "0"]
+    assert encode.main([*argv, "--no-track", *flags]) == 0
+    return Subject(
+        AnalysisConfig.model_validate({"checkpoint": str(model), "latents": out, "out": out})
+    )
+
+
+@pytest.fixture(scope="module")
+def columns(subject: Subject) -> Layout:
+    return layout(subject.model.grouping, 1, most=20)
+
+
+def encoded_noise(
+    subject: Subject, columns: Layout, folder: Path, n: int, size: int
+) -> sources.Table:
+    journal = Journal(folder / "journal.jsonl", {})
+    return sources.encoded_noise(
+        subject, n, 5, columns, batch_size=size, folder=folder / "z", journal=journal
+    )
+
+
+def test_tables_are_chunked_but_whole(
+    subject: Subject, columns: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [1, 7, 30, 31]
+    whole = [table(subject, rows, columns) for table in (latents, sources.raw_coefficients, noise)]
+    np.testing.assert_array_equal(whole[0], subject.store.z(rows)[:, 0, columns.columns])
+    x = subject.model.to_basis(subject.images(rows))
+    np.testing.assert_allclose(whole[1], x[:, 0, columns.columns], atol=1e-6)
+    np.testing.assert_array_equal(whole[2], subject.model.noise(4, seed=3)[:, 0, columns.columns])
+    monkeypatch.setattr(sources, "CHUNK", 3)
+    parts = [table(subject, rows, columns) for table in (latents, sources.raw_coefficients, noise)]
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def latents(subject: Subject, rows: list[int], columns: Layout) -> sources.Table:
+    return sources.stored_latents(subject.store, rows, columns)
+
+
+def noise(subject: Subject, rows: list[int], columns: Layout) -> sources.Table:
+    return sources.fresh_noise(subject, len(rows), 3, columns)
+
+
+def test_noise_comes_back_and_is_not_encoded_twice(
+    subject: Subject, columns: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "CHUNK", 4)
+    z = encoded_noise(subject, columns, tmp_path / "a", 6, size=4)
+    original = subject.model.noise(6, seed=5)[:, 0, columns.columns].numpy()
+    assert 0 < np.abs(z - original).mean() < 0.5 < original.std()
+    other = encoded_noise(subject, columns, tmp_path / "b", 6, size=1)
+    np.testing.assert_allclose(z, other, atol=1e-4)  # batches do not matter
+    (tmp_path / "a" / "z" / "4.npy").unlink()  # as if killed before the second chunk
+    calls, decode = [], subject.model.decode
+
+    def counted(z: torch.Tensor, plan: Plan) -> torch.Tensor:
+        calls.append(len(z))
+        return decode(z, plan)
+
+    monkeypatch.setattr(subject.model, "decode", counted)
+    again = encoded_noise(subject, columns, tmp_path / "a", 6, size=4)
+    np.testing.assert_array_equal(z, again)
+    assert calls == [2]
+
+
+def test_components_are_uncorrelated_where_they_were_fitted(
+    subject: Subject, columns: Layout
+) -> None:
+    rows = list(range(40))
+    scores = sources.principal_components(subject, rows, columns, seed=0)
+    assert scores.shape == (20, 20)  # no more components than images
+    mixed = np.random.default_rng(0).permutation(40)
+    fitted = subject.images(sorted(mixed[20:].tolist())).flatten(1).double()
+    scored = subject.images(sorted(mixed[:20].tolist())).flatten(1).double()
+    # scores are an orthonormal map of the pixels, about the mean of the other half
+    axes = torch.linalg.lstsq(scored - fitted.mean(0), torch.from_numpy(scores).double()).solution
+    spread = ((fitted - fitted.mean(0)) @ axes).std(0)
+    assert spread.isfinite().all()
+    assert (scores**2).sum() <= ((scored - fitted.mean(0)) ** 2).sum() * (1 + 1e-5)
+    assert (scores[:, 0] ** 2).sum() > (scores[:, 10] ** 2).sum()
+
+
+def test_another_store_gives_the_same_images(
+    subject: Subject, columns: Layout, make_model: Make, tmp_path: Path
+) -> None:
+    single = make_model(tmp_path / "k1.safetensors", (1, 8, 8), grouping={"name": "single"})
+    other = open_subject(
+        single, tmp_path / "z", "--limit", "96", "--steps", "4", "--dequantize"
+    ).store
+    assert sources.other_store(tmp_path / "z", subject).path == other.path
+    rows = [3, 11]
+    assert sources.same_images(subject.store, other, rows) == rows
+    table = sources.stored_latents(other, rows, columns)
+    np.testing.assert_array_equal(table, other.z(rows)[:, 0, columns.columns])
+
+
+def test_a_store_of_other_images_or_another_basis_is_refused(
+    subject: Subject, trained: Path, make_model: Make, tmp_path: Path
+) -> None:
+    open_subject(trained, tmp_path / "few", "--limit", "9", "--steps", "3")
+    with pytest.raises(ValueError, match=r"--baseline .*few': its data is another than that of"):
+        sources.other_store(tmp_path / "few", subject)
+    pixels = make_model(tmp_path / "p.safetensors", (1, 8, 8), basis={"name": "identity"})
+    open_subject(pixels, tmp_path / "pixels", "--limit", "96", "--steps", "4", "--dequantize")
+    with pytest.raises(ValueError, match="its basis is another"):
+        sources.other_store(tmp_path / "pixels", subject)

@@ -1,0 +1,103 @@
+"""Questions are measured alike for every table, and refusals are rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gdm_repr.analysis.correlation import element_normality, total_correlation
+from gdm_repr.analysis.correlation_columns import Question
+from gdm_repr.analysis.correlation_study import (
+    LATENTS,
+    Row,
+    as_table,
+    find,
+    fits,
+    measure,
+    most_columns,
+    normality_sentence,
+    sentences,
+)
+
+PAIR = Question("pair", "within pair", ((0,), (2,)))
+BLOCKS = Question("between_bands", "between bands", ((2, 0), (1,)))
+R = np.array([[1, 0, 0.6], [0, 1, 0], [0.6, 0, 1]])
+Z = np.random.default_rng(0).standard_normal((600, 3)) @ np.linalg.cholesky(R).T
+FEW = {"permutations": 19, "resamples": 10, "seed": 0}
+
+
+def test_a_question_picks_its_columns() -> None:
+    row = measure(LATENTS, Z, PAIR, "gaussian", **FEW)
+    expected = total_correlation(Z[:, [0, 2]], permutations=19, resamples=10)
+    assert row.tc == expected
+    assert expected.low < -0.5 * np.log(1 - 0.36) < expected.high
+    blocks = measure(LATENTS, Z, BLOCKS, "gaussian", **FEW)
+    assert blocks.tc is not None
+    assert blocks.tc.low < 0 < blocks.tc.high  # the pair is inside one block
+
+
+@pytest.mark.parametrize(
+    ("table", "estimator", "note"),
+    [
+        (Z[:40], "gaussian", "40 samples are too few .* needs at least 58"),
+        (Z * [1, 1, 0], "copula", r"columns \[1\] are constant"),
+        (Z[:, [0, 1, 0]], "gaussian", "linear function of others"),
+        (Z[:, :2], "gaussian", "needs column 2, but there are 2 columns"),
+    ],
+)
+def test_a_refusal_is_a_row_with_its_reason(table: np.ndarray, estimator: str, note: str) -> None:
+    row = measure("raw", table, PAIR, estimator, **FEW)
+    assert row.tc is None
+    with pytest.raises(ValueError, match=note):
+        raise ValueError(row.note)
+    (line,) = as_table([row])
+    assert (line["TC (nats)"], line["n"], line["note"]) == (None, len(table), row.note)
+
+
+def test_a_record_gives_the_row_again() -> None:
+    for table in (Z, Z[:40]):
+        row = measure(LATENTS, table, PAIR, "gaussian", **FEW)
+        assert Row.of(LATENTS, PAIR, "gaussian", row.record()) == row
+
+
+def test_neighbours_are_asked_of_few_columns_only() -> None:
+    wide = Question("wide", "wide", tuple((i,) for i in range(9)))
+    assert not fits(wide, "knn")
+    assert fits(wide, "gaussian")
+    assert fits(PAIR, "knn")
+    d = most_columns(1797)
+    for columns, refused in ((d, False), (d + 1, True)):
+        z = np.random.default_rng(0).standard_normal((1797, columns))
+        question = Question("q", "q", tuple((i,) for i in range(columns)))
+        if refused:
+            assert measure(LATENTS, z, question, "knn", **FEW).tc is None
+    assert most_columns(10**9) == 8
+
+
+def test_sentences_hold_value_interval_null_and_control() -> None:
+    noise = np.random.default_rng(1).standard_normal((600, 3))
+    rows = [
+        measure(source, table, question, "gaussian", **FEW)
+        for question in (PAIR, BLOCKS)
+        for source, table in ((LATENTS, Z), ("fresh noise", noise))
+    ]
+    (said,) = sentences(rows, ["gaussian", "knn"])
+    tc = find(rows, LATENTS, "pair", "gaussian")
+    assert tc is not None
+    assert said.startswith("Total correlation of the latents in nats, by gaussian (n = 600): ")
+    for part in (f"within pair {tc.value:.3g} [{tc.low:.3g}, {tc.high:.3g}], p = 0.05", "between"):
+        assert part in said
+    assert "Dependent: within pair (p up to 0.05)." in said
+    assert "In the same order: fresh noise " in said
+    (alone,) = sentences(rows[2:], ["gaussian"])
+    assert "None is told from independent" in alone
+    (refused,) = sentences([measure(LATENTS, Z[:40], PAIR, "gaussian", **FEW)], ["gaussian"])
+    assert refused.startswith("No value within pair: 40 samples are too few")
+
+
+def test_normality_is_told_with_its_control() -> None:
+    z = np.random.default_rng(0).standard_normal((500, 4))
+    found = {LATENTS: element_normality(z * [1, 1, 1, 2]), "fresh noise": element_normality(z)}
+    said = normality_sentence(found)
+    assert said.startswith("1 of 4 (25 %) of the latents' elements differ from N(0, 1)")
+    assert "Beside it: fresh noise 0 of 4 (0 %)." in said
