@@ -68,7 +68,7 @@ def test_the_report_holds_every_question_source_and_refusal(
     ):
         assert key in metrics
     assert len(list((out / "figures").glob("*.svg"))) == 3
-    assert "Within" in result["answer"][0]
+    assert "within" in result["answer"][0]
     assert result["answer"][0] in (out / "report.html").read_text(encoding="utf-8").replace(
         "&#39;", "'"
     )
