@@ -1,283 +1,344 @@
-"""Disentanglement scores of latents, each with interval, null and code length.
+"""How well latents separate known factors: ``python -m gdm_repr.analysis.disentanglement``.
 
-What each score means, and its source, is in the module of its function; `SCORES` is the registry.
-A score depends on the number of images n and of latents d (the *code length*), and on what
-unrelated latents would get, so none is told without these beside it.
-
->>> rng = np.random.default_rng(0)
->>> v = rng.integers(0, 5, (600, 2))
->>> factors = read_factors({"shape": v[:, 0], "hue": v[:, 1]})
->>> mig, jemmig = score("mig", v + 0.0, factors)
->>> print(f"{mig.value:.2f} [{mig.low:.2f}, {mig.high:.2f}], null {mig.null_mean:.2f}")
-0.99 [0.98, 1.00], null 0.00
+Scores of every band, and of all latents, beside the images' own coefficients. What each score means
+is in :mod:`gdm_repr.analysis.scores`. DCI and MIG depend on the number of latents, so that none is
+told without it, nor without what unrelated factors would give.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from pydantic import Field
 
-from gdm_repr.analysis.importance_scores import (
-    dci_boosted,
-    dci_forest,
-    dci_linear,
-    modularity_explicitness,
-    sap,
-)
-from gdm_repr.analysis.information_scores import Values, mig
-from gdm_repr.analysis.interventional_scores import beta_vae, factor_vae, irs
-from gdm_repr.analysis.score_estimate import Score, estimate, score_rng
-from gdm_repr.analysis.score_input import (
-    MISSING,
-    Factors,
-    Floats,
-    Ints,
-    Settings,
-    read_factors,
-)
-from gdm_repr.analysis.unsupervised_scores import (
-    gaussian_tc,
-    mutual_information_score,
-    udr,
-    wasserstein,
-)
+from gdm_repr.analysis.options import AnalysisConfig
+from gdm_repr.analysis.runner import Analysis, run_analysis
+from gdm_repr.edit_options import Words
+from gdm_repr.run_facts import DISENTANGLEMENT, metric_key
 
-__all__ = ["SCORES", "Method", "Score", "Settings", "read_factors", "score", "scores", "udr_scores"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-Compute = Callable[[Floats, Factors, Settings, np.random.Generator], Values]
+    from gdm_repr.analysis.journal import Journal
+    from gdm_repr.analysis.report import Report
+    from gdm_repr.analysis.score_input import Factors, Floats
+    from gdm_repr.analysis.scores import Score
+    from gdm_repr.analysis.subject import Subject
+
+LATENTS, RAW = "latents", "raw coefficients"
+ALL = "all bands"
+CHUNK = 256  # images read at a time
+LEAST = 50  # images that a score needs
 
 
-@dataclass(frozen=True)
-class Method:
-    """A way to score latents.
+class DisentanglementConfig(AnalysisConfig):
+    """Score how well latents separate the factors that are known of the images.
 
-    Attributes:
-        compute: values by name, from latents (n, d), factors, settings and a generator.
-        permutations: draws of the null unless said: few where a value takes seconds.
-        resamples: half-samples of the interval unless said.
-        factors: fewest factors accepted; 0: none are used.
-        latents: fewest latents accepted.
-        tested: whether a part of the images is kept to test on, so that more are used in all.
-        best: "high" or "low" values are what disentangled latents have.
-    """
+    Each band and all of them together, beside the images' own coefficients; every score with an
+    interval, what unrelated factors would give, and the number of latents. Slow ones can be named:
+    dci_linear, dci_forest, dci_boosted, factor_vae, beta_vae, irs, mutual_information, wasserstein.
 
-    compute: Compute
-    permutations: int
-    resamples: int
-    factors: int = 1
-    latents: int = 1
-    tested: bool = True
-    best: str = "high"
+    Example:
+      python -m gdm_repr.analysis.disentanglement --checkpoint runs/digits --latents runs/digits/latents --out runs/digits/disentanglement
+    """  # noqa: E501
 
-
-SCORES: dict[str, Method] = {
-    "dci_linear": Method(dci_linear, 99, 50),
-    "dci_boosted": Method(dci_boosted, 9, 10),
-    "dci_forest": Method(dci_forest, 19, 20),
-    "mig": Method(mig, 99, 50, latents=2, tested=False),
-    "sap": Method(sap, 19, 20, latents=2),
-    "modularity_explicitness": Method(modularity_explicitness, 19, 20),
-    "factor_vae": Method(factor_vae, 19, 20, factors=2),
-    "beta_vae": Method(beta_vae, 19, 20, factors=2),
-    "irs": Method(irs, 99, 50, tested=False),
-    "gaussian_tc": Method(gaussian_tc, 99, 50, 0, 2, tested=False, best="low"),
-    "wasserstein": Method(wasserstein, 99, 50, 0, 2, tested=False, best="low"),
-    "mutual_information": Method(mutual_information_score, 19, 20, 0, 2, tested=False, best="low"),
-}
-"""The scores by name."""
-
-
-def score(
-    name: str,
-    z: NDArray[Any],
-    factors: Factors | None = None,
-    *,
-    settings: Settings | None = None,
-    permutations: int | None = None,
-    resamples: int | None = None,
-    seed: int = 0,
-) -> tuple[Score, ...]:
-    """Score latents by one method.
-
-    Interval: the method runs on random halves of the images, drawn without replacement, whose
-    variance is that of another n images; a bootstrap's repeated images would be in both of what is
-    fitted on and tested on. It is Student's t, about the value, for the score's mean at this n.
-    Of 100 sets of 600 images it held that in 93 to 100 for most scores: a little wide where images
-    are kept to test on. It is short where the extremes of a latent decide: 87 for irs, 88 for
-    jemmig.
-
-    Null: the images' factors are permuted, all of an image together; without factors, each latent
-    on its own. At least 19 permutations are needed for p = .05.
-
-    Args:
-        name: a name in SCORES.
-        z: latents, shape (n, d); of more than `settings` use, that many are chosen by the seed.
-        factors: of the same n images; None for methods without.
-        settings: None for those that published figures use.
-        permutations: draws of the null; None for the method's own.
-        resamples: half-samples, at least 5; None for the method's own.
-        seed: of the choice of images, permutations, halves and the method's own draws.
-
-    Returns:
-        One score, or several from the same fit.
-
-    Raises:
-        ValueError: for an unknown name, latents or factors that don't fit, too few latents.
-    """
-    if name not in SCORES:
-        raise ValueError(f"name: {name!r} is unknown; use one of {', '.join(SCORES)}")
-    method, settings = SCORES[name], settings or Settings()
-    x = _latents(z)
-    n, d = x.shape
-    if d < method.latents:
-        raise ValueError(f"z: {d} latents; {name!r} needs at least {method.latents}")
-    own = factors if method.factors and factors is not None else _no_factors(n)
-    if len(own.names) < method.factors:
-        raise ValueError(
-            f"factors: {len(own.names)} given; {name!r} needs at least {method.factors}"
-        )
-    if len(own) != n:
-        raise ValueError(f"factors: of {len(own)} images, but z of {n}; give the same images")
-    most = settings.train + (settings.test if method.tested else 0)
-    if n > most:
-        chosen = np.sort(score_rng(seed, 0).choice(n, most, replace=False))
-        x, own, n = x[chosen], own.take(chosen), most
-
-    def evaluate(rows: Ints, rng: np.random.Generator) -> Values:
-        return method.compute(x[rows], own.take(rows), settings, rng)
-
-    def null(rng: np.random.Generator) -> Values:
-        if method.factors:
-            return method.compute(x, own.take(rng.permutation(n)), settings, rng)
-        return method.compute(rng.permuted(x, axis=0), own, settings, rng)
-
-    return estimate(
-        evaluate,
-        null,
-        n=n,
-        code_length=d,
-        factors=own.names,
-        complete=float((own.codes != MISSING).all(1).mean()),
-        best=method.best,
-        permutations=method.permutations if permutations is None else permutations,
-        resamples=method.resamples if resamples is None else resamples,
-        settings=settings,
-        seed=seed,
+    factors: Words = Field((), description="Labels that are factors; all that can be by default.")
+    continuous: Words = Field((), description="Whole-number factors that are amounts, not classes.")
+    circular: Words = Field((), description="Factors that come round, with their period: angle=360")
+    scores: Words = Field(
+        ("mig", "sap", "modularity_explicitness", "gaussian_tc"),
+        min_length=1,
+        description="Of gdm_repr.analysis.scores.SCORES, joined by commas.",
     )
+    images: int = Field(2000, ge=LEAST, description="Images at most, chosen at random.")
+    permutations: int = Field(19, ge=1, description="Draws of the null.")
+    resamples: int = Field(20, ge=5, description="Half-samples that an interval is from.")
 
 
-def scores(
-    z: NDArray[Any],
-    factors: Factors | None = None,
-    names: Sequence[str] | None = None,
-    *,
-    settings: Settings | None = None,
-    permutations: int | None = None,
-    resamples: int | None = None,
-    seed: int = 0,
-) -> tuple[Score, ...]:
-    """Score latents by several methods.
-
-    Args:
-        z: see `score`, as for what follows `names`.
-        factors: see there.
-        names: in SCORES; None for all that these latents and factors suffice for, but boosted
-            trees, which take minutes.
-        settings: see `score`.
-        permutations: see there.
-        resamples: see there.
-        seed: see there.
+def analyse(config: DisentanglementConfig, subject: Subject, journal: Journal) -> Report:
+    """Measure, and write down what was found.
 
     Raises:
-        ValueError: see `score`.
+        ValueError: for scores or factors that are not there, or too few images.
     """
-    count = 0 if factors is None else len(factors.names)
-    d = _latents(z).shape[1]
-    if names is None:
-        names = [
-            name
-            for name, method in SCORES.items()
-            if name != "dci_boosted" and method.factors <= count and method.latents <= d
+    from gdm_repr.analysis.report import Picture, Report, Table
+    from gdm_repr.analysis.scores import SCORES
+
+    for name in config.scores:
+        if name not in SCORES:
+            raise ValueError(f"--scores {name!r}: unknown; choose from {', '.join(SCORES)}")
+    rows = subject.rows(min(config.images, len(subject.store)), seed=config.seed)
+    factors, left_out = _factors(config, subject, rows)
+    found = _measure(config, subject, journal, rows, factors)
+    names = factors.names if factors else ()
+    table = [
+        {"of": of, "band": band} | _row(score)
+        for (of, band), scores in found.items()
+        for score in scores
+    ]
+    return Report(
+        title="Disentanglement",
+        question="How well do the latents separate the known factors?",
+        answer=_answer(found, names),
+        pictures=[
+            Picture(
+                "scores",
+                "Scores with 95 % intervals over images, latents beside the images' own "
+                "coefficients of the same band; gray: 95 % of what unrelated factors give.",
+                _draw(found),
+            )
         ]
-    return tuple(
-        found
-        for name in names
-        for found in score(
-            name, z, factors,
-            settings=settings, permutations=permutations, resamples=resamples, seed=seed,
-        )
-    )  # fmt: skip
-
-
-def udr_scores(
-    models: Mapping[str, NDArray[Any]],
-    *,
-    similarity: str = "lasso",
-    active: Sequence[NDArray[np.bool_]] | None = None,
-    images: int = 1000,
-    permutations: int = 19,
-    resamples: int = 20,
-    seed: int = 0,
-) -> tuple[Score, ...]:
-    """Score models by how well those of other seeds agree with them (see `udr`).
-
-    Args:
-        models: latents (n, d) of the same images by the model's name, two or more.
-        similarity: "lasso" or "spearman".
-        active: latents of each model to look at; None: all.
-        images: how many to use, at most; published figures use 1,000.
-        permutations: draws of the null: each model's images permuted on their own.
-        resamples: half-samples of the interval.
-        seed: of the choice of images, permutations and halves.
-
-    Returns:
-        A score named ``udr_<similarity> <model>`` for each, then their mean.
-
-    Raises:
-        ValueError: for less than two models, or models of other images.
-    """
-    x = [_latents(z) for z in models.values()]
-    if len(x) < 2 or len({len(z) for z in x}) != 1:
-        raise ValueError(
-            f"models: shapes {[z.shape for z in x]} must be two or more of the same images"
-        )
-    n = min(images, len(x[0]))
-    rows = np.sort(score_rng(seed, 0).choice(len(x[0]), n, replace=False))
-    x = [z[rows] for z in x]
-
-    def values(zs: list[Floats]) -> Values:
-        found = udr(zs, similarity=similarity, active=active)
-        names = [f"udr_{similarity} {name}" for name in models]
-        each = dict(zip(names, found.tolist(), strict=True))
-        return {**each, f"udr_{similarity}": float(found.mean())}
-
-    return estimate(
-        lambda rows, rng: values([z[rows] for z in x]),
-        lambda rng: values([z[rng.permutation(len(z))] for z in x]),
-        n=n,
-        code_length=x[0].shape[1],
-        factors=(),
-        complete=1.0,
-        best="high",
-        permutations=permutations,
-        resamples=resamples,
-        settings=Settings(),
-        seed=seed,
+        if table
+        else [],
+        tables=[
+            Table.of_rows(
+                "scores",
+                "Scores with 95 % intervals; the null (mean, 95 %, p); drift is the change from "
+                "n/2 to n images; code length is the number of latents.",
+                table,
+            )
+        ]
+        if table
+        else [],
+        method={
+            "images": len(rows),
+            "factors": list(names) or "none",
+            "labels left out": left_out or "none",
+            "permutations": config.permutations,
+            "half-samples": config.resamples,
+            "seed": config.seed,
+        },
+        controls=[
+            "The images' own coefficients at the same elements.",
+            "The same scores after the factors were permuted over the images.",
+        ],
+        limits=[
+            "DCI and MIG depend on the number of latents: compare scores of one code length only.",
+            "A score says how factors lie in latents, not whether a band generates them.",
+        ],
+        metrics=[(0, _metrics(found))],
     )
 
 
-def _latents(z: NDArray[Any]) -> Floats:
-    x = np.asarray(z, dtype=np.float64)
-    if x.ndim != 2 or len(x) < 50:
-        raise ValueError(f"z: shape {x.shape} must be (images, latents), with 50 images or more")
-    if not np.isfinite(x).all():
-        raise ValueError(f"z: {(~np.isfinite(x)).sum()} values are not finite; drop those images")
-    return x
+def _factors(
+    config: DisentanglementConfig, subject: Subject, rows: Sequence[int]
+) -> tuple[Factors | None, dict[str, str]]:
+    """Read the factors of some rows; without --factors, leave out labels that are none.
+
+    Raises:
+        ValueError: for names that are no labels, or labels that are no factors though asked for.
+    """
+    from gdm_repr.analysis.score_input import read_factors
+
+    known = list(subject.store.manifest.labels)
+    for name in config.factors:
+        if name not in known:
+            raise ValueError(
+                f"--factors {name!r}: the latents carry no such label; they have "
+                f"{', '.join(known) or 'none'}"
+            )
+    periods = {}
+    for spec in config.circular:
+        name, _, period = spec.partition("=")
+        try:
+            periods[name] = float(period)
+        except ValueError:
+            raise ValueError(f"--circular {spec!r}: must be NAME=PERIOD, as angle=360") from None
+    columns = {name: subject.store.labels(name)[list(rows)] for name in config.factors or known}
+    left_out: dict[str, str] = {}
+    for name in [*columns]:
+        try:
+            read_factors({name: columns[name]})
+        except ValueError as error:
+            if config.factors:
+                raise ValueError(f"--factors {name}: {error}") from None
+            left_out[name] = str(error)
+            continue
+        texts = columns[name].dtype.kind in "OUS"
+        if not config.factors and texts and len(set(columns[name].tolist())) > len(rows) / 2:
+            left_out[name] = "most images have a text of their own"
+    kept = {name: values for name, values in columns.items() if name not in left_out}
+    if not kept:
+        return None, left_out
+    return read_factors(kept, continuous=config.continuous, circular=periods), left_out
 
 
-def _no_factors(n: int) -> Factors:
-    return Factors((), (), np.empty((n, 0), np.int64), np.empty((n, 0)))
+def _measure(
+    config: DisentanglementConfig,
+    subject: Subject,
+    journal: Journal,
+    rows: Sequence[int],
+    factors: Factors | None,
+) -> dict[tuple[str, str], list[Score]]:
+    """Score what the journal does not have; a method that needs more factors or latents is passed.
+
+    Returns:
+        Scores by (latents or raw coefficients, band).
+    """
+    from tqdm import tqdm
+
+    from gdm_repr.analysis.scores import SCORES, Score, Settings, score
+
+    if len(rows) < LEAST:
+        return {}
+    tables = _tables(subject, rows)
+    count = len(factors.names) if factors else 0
+    wanted = [
+        (of, band, name)
+        for (of, band), z in tables.items()
+        for name in config.scores
+        if SCORES[name].factors <= count and SCORES[name].latents <= z.shape[1]
+    ]
+    found: dict[tuple[str, str], list[Score]] = {}
+    for of, band, name in tqdm(wanted, desc="disentanglement", unit="score"):
+        key = f"{name}, {of}, {band}"
+        if key not in journal:
+            scored = score(
+                name,
+                tables[of, band],
+                factors,
+                permutations=config.permutations,
+                resamples=config.resamples,
+                seed=config.seed,
+            )
+            journal.add(key, [asdict(each) for each in scored])
+        found.setdefault((of, band), []).extend(
+            Score(**{**each, "factors": tuple(each["factors"]), "settings": Settings(**s)})
+            for each in journal[key]
+            for s in [each["settings"]]
+        )
+    return found
+
+
+def _tables(subject: Subject, rows: Sequence[int]) -> dict[tuple[str, str], Floats]:
+    """Return columns by (latents or raw coefficients, band), bands in the order of generation."""
+    import numpy as np
+
+    from gdm_repr.generation import group_elements
+
+    grouping = subject.model.grouping
+    parts = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+    whole = {
+        LATENTS: np.concatenate([subject.z(part).cpu().numpy() for part in parts]),
+        RAW: np.concatenate(
+            [subject.model.to_basis(subject.images(part)).cpu().numpy() for part in parts]
+        ),
+    }
+    masks = {grouping.names[group]: group_elements(grouping, [group]) for group in grouping.order}
+    if len(masks) > 1:
+        masks[ALL] = group_elements(grouping, grouping.order)
+    return {
+        (of, band): values[:, np.broadcast_to(mask, values.shape[1:])].astype(np.float64)
+        for band, mask in masks.items()
+        for of, values in whole.items()
+    }
+
+
+def _answer(found: Mapping[tuple[str, str], Sequence[Score]], names: Sequence[str]) -> list[str]:
+    """Say the scores of every band, with the control's and the null's beside."""
+    from gdm_repr.analysis.estimate import Estimate, number
+
+    if not found:
+        return [
+            f"Nothing could be scored: it takes {LEAST} images, and most scores take labels that "
+            "are factors."
+        ]
+    bands = [band for of, band in found if of == LATENTS]
+    raw = {(band, s.name): s for band in bands for s in found.get((RAW, band), [])}
+    kinds = list(dict.fromkeys(s.name for band in bands for s in found[LATENTS, band]))
+    lines = []
+    for kind in kinds:
+        each = []
+        for band in bands:
+            for s in found[LATENTS, band]:
+                if s.name == kind:
+                    other = raw.get((band, kind))
+                    each.append(
+                        f"{band} {Estimate(s.value, s.low, s.high)} (null "
+                        f"{number(s.null_high, 2)}, raw {number(other.value, 2) if other else '-'})"
+                    )
+        lines.append(f"{kind}: {'; '.join(each)}.")
+    n = found[LATENTS, bands[0]][0].n
+    known = f"factors {', '.join(names[:12])}" if names else "no factors are known"
+    return [f"n = {n} images, {known}; interval 95 %, null: 95 % of unrelated factors.", *lines]
+
+
+def _draw(found: Mapping[tuple[str, str], Sequence[Score]]) -> Figure:
+    import numpy as np
+
+    from gdm_repr.analysis.figures import COLOURS, MARKERS, new_figure
+
+    bands = list(dict.fromkeys(band for _, band in found))
+    kinds = list(dict.fromkeys(s.name for scores in found.values() for s in scores))
+    columns = min(3, len(kinds))
+    lines = -(-len(kinds) // columns)
+    figure = new_figure(0.6 + lines * (1 + 0.35 * len(bands)))
+    panels = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    for axes in panels.ravel()[len(kinds) :]:
+        axes.set_visible(False)
+    for axes, kind in zip(panels.ravel(), kinds, strict=False):
+        for number, of in enumerate((LATENTS, RAW)):
+            for place, band in enumerate(bands):
+                for s in found.get((of, band), []):
+                    if s.name != kind:
+                        continue
+                    y = place + 0.3 * number - 0.15
+                    axes.plot([0, s.null_high], [y, y], color="0.8", linewidth=5, zorder=0)
+                    axes.errorbar(
+                        s.value,
+                        y,
+                        xerr=np.clip([[s.value - s.low], [s.high - s.value]], 0, None),
+                        fmt=MARKERS[number],
+                        color=COLOURS[number],
+                        markersize=5,
+                        capsize=2,
+                        label=of if place == 0 else None,
+                    )
+        axes.set_yticks(range(len(bands)), bands)
+        axes.set_title(kind, fontsize="medium")
+        axes.set_xlabel("nats" if kind in ("gaussian_tc", "mutual_information") else "score")
+    panels[0, 0].invert_yaxis()
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def _row(score: Score) -> dict[str, object]:
+    return {
+        "score": score.name,
+        "value": score.value,
+        "low": score.low,
+        "high": score.high,
+        "null mean": score.null_mean,
+        "null 95 %": score.null_high,
+        "p": score.p,
+        "drift": score.drift,
+        "code length": score.code_length,
+        "n": score.n,
+        "complete": score.complete,
+        "best": score.best,
+    }
+
+
+def _metrics(found: Mapping[tuple[str, str], Sequence[Score]]) -> dict[str, float]:
+    metrics: dict[str, Any] = {}
+    for (of, band), scores in found.items():
+        kind = DISENTANGLEMENT + ("" if of == LATENTS else "_control")
+        for score in scores:
+            metrics[metric_key(f"{kind}/{score.name}/{band}")] = score.value
+    return metrics
+
+
+ANALYSIS = Analysis("disentanglement", DisentanglementConfig, analyse)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``gdm-repr analyse disentanglement``."""
+    return run_analysis(ANALYSIS, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -59,6 +59,9 @@ ANALYSES = {
         "gdm_repr.analysis.total_correlation", "whether latents are independent of each other"
     ),
     "traversal": Row("gdm_repr.analysis.traversal", "what single latents do, ranked and shown"),
+    "disentanglement": Row(
+        "gdm_repr.analysis.disentanglement", "how well latents separate known factors"
+    ),
     "leakage": Row("gdm_repr.analysis.leakage", "which latent groups move which data groups"),
 }
 

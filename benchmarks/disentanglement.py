@@ -31,7 +31,6 @@ from typing import Any
 
 import numpy as np
 
-from gdm_repr.analysis.disentanglement import SCORES, Settings, read_factors
 from gdm_repr.analysis.score_input import (
     Factors,
     Floats,
@@ -40,6 +39,7 @@ from gdm_repr.analysis.score_input import (
     latent_columns,
     split_rows,
 )
+from gdm_repr.analysis.scores import SCORES, Settings, read_factors
 from gdm_repr.analysis.unsupervised_scores import udr
 from gdm_repr.latents import open_store
 from gdm_repr.scenes import render_scenes, scene_factors
