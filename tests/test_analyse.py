@@ -97,7 +97,7 @@ def test_a_killed_analysis_goes_on(
     launch: Callable[..., BaseProcess], trained: Path, encoded: Path, tmp_path: Path
 ) -> None:
     """Kill it when it has some of its anchors; the report is that of an unbroken run."""
-    more = ["--features=pixels", "--anchors=4", "--draws=40", "--cuts=6", "--pool=40"]
+    more = ["--features=pixels", "--anchors=9", "--draws=20", "--cuts=6", "--pool=40"]
     more += ["--source=samples", "--batch-size=8", "--no-track"]
     out, whole = tmp_path / "out", tmp_path / "whole"
     files = ["--checkpoint", str(trained), "--latents", str(encoded)]
@@ -107,7 +107,7 @@ def test_a_killed_analysis_goes_on(
         job.join(0.01)
     job.kill()
     job.join()
-    assert 1 < journal.read_bytes().count(b"\n") <= 4, (tmp_path / "log").read_text()
+    assert 1 < journal.read_bytes().count(b"\n") <= 9, (tmp_path / "log").read_text()
     assert not (out / "report.html").exists()
     assert run("band_variance", trained, encoded, out, *more) == 0
     assert run("band_variance", trained, encoded, whole, *more) == 0
