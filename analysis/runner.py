@@ -60,6 +60,7 @@ ANALYSES = {
     ),
     "traversal": Row("gdm_repr.analysis.traversal", "what single latents do, ranked and shown"),
     "leakage": Row("gdm_repr.analysis.leakage", "which latent groups move which data groups"),
+    "factor_map": Row("gdm_repr.analysis.factor_map", "which band holds which known factor"),
 }
 
 
