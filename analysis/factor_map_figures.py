@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gdm_repr.analysis.factor_map_report import LATENTS, RAW, Cell, Scores, scores
 from gdm_repr.analysis.figures import WIDTH, new_figure
@@ -42,7 +41,8 @@ def pictures(cells: Sequence[Cell], probe: str) -> list[Picture]:
             Picture(
                 "latents_minus_raw",
                 "Latents minus raw coefficients at the same elements, in the same units; marked "
-                f"(*) where the 95 % interval of the images excludes 0. n = {n}.",
+                f"(*) where the 95 % interval of the images excludes 0 and the better one is above "
+                f"chance. n = {n}.",
                 difference_figure(by_source[LATENTS], by_source[RAW]),
             )
         )
@@ -50,9 +50,9 @@ def pictures(cells: Sequence[Cell], probe: str) -> list[Picture]:
 
 
 def map_figure(by_source: dict[str, Scores]) -> Figure:
-    """Draw factors by bands, one panel a source, two beside each other, on one scale."""
+    """Draw factors by bands, one panel a source, on one scale."""
     factors, bands = _axes(by_source[LATENTS])
-    across = min(2, len(by_source))
+    across = 3 if len(by_source) == 3 and len(bands) <= 6 else min(2, len(by_source))
     down = -(-len(by_source) // across)
     width, height = _CELL[0] * len(bands), _CELL[1] * len(factors)
     figure = new_figure(1.0 + down * (height + 0.75), max(WIDTH, 2.6 + across * width))
@@ -76,7 +76,7 @@ def map_figure(by_source: dict[str, Scores]) -> Figure:
     for axes in grid.flat[len(by_source) :]:
         axes.set_visible(False)
     assert image is not None
-    _bar(figure, image, grid, "R$^2$, or balanced\naccuracy above chance")
+    _bar(figure, image, [*grid.flat], "R$^2$, or balanced\naccuracy above chance")
     return figure
 
 
@@ -92,7 +92,7 @@ def difference_figure(own: Scores, raw: Scores) -> Figure:
         if (control := raw.get(factors[i], {}).get(bands[j])) is not None:
             gap = score.minus(control)
             values[i, j] = gap.value
-            marked[i, j] = gap.low > 0 or gap.high < 0
+            marked[i, j] = score.differs(control) != 0
     most = max(0.05, float(np.nanmax(np.abs(values), initial=0)))
     image = axes.imshow(values, cmap="PuOr", vmin=-most, vmax=most, aspect="auto")
     for (i, j), value in np.ndenumerate(values):
@@ -103,7 +103,7 @@ def difference_figure(own: Scores, raw: Scores) -> Figure:
                 color="white" if abs(value) > 0.7 * most else "black",
             )  # fmt: skip
     _label(axes, factors, bands)
-    _bar(figure, image, np.array([[axes]]), "latents minus\nraw coefficients")
+    _bar(figure, image, [axes], "latents minus\nraw coefficients")
     return figure
 
 
@@ -133,8 +133,8 @@ def _label(axes: Axes, factors: Sequence[str], bands: Sequence[str]) -> None:
         axes.axvline(len(bands) - 1.5, color="white", linewidth=2)
 
 
-def _bar(figure: Figure, image: AxesImage, grid: NDArray[np.object_], label: str) -> None:
-    bar = figure.colorbar(image, ax=list(grid.flat), fraction=0.05, pad=0.02)
+def _bar(figure: Figure, image: AxesImage, axes: Sequence[Axes], label: str) -> None:
+    bar = figure.colorbar(image, ax=list(axes), fraction=0.05, pad=0.02)
     bar.set_label(label, fontsize="small")
     bar.ax.tick_params(labelsize="small")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gdm_repr.analysis.estimate import Estimate, number
+from gdm_repr.analysis.estimate import Estimate
 from gdm_repr.analysis.factor_scores import Score, enough
 from gdm_repr.analysis.factors import Factor
 from gdm_repr.analysis.report import Table
@@ -161,9 +161,10 @@ def _compared(own: Scores, raw: Scores) -> str:
                 continue
             total += 1
             gap = score.minus(raw[name][band])
-            if gap.low > 0:
+            sign = score.differs(raw[name][band])
+            if sign > 0:
                 more.append((gap.value, f"{name} in {band}, by {_interval(gap)}"))
-            elif gap.high < 0:
+            elif sign < 0:
                 less.append((-gap.value, f"{name} in {band}, by {_interval(gap)}"))
     text = f"Latents tell more than raw coefficients in {len(more)} of {total} cells"
     text += f" (most: {max(more)[1]})" if more else ""
@@ -222,7 +223,8 @@ def _sufficient_table(cells: Sequence[Cell]) -> Table:
 
 
 def _short(value: float) -> str:
-    return number(round(value, 2) + 0.0, 2)
+    """Write two decimals, zero without a sign."""
+    return f"{round(value, 2) + 0.0:.2f}"
 
 
 def _interval(estimate: Estimate) -> str:

@@ -79,6 +79,16 @@ class Score:
         draws = self._above(np.array(self.draws)) - other._above(np.array(other.draws))
         return _estimate(self.above_chance.value - other.above_chance.value, draws)
 
+    def differs(self, other: Score) -> int:
+        """Return 1 where this predicts more than others, -1 where less, 0 where that is not clear.
+
+        Of two that are both no better than chance, none is more.
+        """
+        gap = self.minus(other)
+        if gap.low > 0 and self.found:
+            return 1
+        return -1 if gap.high < 0 and other.found else 0
+
     def _above(self, value: Any) -> Any:  # noqa: ANN401
         return (value - self.null_mean) / (1 - self.null_mean) if self.classes else value
 

@@ -52,7 +52,7 @@ class Factor:
 
 
 def read_factor(
-    name: str, column: Sequence[Any], *, period: float | None = None, fewest: int = 5
+    name: str, column: Sequence[Any] | NDArray[Any], *, period: float | None = None, fewest: int = 5
 ) -> Factor:
     """Make a factor of one value an image.
 
