@@ -48,7 +48,7 @@ def test_only_nonlinear_probes_find_what_is_not_linear(probe: str) -> None:
     assert found.above_chance.value > 0.7
 
 
-@pytest.mark.parametrize("probe", PROBES)
+@pytest.mark.parametrize("probe", ["linear", "kernel", "knn"])
 def test_chance_is_chance(probe: str) -> None:
     rng = np.random.default_rng(2)
     rare = read_factor("f", rng.choice(["a", "b", "c"], N, p=[0.8, 0.1, 0.1]))
