@@ -22,30 +22,28 @@ _CELL = 0.42, 0.27  # inches
 _DARK = 0.55  # of the colours' range, below which numbers are white
 
 
-def pictures(cells: Sequence[Cell], probe: str) -> list[Picture]:
-    """Draw the map of a probe, and where latents differ from raw coefficients, if measured."""
-    by_source = {
-        source: scores(cells, source, probe) for source in dict.fromkeys(c.source for c in cells)
-    }
-    n = max(cell.score.n for cell in cells)
-    drawn = [
-        Picture(
-            "factor_map",
+def pictures(cells: Sequence[Cell], probes: Sequence[str]) -> list[Picture]:
+    """Draw each probe's map, and where latents differ from raw coefficients, if measured."""
+    drawn = []
+    for place, probe in enumerate(probes):
+        own = [cell for cell in cells if cell.probe == probe]
+        ending = f"_{probe}" if place else ""
+        sources = dict.fromkeys(cell.source for cell in own)
+        by_source = {source: scores(own, source, probe) for source in sources}
+        n = max(cell.score.n for cell in own)
+        caption = (
             f"How much of each factor each band predicts by {probe} probe: R^2, or balanced "
-            f"accuracy above chance; n = {n}. 1 is all. In gray: no more than by chance.",
-            map_figure(by_source),
+            f"accuracy above chance; n = {n}. 1 is all. In gray: no more than by chance."
         )
-    ]
-    if RAW in by_source:
-        drawn.append(
-            Picture(
-                "latents_minus_raw",
-                "Latents minus raw coefficients at the same elements, in the same units; marked "
-                f"(*) where the 95 % interval of the images excludes 0 and the better one is above "
-                f"chance. n = {n}.",
-                difference_figure(by_source[LATENTS], by_source[RAW]),
+        drawn.append(Picture(f"factor_map{ending}", caption, map_figure(by_source)))
+        if RAW in by_source:
+            caption = (
+                f"Latents minus raw coefficients at the same elements, by {probe} probe, in the "
+                "same units; marked (*) where the 95 % interval of the images excludes 0 and the "
+                f"better one is above chance. n = {n}."
             )
-        )
+            figure = difference_figure(by_source[LATENTS], by_source[RAW])
+            drawn.append(Picture(f"latents_minus_raw{ending}", caption, figure))
     return drawn
 
 

@@ -101,24 +101,34 @@ def sufficient(cells: Sequence[Cell], source: str, probe: str) -> dict[str, str 
 
 
 def sentences(
-    cells: Sequence[Cell], refused: Mapping[str, str], factors: Sequence[Factor], probe: str
+    cells: Sequence[Cell],
+    refused: Mapping[str, str],
+    factors: Sequence[Factor],
+    probes: Sequence[str],
 ) -> list[str]:
-    """Say where each factor is, how few bands suffice, and where latents differ from raw ones."""
+    """Say where each factor is, how few bands suffice, and where latents differ from raw ones.
+
+    The first probe's sentences come first; of the others it is not said how few bands suffice.
+    """
     if not factors:
         why = "; ".join(f"{name} {reason}" for name, reason in refused.items())
         return [f"There is no factor to predict: {why or 'the store has no labels'}."]
-    own, raw = scores(cells, LATENTS, probe), scores(cells, RAW, probe)
-    n = sorted({score.n for by_columns in own.values() for score in by_columns.values()})
-    span = str(n[0]) if len(n) == 1 else f"{n[0]} to {n[-1]}"
-    told = [_place(name, own[name], raw.get(name)) for name in list(own)[:MOST_TOLD]]
-    more = f"; {len(own) - MOST_TOLD} more in the table" if len(own) > MOST_TOLD else ""
-    said = [
-        f"Best band by {probe} probe (n = {span}; R^2, or balanced accuracy above chance, ba; in "
-        f"brackets the 95 % interval): {'; '.join(told)}{more}."
-    ]
-    said += _suffice(cells, probe, list(own)[:MOST_TOLD])
-    if raw:
-        said.append(_compared(own, raw))
+    said = []
+    for place, probe in enumerate(probes):
+        own, raw = scores(cells, LATENTS, probe), scores(cells, RAW, probe)
+        names = list(own)[:MOST_TOLD]
+        told = "; ".join(_place(name, own[name], raw.get(name)) for name in names)
+        more = f"; {len(own) - MOST_TOLD} more in the table" if len(own) > MOST_TOLD else ""
+        how = ""
+        if place == 0:
+            n = sorted({factor.rows.size for factor in factors})
+            span = str(n[0]) if len(n) == 1 else f"{n[0]} to {n[-1]}"
+            how = f" (n = {span}; R^2, or balanced accuracy above chance, ba; 95 % intervals)"
+        said.append(f"Best band by {probe} probe{how}: {told}{more}.")
+        if place == 0:
+            said += _suffice(cells, probe, names)
+        if raw:
+            said.append(f"By {probe} probe, {_compared(own, raw)}")
     if refused:
         why = "; ".join(f"{name} {reason}" for name, reason in list(refused.items())[:4])
         said.append(f"Not predicted: {why}.")
@@ -166,7 +176,7 @@ def _compared(own: Scores, raw: Scores) -> str:
                 more.append((gap.value, f"{name} in {band}, by {_interval(gap)}"))
             elif sign < 0:
                 less.append((-gap.value, f"{name} in {band}, by {_interval(gap)}"))
-    text = f"Latents tell more than raw coefficients in {len(more)} of {total} cells"
+    text = f"latents tell more than raw coefficients in {len(more)} of {total} cells"
     text += f" (most: {max(more)[1]})" if more else ""
     text += f", less in {len(less)}"
     return text + (f" (most: {max(less)[1]})." if less else ".")

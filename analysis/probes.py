@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 Fit = Callable[[NDArray[Any], Floats, NDArray[Any], bool], Floats]
 
 _PENALTIES = 10.0 ** np.arange(-4, 3)  # of ridge, for each image fitted to
-_LANDMARKS = 400
+_LANDMARKS = 300
 _ROUNDS, _LEAVES = 50, 15  # of boosting
 
 
