@@ -59,6 +59,7 @@ ANALYSES = {
         "gdm_repr.analysis.total_correlation", "whether latents are independent of each other"
     ),
     "traversal": Row("gdm_repr.analysis.traversal", "what single latents do, ranked and shown"),
+    "factor_map": Row("gdm_repr.analysis.factor_map", "which band holds which known factor"),
     "disentanglement": Row(
         "gdm_repr.analysis.disentanglement", "how well latents separate known factors"
     ),

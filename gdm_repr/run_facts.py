@@ -39,6 +39,8 @@ TRAVERSAL_PASSING = "traversal/passing"
 TRAVERSAL_PASSING_RANDOM = "traversal/passing_random"
 RECONSTRUCTION = "reconstruction"
 RECONSTRUCTION_ENOUGH = "reconstruction_enough"
+FACTOR_MAP = "factor_map"
+FACTOR_MAP_CONTROL = "factor_map_control"
 
 # What MLflow's stores accept; a longer param is cut here and whole in config.json.
 MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 5000

@@ -1,0 +1,309 @@
+"""Which band holds which factor: ``python -m gdm_repr.analysis.factor_map``.
+
+Probes predict each label of a store from each band, from the first bands, and from all latents,
+and the same from controls. See :mod:`gdm_repr.analysis.factor_scores` for the scores.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from gdm_repr.analysis.options import AnalysisConfig
+from gdm_repr.analysis.runner import Analysis, run_analysis
+from gdm_repr.config import Count
+from gdm_repr.edit_options import Words
+from gdm_repr.run_facts import FACTOR_MAP, FACTOR_MAP_CONTROL, metric_key
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gdm_repr.analysis.correlation_columns import Layout
+    from gdm_repr.analysis.factor_map_report import Cell
+    from gdm_repr.analysis.factors import Factor
+    from gdm_repr.analysis.journal import Journal
+    from gdm_repr.analysis.probes import Probe
+    from gdm_repr.analysis.report import Report
+    from gdm_repr.analysis.subject import Subject
+
+CONTROLS = {"raw": "raw coefficients", "pca": "principal components"}
+BASELINE = "other model"
+
+
+class FactorMapConfig(AnalysisConfig):
+    """Measure how much of each factor each band predicts, beside controls.
+
+    A factor is a label of the store: R^2, or balanced accuracy above chance, of probes on images
+    they were not fitted to; for each band, for the first bands, and for all latents. Of 3,000
+    images with 12 factors, linear and kernel take a minute each, trees hours.
+
+    Example:
+      python -m gdm_repr.analysis.factor_map --checkpoint runs/digits --latents runs/digits/latents --out runs/digits/factor_map
+      python -m gdm_repr.analysis.factor_map --checkpoint runs/scenes --latents runs/scenes/latents --factors shape,hue --probes linear,trees --out runs/scenes/factor_map
+    """  # noqa: E501
+
+    factors: Words = Field((), description="Labels to predict, joined by commas; all by default.")
+    circular: Words = Field(
+        (), description="Labels that come round, as angle=360; those of scenes are known."
+    )
+    images: int = Field(5000, ge=8, description="Images at most, chosen at random.")
+    columns: Count = Field(
+        256, description="Columns (elements times channels) of a band at most; its lowest."
+    )
+    folds: int = Field(5, ge=2, le=50, description="Parts of which each is predicted by the rest.")
+    probes: Words = Field(
+        ("linear", "kernel"),
+        min_length=1,
+        description="linear; kernel, knn (nonlinear); trees (slow). The first is the main one.",
+    )
+    controls: Words = Field(tuple(CONTROLS), description="raw and pca, joined by commas; or none.")
+    baseline: Path | None = Field(
+        None, description="Latents of the same images by another model, such as one with k = 1."
+    )
+    permutations: int = Field(19, ge=9, description="Draws of the null; 9 at most for trees.")
+    resamples: int = Field(400, ge=40, description="Draws of images that an interval is from.")
+
+
+def analyse(config: FactorMapConfig, subject: Subject, journal: Journal) -> Report:
+    """Measure, and write down what was found.
+
+    Raises:
+        ValueError: for options that can't be used, or images or a baseline that are not there.
+    """
+    from gdm_repr.analysis import factor_map_figures as figures
+    from gdm_repr.analysis import factor_map_report as words
+    from gdm_repr.analysis.correlation_columns import layout
+    from gdm_repr.analysis.factors import store_factors
+    from gdm_repr.analysis.report import Report
+
+    _check(config)
+    rows = _rows(config, subject)
+    factors, refused = store_factors(
+        subject.store, rows, config.factors, config.circular, fewest=config.folds
+    )
+    columns = layout(subject.model.grouping, subject.model.shape[0], config.columns)
+    asked = words.column_sets(columns.bands)
+    cells = _measure(config, subject, journal, rows, columns, factors) if factors else []
+    main = config.probes[0]
+    left_out = {name: count for name, count in columns.left_out.items() if count}
+    return Report(
+        title="Factor map",
+        question="Which band holds which known factor of the images?",
+        answer=words.sentences(cells, refused, factors, config.probes),
+        pictures=figures.pictures(cells, config.probes) if cells else (),
+        tables=words.tables(cells, factors, refused),
+        method={
+            "images": len(rows),
+            "factors": [f"{f.name} ({f.kind}, n = {len(f.rows)})" for f in factors],
+            "columns": {s.label: len(s.columns) for s in asked},
+            "columns left out (--columns)": left_out or "none",
+            "probes": config.probes,
+            "folds": config.folds,
+            "permutations": config.permutations,
+            "resamples": config.resamples,
+            "seed": config.seed,
+        },
+        controls=[
+            "Null: probes fitted to permuted labels.",
+            "Raw coefficients of the images in the model's basis, at the same elements.",
+            "Principal components, fitted to the same folds as the probes; as many as the bands "
+            "have columns and in their places.",
+            f"{BASELINE[0].upper()}{BASELINE[1:]}: --baseline, same images, same elements.",
+        ],
+        limits=[
+            "Intervals are of the images alone: predictions are resampled, probes are not fitted "
+            "again, and another training seed is left out.",
+            "A probe finds what it can express: what a linear one misses may be there.",
+            "A probe of many columns may do worse than one of few, where images are few.",
+            "Intervals are of single cells; of twenty without a difference, one excludes 0.",
+        ],
+        metrics=[(0, _metrics(cells, main))] if cells else (),
+    )
+
+
+def _check(config: FactorMapConfig) -> None:
+    """Refuse unknown names before anything is measured."""
+    from gdm_repr.analysis.probes import PROBES
+
+    for option, given, known in (
+        ("probes", config.probes, tuple(PROBES)),
+        ("controls", config.controls, (*CONTROLS, "none")),
+    ):
+        if unknown := [name for name in given if name not in known]:
+            raise ValueError(f"--{option} {unknown[0]!r}: unknown; choose from {', '.join(known)}")
+        if len(set(given)) < len(given):
+            raise ValueError(f"--{option} {','.join(given)}: names one twice; name it once")
+
+
+def _rows(config: FactorMapConfig, subject: Subject) -> list[int]:
+    """Choose images, all of which a baseline has as well."""
+    from gdm_repr.analysis.correlation_sources import other_store
+
+    rows = subject.rows(min(config.images, len(subject.store)), seed=config.seed)
+    if config.baseline is None:
+        return rows
+    theirs = set(other_store(config.baseline, subject).index.tolist())
+    index = subject.store.index
+    return [row for row in rows if int(index[row]) in theirs]
+
+
+def _measure(
+    config: FactorMapConfig,
+    subject: Subject,
+    journal: Journal,
+    rows: Sequence[int],
+    columns: Layout,
+    factors: Sequence[Factor],
+) -> list[Cell]:
+    """Measure what the journal does not have; one source's columns are in memory at a time."""
+    import hashlib
+
+    from tqdm import tqdm
+
+    from gdm_repr.analysis.factor_map_report import Cell, column_sets
+    from gdm_repr.analysis.factor_scores import Score, measure
+    from gdm_repr.analysis.probes import PROBES, fold_of
+
+    fold = fold_of(len(rows), config.folds, config.seed)
+    sets = column_sets(columns.bands)
+    probes = [(name, PROBES[name]) for name in config.probes]
+    groups = [(name, probe, group) for name, probe in probes for group in _groups(probe, factors)]
+    sources = ["latents", *([BASELINE] if config.baseline else [])]
+    sources += [CONTROLS[name] for name in CONTROLS if name in config.controls]
+    found = []
+    with tqdm(total=len(sources) * len(sets) * len(groups), desc="factors", unit="fit") as bar:
+        for source, tables in _sources(config, subject, rows, columns, fold, sources):
+            digest = hashlib.sha256(b"".join(table.tobytes() for table in tables)).hexdigest()[:16]
+            for asked in sets:
+                wide = [min(table.shape[1] for table in tables)]
+                within = [c for c in asked.columns if c < wide[0]]
+                for name, probe, group in groups:
+                    bar.update(1)
+                    if not within:  # fewer principal components than that
+                        continue
+                    key = f"{source} {digest} {asked.name} {name} " + _key(group)
+                    if key not in journal:
+                        scores = measure(
+                            probe,
+                            [table[:, within] for table in tables],
+                            group,
+                            fold,
+                            permutations=config.permutations,
+                            resamples=config.resamples,
+                            seed=config.seed,
+                        )
+                        journal.add(key, [score.record() for score in scores])
+                    found += [
+                        Cell(factor.name, name, source, asked, Score.of(record))
+                        for factor, record in zip(group, journal[key], strict=True)
+                    ]
+    order = {factor.name: place for place, factor in enumerate(factors)}
+    return sorted(found, key=lambda cell: order[cell.factor])
+
+
+def _groups(probe: Probe, factors: Sequence[Factor]) -> list[list[Factor]]:
+    """Put together the factors that a probe can be fitted to at once: those of the same images."""
+    if not probe.together:
+        return [[factor] for factor in factors]
+    groups: dict[bytes, list[Factor]] = {}
+    for factor in factors:
+        groups.setdefault(factor.rows.tobytes(), []).append(factor)
+    return list(groups.values())
+
+
+def _key(group: Sequence[Factor]) -> str:
+    """Name factors with a digest of what is predicted: labels may have been added since."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for factor in group:
+        digest.update(factor.rows.tobytes() + factor.targets.tobytes())
+    return f"{','.join(factor.name for factor in group)} {digest.hexdigest()[:16]}"
+
+
+def _sources(
+    config: FactorMapConfig,
+    subject: Subject,
+    rows: Sequence[int],
+    columns: Layout,
+    fold: NDArray[Any],
+    names: Sequence[str],
+) -> Iterator[tuple[str, list[NDArray[Any]]]]:
+    """Yield each source's columns (n, D), for each fold."""
+    from gdm_repr.analysis import correlation_sources as read
+
+    same = config.folds
+    for name in names:
+        if name == "latents":
+            yield name, [read.stored_latents(subject.store, rows, columns)] * same
+        elif name == BASELINE and config.baseline is not None:
+            other = read.other_store(config.baseline, subject)
+            theirs = read.same_images(subject.store, other, rows)
+            yield name, [read.stored_latents(other, theirs, columns)] * same
+        elif name == CONTROLS["raw"]:
+            yield name, [read.raw_coefficients(subject, rows, columns)] * same
+        else:
+            yield name, _components(subject, rows, columns, fold, config)
+
+
+def _components(
+    subject: Subject,
+    rows: Sequence[int],
+    columns: Layout,
+    fold: NDArray[Any],
+    config: FactorMapConfig,
+) -> list[NDArray[Any]]:
+    """Return scores of principal components fitted to the other folds, for each fold.
+
+    The basis is orthogonal, so that components of all its coefficients are those of the pixels.
+    """
+    import numpy as np
+    from sklearn.decomposition import PCA
+
+    from gdm_repr.analysis.correlation_columns import layout
+    from gdm_repr.analysis.correlation_sources import raw_coefficients
+
+    channels = subject.model.shape[0]
+    whole = layout(subject.model.grouping, channels, channels * subject.model.grouping.d)
+    x = raw_coefficients(subject, rows, whole)
+    tables = []
+    for number in range(config.folds):
+        fitted = x[fold != number]
+        pca = PCA(min(len(columns.columns), *fitted.shape), random_state=config.seed).fit(fitted)
+        tables.append(pca.transform(x).astype(np.float32))
+    return tables
+
+
+def _metrics(cells: Sequence[Cell], main: str) -> dict[str, float]:
+    """Return scores above chance by key: the main probe's of latents under the bare name."""
+    values: Mapping[str, float] = {
+        metric_key(
+            "/".join(
+                [
+                    FACTOR_MAP
+                    if cell.source == "latents"
+                    else f"{FACTOR_MAP_CONTROL}/{metric_key(cell.source)}",
+                    cell.factor.replace("/", "_"),
+                    cell.columns.name + ("" if cell.probe == main else f"_{cell.probe}"),
+                ]
+            )
+        ): cell.score.above_chance.value
+        for cell in cells
+    }
+    return dict(values)
+
+
+ANALYSIS = Analysis("factor_map", FactorMapConfig, analyse)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``gdm-repr analyse factor_map``."""
+    return run_analysis(ANALYSIS, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

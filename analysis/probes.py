@@ -1,0 +1,158 @@
+"""Probes: regressions from columns to targets, and their predictions of images not fitted to.
+
+A probe is a function of columns to fit on (n, D), targets to fit on (n, t) and columns to predict
+for (m, D), and one row of :data:`PROBES`. It returns predictions (m, t); those of classes are
+scores of each, of which only the ratio to the class's frequency is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Fit = Callable[[NDArray[Any], Floats, NDArray[Any], bool], Floats]
+
+_PENALTIES = 10.0 ** np.arange(-4, 3)  # of ridge, for each image fitted to
+_LANDMARKS = 300
+_ROUNDS, _LEAVES = 50, 15  # of boosting
+
+
+class Probe(NamedTuple):
+    """A probe.
+
+    Attributes:
+        fit: from (columns, targets, other columns, whether these are classes) to predictions.
+        together: whether all targets are fitted at once, none changing what another gets.
+        most_null: refits to permuted labels at most.
+        summary: shown by help.
+    """
+
+    fit: Fit
+    together: bool
+    most_null: int
+    summary: str
+
+
+def linear(x: NDArray[Any], y: Floats, other: NDArray[Any], classes: bool) -> Floats:
+    """Predict by ridge on standardised columns, each target's penalty by leave-one-out."""
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    ridge = RidgeCV(alphas=len(x) * _PENALTIES, alpha_per_target=True)
+    return _columns(make_pipeline(StandardScaler(), ridge).fit(x, y).predict(other), y)
+
+
+def kernel(x: NDArray[Any], y: Floats, other: NDArray[Any], classes: bool) -> Floats:
+    """Predict by ridge on standardised columns and on Gaussian kernels about some images."""
+    from sklearn.kernel_approximation import Nystroem
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline, make_union
+    from sklearn.preprocessing import StandardScaler
+
+    near = Nystroem(
+        gamma=0.5 / x.shape[1], n_components=min(_LANDMARKS, len(x)), random_state=0
+    )  # a kernel is 1/e at the usual distance of two images
+    ridge = RidgeCV(alphas=len(x) * _PENALTIES, alpha_per_target=True)
+    both = make_union(StandardScaler(), make_pipeline(StandardScaler(), near, StandardScaler()))
+    return _columns(make_pipeline(both, ridge).fit(x, y).predict(other), y)
+
+
+def neighbours(x: NDArray[Any], y: Floats, other: NDArray[Any], classes: bool) -> Floats:
+    """Predict by the mean of the ten nearest images in standardised columns."""
+    from sklearn.neighbors import KNeighborsRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    nearest = KNeighborsRegressor(min(10, len(x)), algorithm="brute")
+    return _columns(make_pipeline(StandardScaler(), nearest).fit(x, y).predict(other), y)
+
+
+def trees(x: NDArray[Any], y: Floats, other: NDArray[Any], classes: bool) -> Floats:
+    """Predict by gradient boosting on histograms, one model a target, or one for all classes."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from threadpoolctl import threadpool_limits
+
+    options: dict[str, Any] = {
+        "max_iter": _ROUNDS, "max_leaf_nodes": _LEAVES, "early_stopping": False, "random_state": 0
+    }  # fmt: skip
+    out = np.zeros((len(other), y.shape[1]))
+    with threadpool_limits(1):  # models are small: threads would wait for each other
+        if classes:
+            model = HistGradientBoostingClassifier(**options).fit(x, y.argmax(1))
+            out[:, model.classes_] = model.predict_proba(other)
+            return out
+        for target, column in zip(y.T, out.T, strict=True):
+            column[:] = HistGradientBoostingRegressor(**options).fit(x, target).predict(other)
+    return out
+
+
+PROBES = {
+    "linear": Probe(linear, True, 99, "ridge"),
+    "kernel": Probe(kernel, True, 99, "ridge on Gaussian kernels as well, nonlinear"),
+    "knn": Probe(neighbours, True, 99, "ten nearest neighbours"),
+    "trees": Probe(trees, False, 9, "gradient boosting, slow"),
+}
+
+
+def fold_of(n: int, folds: int, seed: int) -> NDArray[np.int64]:
+    """Return in which of the folds each of n images is predicted, as even as can be."""
+    order = np.random.default_rng([seed, 0]).permutation(n)
+    fold = np.empty(n, np.int64)
+    fold[order] = np.arange(n) % folds
+    return fold
+
+
+def out_of_fold(
+    probe: Probe,
+    tables: Sequence[NDArray[Any]],
+    targets: Floats,
+    fold: NDArray[np.int64],
+    *,
+    classes: bool,
+) -> Floats:
+    """Predict each image by a probe that was fitted to the images of the other folds.
+
+    Args:
+        probe: the probe.
+        tables: columns (n, D) for each fold, which may be fitted to the images of the others.
+        targets: shape (n, t).
+        fold: of each image, (n,).
+        classes: whether the targets are classes.
+
+    Returns:
+        Predictions, shape (n, t).
+    """
+    predicted = np.empty_like(targets)
+    for number, table in enumerate(tables):
+        out = fold == number
+        if out.any():
+            predicted[out] = probe.fit(table[~out], targets[~out], table[out], classes)
+    return predicted
+
+
+def over_frequency(predicted: Floats, targets: Floats, fold: NDArray[np.int64]) -> Floats:
+    """Divide scores of classes by each class's frequency in the images fitted to.
+
+    The largest is then the best guess where every class counts the same (balanced accuracy).
+
+    Args:
+        predicted: shape (n, t).
+        targets: 1 for an image's class, otherwise 0, (n, t).
+        fold: of each image, (n,).
+    """
+    divided = np.empty_like(predicted)
+    for number in np.unique(fold):
+        out = fold == number
+        frequency = np.maximum(targets[~out].mean(0), 1 / len(targets))
+        divided[out] = predicted[out] / frequency
+    return divided
+
+
+def _columns(predicted: Any, y: Floats) -> Floats:  # noqa: ANN401
+    """Return predictions (m, t) even of one target."""
+    return np.asarray(predicted, dtype=np.float64).reshape(-1, y.shape[1])
