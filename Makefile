@@ -13,7 +13,7 @@ DEMO := runs/digits
 help:  ## show these lines
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
 
-demo: $(READY)  ## train on handwritten digits, encode, decode, sample, analyse (about 5 minutes)
+demo: $(READY)  ## train on handwritten digits, encode, decode, sample, analyse (about 6 minutes)
 	$(BIN)/gdm-repr train --config configs/digits.yaml --out $(DEMO) --resume
 	$(BIN)/gdm-repr encode --checkpoint $(DEMO)/model.safetensors --data digits --out $(DEMO)/latents
 	$(BIN)/gdm-repr decode --checkpoint $(DEMO)/model.safetensors --latents $(DEMO)/latents --out $(DEMO)/decoded

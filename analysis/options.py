@@ -44,6 +44,7 @@ class FeatureConfig(AnalysisConfig):
         "several joined by commas, of which the first is the main one.",
     )
     layers: Words = Field((), description="Layers of the network, instead of its default one.")
+    pooled: bool = Field(True, description="Average a layer's maps over places; else keep them.")
     input_size: int | Literal["own"] | None = Field(
         None, description="Side of the square the network sees; that of its training by default."
     )
@@ -88,6 +89,7 @@ class FeatureConfig(AnalysisConfig):
         return {
             "device": device,
             "layers": self.layers,
+            "pooled": self.pooled,
             "input_size": self.input_size,
             "weights": self.weights,
             "download": self.download,

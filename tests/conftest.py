@@ -59,6 +59,8 @@ def launch() -> Callable[[str, list[str], Path], BaseProcess]:
 
     def start(command: str, argv: list[str], log: Path) -> BaseProcess:
         program = (
+            # a job started in the background ignores Ctrl-C, and its children with it
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             f"import sys; sys.stdout = sys.stderr = open({str(log)!r}, 'a', buffering=1)\n"
             f"from gdm_repr.cli import main; sys.exit(main({[command, *argv]!r}))"
         )

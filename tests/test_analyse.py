@@ -209,6 +209,7 @@ def test_features_are_checked_before_anything_is_measured(
     for argv, message in (
         (["--features", "pixels,pixels"], "names a feature twice"),
         (["--features", "pixels,dct", "--layers", "relu1_1"], "--layers: is of one network"),
+        (["--features", "lpips-vgg", "--no-pooled"], "extractor 'lpips-vgg': unknown"),
         (["--features", "nosuch"], "extractor 'nosuch': unknown"),
     ):
         assert run("band_variance", trained, encoded, tmp_path / "out", *argv) == 2
