@@ -24,9 +24,11 @@ class DDPMppConfig(NetworkConfig):
         channels: Model channels C; a level with multiplier k has k * C channels.
         multipliers: One per resolution, finest first; each further one halves height and width.
         blocks: Residual blocks per resolution in the encoder; the decoder has one more.
-        attention: Resolutions (the longer side, in pixels) whose blocks attend over positions. The
-            bottleneck always does.
+        attention: Resolutions (the longer side, in pixels; in patches, where there are some) whose
+            blocks attend over positions. The bottleneck always does.
         dropout: Probability of dropping a hidden activation during training.
+        patch: Side of the square of pixels that the finest level sees as one position; 1 is the
+            paper's network, 2 costs about a quarter of it.
     """
 
     name: Literal["ddpmpp"] = "ddpmpp"
@@ -35,6 +37,7 @@ class DDPMppConfig(NetworkConfig):
     blocks: Annotated[int, Field(ge=1)] = 4
     attention: tuple[Annotated[int, Field(ge=1)], ...] = (16,)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.13
+    patch: Annotated[int, Field(ge=1)] = 1
 
 
 class MLPConfig(NetworkConfig):

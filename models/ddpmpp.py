@@ -9,7 +9,9 @@ positions, and a decoder that receives every encoder activation climbs back:
                 with the matching encoder activation beside its own input
     output      group norm, SiLU, conv
 
-A halving averages 2 x 2 pixels and a doubling repeats them, the resampling filter [1, 1].
+A halving averages 2 x 2 pixels and a doubling repeats them, the resampling filter [1, 1]. With
+patches, a square of pixels is one position: the input conv reads and the output conv writes its
+pixels as channels.
 """
 
 import math
@@ -156,18 +158,19 @@ class DDPMpp(nn.Module):
             config: Its options.
             in_channels: C_in.
             out_channels: C_out.
-            shape: Height and width, multiples of 2^(number of multipliers - 1).
+            shape: Height and width, multiples of patch * 2^(number of multipliers - 1).
             levels: m, how many noise levels it is told.
 
         Raises:
             ValueError: If height or width cannot be halved often enough.
         """
         super().__init__()
-        factor = 2 ** (len(config.multipliers) - 1)
+        factor = config.patch * 2 ** (len(config.multipliers) - 1)
         if shape[0] % factor or shape[1] % factor:
             raise ValueError(
-                f"shape {tuple(shape)} does not fit {len(config.multipliers)} multipliers: height "
-                f"and width must be multiples of {factor}; use fewer multipliers or another size"
+                f"shape {tuple(shape)} does not fit {len(config.multipliers)} multipliers and "
+                f"patch {config.patch}: height and width must be multiples of {factor}; use fewer "
+                "multipliers, a smaller patch or another size"
             )
         width = 4 * config.channels
         self.embedding = LevelEmbedding(levels, config.channels, width)
@@ -176,9 +179,11 @@ class DDPMpp(nn.Module):
             nn.init.zeros_(linear.bias)
 
         channels = [config.channels * multiplier for multiplier in config.multipliers]
-        attends = [max(shape) >> level in config.attention for level in range(len(channels))]
+        finest = max(shape) // config.patch
+        attends = [finest >> level in config.attention for level in range(len(channels))]
 
-        self.input = _conv(in_channels, config.channels, 3)
+        self.patch = config.patch
+        self.input = _conv(in_channels * config.patch**2, config.channels, 3)
         c, skips, encoder = config.channels, [config.channels], []
         for level, c_out in enumerate(channels):
             if level > 0:
@@ -208,18 +213,19 @@ class DDPMpp(nn.Module):
         assert not skips
         self.decoder = nn.ModuleList(decoder)
         self.output_norm = _norm(c)
-        self.output = _conv(c, out_channels, 3, gain=TINY)
+        self.output = _conv(c, out_channels * config.patch**2, 3, gain=TINY)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, levels: Tensor) -> Tensor:
         """Map x (B, C_in, H, W) and levels (B, m) in [0, 1] to (B, C_out, H, W), in x's dtype."""
         embedding = self.embedding(levels)
-        h = self.input(x.contiguous(memory_format=torch.channels_last))
+        h = F.pixel_unshuffle(x, self.patch)
+        h = self.input(h.contiguous(memory_format=torch.channels_last))
         skips = [h]
         for block in self.encoder:
             h = block(h, embedding)
             skips.append(h)
         for level in self.decoder:
             h = level(h, embedding, skips)
-        y = self.output(F.silu(self.output_norm(h)))
+        y = F.pixel_shuffle(self.output(F.silu(self.output_norm(h))), self.patch)
         return cast(Tensor, y.to(x.dtype))

@@ -26,6 +26,7 @@ CASES: dict[str, tuple[dict[str, Any], int, int, tuple[int, int], int]] = {
     "ddpmpp-8x8": (SMALL_UNET, 2, 1, (8, 8), 1),
     "ddpmpp-three-levels": (SMALL_UNET, 6, 3, (8, 8), 3),
     "ddpmpp-16x24": (SMALL_UNET | {"multipliers": [1, 1, 2], "attention": [12]}, 3, 3, (16, 24), 2),
+    "ddpmpp-patch": (SMALL_UNET | {"patch": 2, "attention": [4]}, 3, 3, (16, 24), 2),
     "ddpmpp-25x25": (SMALL_UNET | {"multipliers": [1], "attention": []}, 1, 1, (25, 25), 1),
     "mlp-vector": ({"name": "mlp", "width": 32, "depth": 2}, 1, 1, (1, 2), 2),
     "mlp-8x8": ({"name": "mlp", "width": 32, "depth": 2}, 2, 1, (8, 8), 3),
