@@ -41,6 +41,8 @@ RECONSTRUCTION = "reconstruction"
 RECONSTRUCTION_ENOUGH = "reconstruction_enough"
 FACTOR_MAP = "factor_map"
 FACTOR_MAP_CONTROL = "factor_map_control"
+ELEMENT_FACTORS = "element_factors"
+ELEMENT_FACTORS_CONTROL = "element_factors_control"
 
 # What MLflow's stores accept; a longer param is cut here and whole in config.json.
 MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 5000
