@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gdm_repr.analysis.element_moves import changes, move_shares, places
+from gdm_repr.analysis.element_shares import Shares
 
 N = 60
 
@@ -18,7 +19,7 @@ def readings(z: np.ndarray, e: int, count: int) -> np.ndarray:
     return np.stack([a, (b**2 - 1) / 2**0.5, a * b, 0.6 * a + 0.8 * b], axis=-1)
 
 
-def shares_of(z: np.ndarray, count: int = 3):  # noqa: ANN201
+def shares_of(z: np.ndarray, count: int = 3) -> Shares:
     names = ["line", "bent", "product", "sum"]
     return move_shares(
         [readings(z, e, count) for e in range(3)],
@@ -58,9 +59,7 @@ def test_reading_errors_have_no_share() -> None:
     rng = np.random.default_rng(1)
     noise = [rng.normal(size=(N, 3, 4)) for _ in range(100)]
     names = [str(e) for e in range(100)]
-    found = move_shares(
-        noise, names, list("abcd"), [np.ones(1)] * 4, resamples=40, seed=0
-    )
+    found = move_shares(noise, names, list("abcd"), [np.ones(1)] * 4, resamples=40, seed=0)
     assert not found.found.any()
     assert found.value.mean() == pytest.approx(0, abs=0.003)
     assert found.draws.mean() == pytest.approx(0, abs=0.003)
