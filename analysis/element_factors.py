@@ -81,7 +81,9 @@ class ElementFactorsConfig(AnalysisConfig):
     least: float = Field(
         0.01, ge=0, lt=1, description="Share of a factor below which an element does not move it."
     )
-    permutations: int = Field(99, ge=9, description="Draws of the null of the probe.")
+    permutations: int = Field(
+        199, ge=9, description="Draws of the probe's null, each of all elements."
+    )
     resamples: int = Field(400, ge=40, description="Draws of images that an interval is from.")
 
 
@@ -151,6 +153,8 @@ def analyse(config: ElementFactorsConfig, subject: Subject, journal: Journal) ->
             "model, and read by the same reader.",
         ],
         limits=[
+            "With fewer images fewer shares are found, and more elements seem to move one factor "
+            "alone; purity depends on it less.",
             "Of known factors only: an element may change what no label names.",
             "What is read off a moved image is a regression's guess; it may take one change for "
             "another. Factors that it can't read are left out.",
@@ -158,8 +162,9 @@ def analyse(config: ElementFactorsConfig, subject: Subject, journal: Journal) ->
             "in others is in the column 'total', with the reader's errors.",
             "Elements count as independent N(0, 1) numbers; where latents are not, what a probe "
             "finds may be of another element that goes with this one.",
-            "Which pairs count as moved is held fixed in the intervals, which are of the images; "
-            "they leave out another training seed.",
+            "Intervals are of the images: predictions and readings are resampled, which pairs "
+            "differ from 0 is held fixed, and of counts and purity the spread is laid about the "
+            "value. They leave out another training seed.",
         ],
         metrics=[(0, words.metrics(found, config.least))] if found else (),
     )

@@ -136,7 +136,7 @@ def _which(way: str, shares: Shares, made: Claim, least: float) -> list[str]:
             f"Elements that move one factor alone by {way} (index:channel, share of the factor's "
             f"variance): {named}{more}."
         )
-    spread = carriers(shares.value)
+    spread = carriers(np.where(moves, shares.value, 0))
     by_size = sorted(range(len(shares.factors)), key=lambda f: -float(shares.value[:, f].max()))
     parts: list[str] = []
     nowhere: list[str] = []
@@ -260,7 +260,8 @@ def _factors_table(found: Measured, least: float) -> Table:
     rows = []
     for way, by_source in found.shares.items():
         shares = by_source[ELEMENTS]
-        moves, alike = shares.moves(least), carriers(shares.value)
+        moves = shares.moves(least)
+        alike = carriers(np.where(moves, shares.value, 0))
         for f, name in enumerate(shares.factors):
             e = int(shares.value[:, f].argmax())
             best = shares.interval(e, f)
@@ -276,7 +277,7 @@ def _factors_table(found: Measured, least: float) -> Table:
             )  # fmt: skip
     caption = (
         "Each factor: how many elements move it, the one that does most, and of how many equal "
-        "elements its shares could be. A sum of 1 is all of the factor's variance, made by single "
+        "elements these shares could be. A sum of 1 is all of the factor's variance, made by single "
         "elements each by itself."
     )
     return Table.of_rows("factors", caption, rows)

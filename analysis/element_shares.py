@@ -13,7 +13,8 @@ up: the same unit for all kinds of factors. Shares of all latents of a factor su
     moves    e moves f: S_ef differs from 0 (Benjamini and Hochberg 1995, over all pairs) and is
              ``least`` or more. With images enough, everything differs from 0.
     single   e moves exactly one factor.
-    purity   max_f S_ef / sum_f S_ef: 1 is one factor alone, 1 / F all F factors alike.
+    purity   max_f S_ef / sum_f S_ef: 1 is one factor alone, 1 / F all F factors alike. Estimates
+             below 0 count in the sum as they are: cut off, noise would add to it.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ class Claim:
 
     def purer(self, other: Claim) -> Estimate:
         """Return how much purer these are than others, measured on the same images."""
-        return _estimate(self.purity.value - other.purity.value, self.draws - other.draws)
+        return _centred(self.purity.value - other.purity.value, self.draws - other.draws)
 
 
 def claim(shares: Shares, least: float) -> Claim:
@@ -164,24 +165,23 @@ def claim(shares: Shares, least: float) -> Claim:
         counts=counts,
         any_size=shares.found.sum(1),
         purity_of=pure,
-        single=_estimate(float((counts == 1).sum() / active.sum()), share),
-        purity=_estimate(float(pure[active].mean()), mean),
+        single=_centred(float((counts == 1).sum() / active.sum()), share, (0, 1)),
+        purity=_centred(float(pure[active].mean()), mean, (0, 1)),
         purity_total=whole,
         draws=mean,
     )
 
 
 def purity(share: Floats) -> Floats:
-    """Return the largest factor's part of shares (.., E, F), (.., E); 1 / F where all are 0.
+    """Return the largest factor's part of shares (.., E, F), in [1 / F, 1]; 1 / F without any.
 
     >>> purity(np.array([[0.3, 0.0, -0.01], [0.1, 0.1, 0.2], [0.0, 0.0, 0.0]])).round(2).tolist()
     [1.0, 0.5, 0.33]
     """
-    positive = np.maximum(share, 0)
-    whole = positive.sum(-1)
-    found: Floats = np.divide(
-        positive.max(-1), whole, out=np.full(whole.shape, 1 / share.shape[-1]), where=whole > 0
-    )
+    most = share.max(-1)
+    whole = np.maximum(share.sum(-1), most)
+    least = 1 / share.shape[-1]
+    found: Floats = np.divide(most, whole, out=np.full(whole.shape, least), where=most > 0)
     return found
 
 
@@ -205,3 +205,17 @@ def _estimate(value: float, draws: Floats) -> Estimate:
         return Estimate(value, math.nan, math.nan)
     low, high = np.quantile(known, [0.025, 0.975])
     return Estimate(value, float(low), float(high))
+
+
+def _centred(
+    value: float, draws: Floats, limits: tuple[float, float] = (-math.inf, math.inf)
+) -> Estimate:
+    """Return a value with the spread of its resamples about their mean.
+
+    Resamples hold their own noise besides that of the images: they are less pure throughout.
+    """
+    if not np.isfinite(draws).any():
+        return Estimate(value, math.nan, math.nan)
+    found = _estimate(value, value + draws - np.nanmean(draws))
+    low, high = np.clip([found.low, found.high], *limits).tolist()
+    return Estimate(value, low, high)
