@@ -158,6 +158,8 @@ def analyse(config: ElementFactorsConfig, subject: Subject, journal: Journal) ->
             "Of known factors only: an element may change what no label names.",
             "What is read off a moved image is a regression's guess; it may take one change for "
             "another. Factors that it can't read are left out.",
+            "A reader knows real images only. Directions that lead away from these, as a model not "
+            "trained to the end makes them, are not judged; neither are raw ones.",
             "Shares count what an element does in all images alike; what it does in some and not "
             "in others is in the column 'total', with the reader's errors.",
             "Elements count as independent N(0, 1) numbers; where latents are not, what a probe "

@@ -31,7 +31,8 @@ def pictures(found: Measured, least: float) -> list[Picture]:
     caption = (
         f"How much of each factor's variance each element of band {found.pool.name} makes by "
         f"itself, elements as index:channel. Dots: {100 * least:g} % or more, at a false-discovery "
-        f"rate of {LEVEL:g} over all pairs. Hatched: not readable off images. {n}."
+        f"rate of {LEVEL:g} over all pairs. Hatched: factors not readable off images; "
+        f"crossed: elements that make strange images. {n}."
     )
     pure = (
         "Left: the largest factor's part of what each direction does, of those that move any "
@@ -68,6 +69,8 @@ def map_figure(found: Measured, least: float) -> Figure:
         )
         for row in set(range(len(factors))) - set(at):
             axes.axhspan(row - 0.5, row + 0.5, facecolor="none", edgecolor="0.6", hatch="////")
+        for place in np.flatnonzero(~shares.judged[: len(names)]):
+            axes.axvspan(place - 0.5, place + 0.5, facecolor="none", edgecolor="0.7", hatch="xxxx")
         f, e = np.nonzero(shares.moves(least)[: len(names)].T)
         light = values[np.array(at)[f], e] > 0.3 * top
         axes.scatter(e, np.array(at)[f], s=3.5, c=np.where(light, "black", "white"), linewidths=0)
@@ -120,10 +123,12 @@ def _count_bars(axes: Axes, made: Claims, rows: list[tuple[str, str]]) -> None:
 
     colours = ["0.9", *matplotlib.colormaps["cividis"](np.linspace(1, 0, MOST))]
     start = np.zeros(len(rows))
+    each = [made[way][source] for way, source in rows]
     for count in range(MOST + 1):
-        part = np.array(
-            [np.mean(np.minimum(made[way][source].counts, MOST) == count) for way, source in rows]
-        )
+        moved = [(np.minimum(one.counts, MOST) == count).sum() for one in each]
+        if count == 0:
+            moved = [own - one.strange for own, one in zip(moved, each, strict=True)]
+        part = np.array([n / max(one.total, 1) for n, one in zip(moved, each, strict=True)])
         name = f"{count} or more" if count == MOST else str(count)
         axes.barh(
             range(len(rows)), 100 * part, 0.7, left=100 * start, color=colours[count],

@@ -83,12 +83,18 @@ def _counted(way: str, made: Mapping[str, Claim], band: str, least: float) -> st
     )
     several = own.counts[own.counts > 0]
     usual = f", {number(float(several.mean()), 2)} factors on average" if len(several) else ""
+    left_out = "".join(
+        f" Not judged, since more than half of their images are unlike real ones: {each.strange} "
+        f"{source}."
+        for source, each in made.items()
+        if each.strange
+    )
     return (
         f"By {way} ({n}, {own.factors} factor{'s' * (own.factors > 1)}), {own.moving} of "
         f"{own.total} elements of band {band} move a factor, by {100 * least:g} % of its variance "
         f"or more at a false-discovery rate of {LEVEL:g}{usual}; of any size, "
         f"{int((own.any_size > 0).sum())} do, {int((own.any_size == 1).sum())} exactly one. "
-        f"{beside[:1].upper()}{beside[1:]}."
+        f"{beside[:1].upper()}{beside[1:]}.{left_out}"
     )
 
 
@@ -137,7 +143,8 @@ def _which(way: str, shares: Shares, made: Claim, least: float) -> list[str]:
             f"variance): {named}{more}."
         )
     spread = carriers(np.where(moves, shares.value, 0))
-    by_size = sorted(range(len(shares.factors)), key=lambda f: -float(shares.value[:, f].max()))
+    known = np.where(shares.judged[:, None], shares.value, 0)
+    by_size = sorted(range(len(shares.factors)), key=lambda f: -float(known[:, f].max()))
     parts: list[str] = []
     nowhere: list[str] = []
     for f in by_size:
@@ -145,7 +152,7 @@ def _which(way: str, shares: Shares, made: Claim, least: float) -> list[str]:
         if not count:
             nowhere.append(shares.factors[f])
         elif len(parts) < 2 * LISTED:
-            e = int(shares.value[:, f].argmax())
+            e = int(known[:, f].argmax())
             parts.append(
                 f"{shares.factors[f]} by {count}, most by {shares.names[e]} "
                 f"({shares.interval(e, f)}; as if by {number(float(spread[f]), 2)} alike)"
@@ -213,7 +220,8 @@ def _claim_table(made: Claims) -> Table:
                 gap = each.purer(by_source[RANDOM])
             rows.append(
                 {
-                    "way": way, "moved": source, "directions": each.total, "n": each.n,
+                    "way": way, "moved": source, "directions": each.total,
+                    "not judged": each.strange, "n": each.n,
                     "factors": each.factors, "move any": each.moving, "exactly one": each.singles,
                     "exactly one, share": each.single.value, "low": each.single.low,
                     "high": each.single.high, "purity": each.purity.value,
@@ -245,6 +253,7 @@ def _elements_table(found: Measured, made: Claims, least: float) -> Table:
                     "way": way, "element": name, "factors": int(own.counts[e]),
                     "purity": float(own.purity_of[e]), "largest": shares.factors[largest],
                     "share": share.value, "low": share.low, "high": share.high,
+                    "strange images": None if shares.strange is None else float(shares.strange[e]),
                     "all it moves": ", ".join(
                         shares.factors[f]
                         for f in np.argsort(-shares.value[e], kind="stable")
@@ -252,7 +261,11 @@ def _elements_table(found: Measured, made: Claims, least: float) -> Table:
                     ),
                 }
             )  # fmt: skip
-    caption = "Each element (index:channel): how many factors it moves, and the largest."
+    caption = (
+        "Each element (index:channel): how many factors it moves, and the largest. Strange images "
+        "are farther from real ones than 95 % of these are from each other; with more than half of "
+        "them, an element is not judged by traversal."
+    )
     return Table.of_rows("elements", caption, rows)
 
 
@@ -262,23 +275,24 @@ def _factors_table(found: Measured, least: float) -> Table:
         shares = by_source[ELEMENTS]
         moves = shares.moves(least)
         alike = carriers(np.where(moves, shares.value, 0))
+        known = np.where(shares.judged[:, None], shares.value, 0)
         for f, name in enumerate(shares.factors):
-            e = int(shares.value[:, f].argmax())
+            e = int(known[:, f].argmax())
             best = shares.interval(e, f)
             random = by_source[RANDOM]
             rows.append(
                 {
                     "way": way, "factor": name, "elements that move it": int(moves[:, f].sum()),
                     "most": shares.names[e], "share": best.value, "low": best.low,
-                    "high": best.high, "sum of shares": float(shares.value[:, f].sum()),
+                    "high": best.high, "sum of shares": float(known[:, f].sum()),
                     "as many alike": float(alike[f]),
                     "largest of random": float(random.value[:, f].max()),
                 }
             )  # fmt: skip
     caption = (
         "Each factor: how many elements move it, the one that does most, and of how many equal "
-        "elements these shares could be. A sum of 1 is all of the factor's variance, made by single "
-        "elements each by itself."
+        "elements these shares could be. A sum of 1 is all of the factor's variance, made by "
+        "single elements, each by itself; more can't be, and the reader errs."
     )
     return Table.of_rows("factors", caption, rows)
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from gdm_repr.analysis.directions import Path
 from gdm_repr.analysis.element_shares import Floats, Shares
+from gdm_repr.analysis.factor_reader import Reading
 
 _FLIPS = 9999
 _FLIPS_AT_ONCE = 2000
@@ -41,20 +42,21 @@ def places(count: int) -> tuple[Floats, Floats]:
 
 
 def read_paths(
-    paths: Iterable[Path], inverse: Callable[[Tensor], Tensor], read: Callable[[Tensor], Floats]
-) -> Floats:
-    """Return readings (n, V, T) along paths, from :func:`gdm_repr.analysis.directions.traverse`.
+    paths: Iterable[Path], inverse: Callable[[Tensor], Tensor], read: Callable[[Tensor], Reading]
+) -> tuple[Floats, float]:
+    """Return readings (n, V, T) along paths, and the share of images that are strange.
 
     Args:
-        paths: data in the basis's coordinates.
+        paths: data in the basis's coordinates, from :mod:`gdm_repr.analysis.directions`.
         inverse: turns these to images.
         read: of images (B, C, H, W).
     """
-    found = []
+    found, strange = [], []
     for data, _ in paths:
-        V = data.shape[1]
-        found.append(read(inverse(data.flatten(0, 1)).cpu()).reshape(len(data), V, -1))
-    return np.concatenate(found)
+        reading = read(inverse(data.flatten(0, 1)).cpu())
+        found.append(reading.values.reshape(*data.shape[:2], -1))
+        strange.append(reading.strange)
+    return np.concatenate(found), float(np.concatenate(strange).mean())
 
 
 def changes(readings: Floats) -> Floats:
@@ -73,6 +75,7 @@ def move_shares(
     factors: Sequence[str],
     variances: Sequence[Floats],
     *,
+    strange: Sequence[float],
     resamples: int,
     seed: int,
 ) -> Shares:
@@ -83,6 +86,7 @@ def move_shares(
         names: of the directions.
         factors: names.
         variances: of each factor's targets.
+        strange: of each direction, the share of its images that the reader does not know.
         resamples: draws of images that intervals are from.
         seed: of the draws.
     """
@@ -119,7 +123,7 @@ def move_shares(
             flipped = by_factor(np.square(np.einsum("pn,nkt->pkt", part, c, optimize=True)))
             as_far += (flipped >= seen * (1 - 1e-9)).sum(0)
         p[e] = (1 + as_far) / (1 + _FLIPS)
-    return Shares(tuple(names), tuple(factors), value, draws, p, n, total)
+    return Shares(tuple(names), tuple(factors), value, draws, p, n, total, np.array(strange))
 
 
 def _pairs(weight: Floats, c: Floats, by_factor: Callable[[Floats], Floats]) -> Floats:

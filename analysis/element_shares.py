@@ -32,6 +32,7 @@ from gdm_repr.analysis.estimate import Estimate
 
 Floats = NDArray[np.float64]
 LEVEL = 0.05  # false-discovery rate
+MOST_STRANGE = 0.5  # of a direction's images, for its readings to be believed
 NOTHING = Estimate(math.nan, math.nan, math.nan)
 
 
@@ -47,6 +48,7 @@ class Shares:
         p: of no share, (E, F).
         n: images, of the factor with most.
         total: what e makes alone and with others, as far as it was measured, (E, F).
+        strange: share of the images of e, moved, that are unlike real ones, (E,).
     """
 
     names: tuple[str, ...]
@@ -56,11 +58,22 @@ class Shares:
     p: Floats
     n: int
     total: Floats | None = None
+    strange: Floats | None = None
+
+    @property
+    def judged(self) -> NDArray[np.bool_]:
+        """Which directions' images are like real ones, half of them at least, (E,)."""
+        if self.strange is None:
+            return np.ones(len(self.names), np.bool_)
+        return self.strange <= MOST_STRANGE
 
     @cached_property
     def q(self) -> Floats:
-        """P adjusted over all pairs, (E, F)."""
-        adjusted: Floats = stats.false_discovery_control(self.p.ravel()).reshape(self.p.shape)
+        """P adjusted over all pairs of directions that are judged, otherwise 1, (E, F)."""
+        adjusted = np.ones_like(self.p)
+        if self.judged.any():
+            own = self.p[self.judged]
+            adjusted[self.judged] = stats.false_discovery_control(own.ravel()).reshape(own.shape)
         return adjusted
 
     @property
@@ -87,6 +100,7 @@ class Shares:
             self.p[:, at],
             self.n,
             None if self.total is None else self.total[:, at],
+            self.strange,
         )
 
 
@@ -95,10 +109,11 @@ class Claim:
     """How many directions move a single factor.
 
     Attributes:
-        total: directions.
+        total: directions that are judged.
+        strange: directions that are not, since most images that they make are unlike real ones.
         factors: F.
         n: images.
-        counts: how many factors each moves, (E,).
+        counts: how many factors each moves, (E,); none where not judged.
         any_size: the same, however small the shares.
         purity_of: purity of each that moves a factor, NaN for others, (E,).
         single: share of those moving a factor that move exactly one; NaN where none moves any.
@@ -108,6 +123,7 @@ class Claim:
     """
 
     total: int
+    strange: int
     factors: int
     n: int
     counts: NDArray[np.int64]
@@ -143,6 +159,7 @@ def claim(shares: Shares, least: float) -> Claim:
     moves = shares.moves(least)
     counts = moves.sum(1)
     active = counts > 0
+    judged = int(shares.judged.sum())
     pure = np.where(active, purity(shares.value), math.nan)
     again = (shares.found & (shares.draws >= least)).sum(2)  # (R, E)
     moving, singles = (again > 0).sum(1), (again == 1).sum(1)
@@ -151,15 +168,16 @@ def claim(shares: Shares, least: float) -> Claim:
     if not active.any():
         none = np.full(len(again), math.nan)
         return Claim(
-            len(counts), len(shares.factors), shares.n, counts, shares.found.sum(1), pure,
-            NOTHING, NOTHING, math.nan, none,
+            judged, len(counts) - judged, len(shares.factors), shares.n, counts,
+            shares.found.sum(1), pure, NOTHING, NOTHING, math.nan, none,
         )  # fmt: skip
     mean = draws.mean(1)
     whole = math.nan
     if shares.total is not None:
         whole = float(purity(shares.total)[active].mean())
     return Claim(
-        total=len(counts),
+        total=judged,
+        strange=len(counts) - judged,
         factors=len(shares.factors),
         n=shares.n,
         counts=counts,

@@ -87,25 +87,27 @@ class Traversal:
         total = sum(len(each) for each in asked.values())
         with tqdm(total=total, desc="traversal", unit="direction") as bar:
             for source, directions in asked.items():
-                readings = []
+                readings, strange = [], []
                 for direction in directions:
                     key = f"{source} {direction.name} {self._key}"
                     if key not in self._journal:
                         self._journal.add(key, self._read(source, direction))
-                    readings.append(np.array(self._journal[key], np.float64))
+                    readings.append(np.array(self._journal[key]["readings"], np.float64))
+                    strange.append(self._journal[key]["strange"])
                     bar.update(1)
                 found[source] = move_shares(
                     readings,
                     [direction.name for direction in directions],
                     [factor.name for factor in self.readable],
                     [factor.targets.var(0) for factor in self.readable],
+                    strange=strange,
                     resamples=self._config.resamples,
                     seed=self._config.seed,
                 )
         return found
 
-    def _read(self, source: str, direction: Direction) -> object:
-        """Return readings of the readable factors (n, V, T), to six digits."""
+    def _read(self, source: str, direction: Direction) -> dict[str, object]:
+        """Return readings of the readable factors (n, V, T) to six digits, as JSON holds them."""
         subject, size = self._subject, self._config.batch_size
         values = places(self._config.places)[0].tolist()
         states, origin = self._generated
@@ -119,15 +121,16 @@ class Traversal:
         names = {factor.name for factor in self.readable}
         widths = [factor.targets.shape[1] for factor in self._factors]
         kept = np.repeat([factor.name in names for factor in self._factors], widths)
-        found = read_paths(paths, subject.model.basis.inverse, self._reader)[..., kept]
+        found, strange = read_paths(paths, subject.model.basis.inverse, self._reader)
+        found = found[..., kept]
         rounded = [float(f"{value:.6g}") for value in found.ravel()]
-        return np.reshape(rounded, found.shape).tolist()
+        return {"readings": np.reshape(rounded, found.shape).tolist(), "strange": strange}
 
     def _quality(self, at: Sequence[Factor]) -> dict[str, dict[str, list[float]]]:
         """Return R^2 of each factor, of images left out and of decoded anchors."""
         key = f"reader {self._key}"
         if key not in self._journal:
-            read = self._reader(self._subject.model.basis.inverse(self._generated[1]).cpu())
+            read = self._reader(self._subject.model.basis.inverse(self._generated[1]).cpu()).values
             ends = np.cumsum([0, *(factor.targets.shape[1] for factor in at)])
             decoded = {}
             for factor, start, stop in zip(at, ends[:-1], ends[1:], strict=True):

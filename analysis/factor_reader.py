@@ -8,7 +8,9 @@ has a closed form,
 
     y_i - r_i = alpha_i / ((K + lambda n)^-1)_ii,    alpha = (K + lambda n)^-1 y,
 
-and its R^2 says how well a factor can be read. Targets are those of
+and its R^2 says how well a factor can be read. A regression says something of any image: so an
+image that is farther from its nearest labelled one than 95 % of these are from theirs is called
+*strange*, and its readings are not to be believed. Targets are those of
 :mod:`gdm_repr.analysis.factors`, so that a reading is the factor's expected value, cosine and sine,
 or share of each class.
 """
@@ -38,16 +40,30 @@ _AGREES = 0.25  # what is left of an agreement
 _WIDTHS = (1.0, 4.0)  # of the kernel, in median squared distances
 _PENALTIES = 10.0 ** np.arange(-6, 1)  # for each image
 _RESAMPLES = 200
+_USUAL = 0.95  # of the images fitted to are as near to another one as is usual
 
 Describe = Callable[[Tensor], Tensor]
 """Images (B, C, H, W) in [-1, 1] to features (B, P)."""
 
 
 @dataclass(frozen=True, eq=False)
+class Reading:
+    """What was read off B images.
+
+    Attributes:
+        values: all factors' targets side by side, (B, T).
+        strange: which images are unlike those that the reader was fitted to, (B,).
+    """
+
+    values: Floats
+    strange: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
 class _Part:
     """What reads the factors that are known of the same images."""
 
-    phi: Floats
+    rows: NDArray[np.int64]
     norm: float
     alpha: Floats  # one block of targets a width, (widths, m, T)
     mean: Floats
@@ -68,19 +84,22 @@ class Reader:
     _describe: Describe
     _centre: Floats
     _scale: Floats
+    _phi: Floats
+    _usual: float
     _parts: tuple[_Part, ...]
     _width: int
 
-    def __call__(self, x: Tensor) -> Floats:
-        """Return readings of images (B, C, H, W): all factors' targets side by side, (B, T)."""
+    def __call__(self, x: Tensor) -> Reading:
+        """Read images (B, C, H, W)."""
         phi = (_features(self._describe, x) - self._centre) / self._scale
+        far = _distances(phi, self._phi)
         out = np.empty((len(phi), self._width))
         for part in self._parts:
-            near = _distances(phi, part.phi) / part.norm
+            near = far[:, part.rows] / part.norm
             kernels = [np.exp(-near / width) for width in _WIDTHS]
             read = sum(k @ a for k, a in zip(kernels, part.alpha, strict=True))
             out[:, part.columns] = read + part.mean
-        return out
+        return Reading(out, far.min(1) > self._usual)
 
 
 def fit_reader(describe: Describe, x: Tensor, factors: Sequence[Factor], *, seed: int) -> Reader:
@@ -98,17 +117,22 @@ def fit_reader(describe: Describe, x: Tensor, factors: Sequence[Factor], *, seed
     centre, scale = phi.mean(0), phi.std(0)
     scale = np.maximum(scale, 1e-3 * max(float(scale.max()), 1e-12))
     phi = (phi - centre) / scale
+    distances = _distances(phi, phi)
+    others = distances + np.diag(np.full(len(phi), np.inf))
+    usual = float(np.quantile(others.min(1), _USUAL))
     widths = [factor.targets.shape[1] for factor in factors]
     starts = np.concatenate([[0], np.cumsum(widths)]).astype(np.int64)
     r2: dict[int, Estimate] = {}
     parts = []
     for group in of_same_images(factors):
-        part, found = _fit(phi, [factors[f] for f in group], seed)
+        part, found = _fit(distances, [factors[f] for f in group], seed)
         columns = np.concatenate([np.arange(starts[f], starts[f + 1]) for f in group])
         parts.append(_Part(*part, columns))
         r2 |= dict(zip(group, found, strict=True))
     ordered = tuple(r2[f] for f in range(len(factors)))
-    return Reader(ordered, len(x), describe, centre, scale, tuple(parts), int(starts[-1]))
+    return Reader(
+        ordered, len(x), describe, centre, scale, phi, usual, tuple(parts), int(starts[-1])
+    )
 
 
 def fit_patches(x: Tensor, *, device: torch.device, seed: int) -> Describe:
@@ -170,17 +194,17 @@ def r_squared(read: Floats, targets: Floats, *, seed: int) -> Estimate:
 
 
 def _fit(
-    phi: Floats, factors: Sequence[Factor], seed: int
-) -> tuple[tuple[Floats, float, Floats, Floats], list[Estimate]]:
+    distances: Floats, factors: Sequence[Factor], seed: int
+) -> tuple[tuple[NDArray[np.int64], float, Floats, Floats], list[Estimate]]:
     """Return a part of the reader, and how well it reads each factor."""
-    own = phi[factors[0].rows]
-    m = len(own)
+    rows = factors[0].rows
+    distances = distances[np.ix_(rows, rows)]
+    m = len(rows)
     y = np.concatenate([factor.targets for factor in factors], axis=1)
     mean = y.mean(0)
     centred = y - mean
     starts = np.concatenate([[0], np.cumsum([f.targets.shape[1] for f in factors])])
     spans = [slice(*ends) for ends in pairwise(starts)]
-    distances = _distances(own, own)
     norm = max(float(np.median(distances)), 1e-12)
     best = np.full(len(factors), -np.inf)
     alpha = np.zeros((len(_WIDTHS), *y.shape))
@@ -201,7 +225,7 @@ def _fit(
                     alpha[place, :, span] = a[:, span]
                     left_out[:, span] = y[:, span] - error[:, span]
     r2 = [r_squared(left_out[:, span], y[:, span], seed=seed) for span in spans]
-    return (own, norm, alpha, mean), r2
+    return (rows, norm, alpha, mean), r2
 
 
 def _features(describe: Describe, x: Tensor) -> Floats:

@@ -47,7 +47,8 @@ def test_elements_that_are_labels(
     trained: Path, encoded: Path, labelled: list[str], tmp_path: Path
 ) -> None:
     """Each of two elements moves its label alone, by 96 images, and random directions do not."""
-    more = [*labelled, "--ways", "probe", "--controls", "none", "--permutations", "99"]
+    more = [*labelled, "--factors", "first,third,nothing", "--ways", "probe"]
+    more += ["--controls", "none", "--permutations", "99"]
     assert main([*argv(trained, encoded, tmp_path / "out"), *more]) == 0
     found = result(tmp_path / "out")
     rows = found["tables"]["element_factors"]

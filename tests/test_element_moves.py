@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from gdm_repr.analysis.element_moves import changes, move_shares, places
-from gdm_repr.analysis.element_shares import Shares
+from gdm_repr.analysis.element_shares import Shares, claim
 
 N = 60
 
@@ -26,6 +28,7 @@ def shares_of(z: np.ndarray, count: int = 3) -> Shares:
         ["0", "1", "2"],
         names,
         [np.ones(1)] * 4,
+        strange=[0.0] * 3,
         resamples=40,
         seed=0,
     )
@@ -59,7 +62,9 @@ def test_reading_errors_have_no_share() -> None:
     rng = np.random.default_rng(1)
     noise = [rng.normal(size=(N, 3, 4)) for _ in range(100)]
     names = [str(e) for e in range(100)]
-    found = move_shares(noise, names, list("abcd"), [np.ones(1)] * 4, resamples=40, seed=0)
+    found = move_shares(
+        noise, names, list("abcd"), [np.ones(1)] * 4, strange=[0.0] * 100, resamples=40, seed=0
+    )
     assert not found.found.any()
     assert found.value.mean() == pytest.approx(0, abs=0.003)
     assert found.draws.mean() == pytest.approx(0, abs=0.003)
@@ -74,3 +79,10 @@ def test_changes_hold_all_of_the_variance_over_places() -> None:
     mean = (w * read).sum(1, keepdims=True)
     variance = (w * (read - mean) ** 2).sum(1)
     np.testing.assert_allclose((changes(read) ** 2).sum(1), variance)
+
+
+def test_directions_of_strange_images_are_not_judged() -> None:
+    found = replace(shares_of(latents()), strange=np.array([0.9, 0.2, 0.0]))
+    assert found.moves(0.01).sum(1).tolist() == [0, 2, 0]
+    told = claim(found, 0.01)
+    assert (told.total, told.strange, told.moving) == (2, 1, 1)

@@ -30,7 +30,7 @@ def test_left_out_readings_are_those_of_readers_fitted_without(
     for out in range(80):
         rest = np.delete(np.arange(80), out)
         reader = fit_reader(flat, x[rest], [read_factor("y", y[rest])], seed=0)
-        errors.append(float(reader(x[out : out + 1])[0, 0]) - y[out])
+        errors.append(float(reader(x[out : out + 1]).values[0, 0]) - y[out])
     known = 1 - np.mean(np.square(errors)) / y.var()
     assert whole.r2[0].value == pytest.approx(known, abs=0.03)
     assert whole.r2[0].low < whole.r2[0].value < whole.r2[0].high
@@ -49,11 +49,14 @@ def test_patches_read_scenes() -> None:
     assert hue > 0.9
     assert place > 0.6
     assert phase < 0.3
-    read = reader(x[400:])
+    reading = reader(x[400:])
+    read = reading.values
     assert read.shape == (60, 5)
     assert r_squared(read[:, 2:3], table["x"][400:, None], seed=0).value > 0.6
+    assert reading.strange.mean() < 0.25
+    assert reader(-1.5 * x[400:]).strange.mean() > 0.9
     # nothing depends on how many images are read together
-    np.testing.assert_allclose(reader(x[400:403]), read[:3], atol=1e-5)
+    np.testing.assert_allclose(reader(x[400:403]).values, read[:3], atol=1e-5)
 
 
 def test_factors_of_other_images_are_read_side_by_side() -> None:
@@ -61,7 +64,7 @@ def test_factors_of_other_images_are_read_side_by_side() -> None:
     first, second = x[:, 0, 0, 0].numpy(), x[:, 0, 1, 1].numpy().copy()
     second[::4] = np.nan
     factors = [read_factor("a", first), read_factor("b", second), read_factor("c", -first)]
-    read = fit_reader(flat, x, factors, seed=0)(x)
+    read = fit_reader(flat, x, factors, seed=0)(x).values
     assert read.shape == (80, 3)
     for column, truth in enumerate((first, x[:, 0, 1, 1].numpy(), -first)):
         assert np.corrcoef(read[:, column], truth)[0, 1] > 0.9
