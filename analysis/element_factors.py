@@ -148,6 +148,8 @@ def analyse(config: ElementFactorsConfig, subject: Subject, journal: Journal) ->
         controls=[
             "Null of the probe: permuted labels. Null of the traversal: the sign of each image's "
             "change drawn anew. Both adjusted over all elements and factors.",
+            "Both: what probe and traversal agree on, the smaller share and the larger p. A reader "
+            "that is misled, and latents that go together, each mislead one way only.",
             "Random unit directions of the same band, measured in the same way.",
             "The images' own coefficients at the same elements, moved in their stds without the "
             "model, and read by the same reader.",

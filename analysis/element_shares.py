@@ -149,6 +149,27 @@ class Claim:
         return _centred(self.purity.value - other.purity.value, self.draws - other.draws)
 
 
+def both(first: Shares, second: Shares) -> Shares:
+    """Return what two ways of measuring agree on: the smaller share, and the larger p.
+
+    Both differ from 0 only if each does (Berger's intersection-union test, 1982).
+
+    Args:
+        first: by one way.
+        second: by the other, of the same directions; its factors are looked at.
+    """
+    own = first.only(second.factors)
+    return Shares(
+        own.names,
+        own.factors,
+        np.minimum(own.value, second.value),
+        np.minimum(own.draws, second.draws),
+        np.maximum(own.p, second.p),
+        min(own.n, second.n),
+        strange=second.strange,
+    )
+
+
 def claim(shares: Shares, least: float) -> Claim:
     """Count factors, with intervals over images: which pairs differ from 0 is held fixed.
 
