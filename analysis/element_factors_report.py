@@ -23,7 +23,10 @@ Claims = dict[str, dict[str, Claim]]
 def claims(found: Measured, least: float) -> Claims:
     """Return how many factors directions move, by way, then by what was moved."""
     made = {
-        way: {source: claim(shares, least) for source, shares in by_source.items()}
+        way: {
+            source: claim(shares, least, sampled=source == RANDOM)
+            for source, shares in by_source.items()
+        }
         for way, by_source in found.shares.items()
     }
     probed, moved = (found.shares.get(way) for way in WAYS)
@@ -67,7 +70,8 @@ def _verdict(found: Measured, made: Claims, least: float) -> str:
                 f"by {way}, {own.singles} of the {own.moving} elements of band {found.pool.name} "
                 f"that move any factor move exactly one ({own.single.percent()})"
             )
-    return f"Does a single element change a single attribute? {'; '.join(parts)}."
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _counted(way: str, made: Mapping[str, Claim], band: str, least: float) -> str:
@@ -151,14 +155,16 @@ def _which(way: str, shares: Shares, made: Claim, least: float) -> list[str]:
         count = int(moves[:, f].sum())
         if not count:
             nowhere.append(shares.factors[f])
-        elif len(parts) < 2 * LISTED:
+        elif len(parts) < LISTED:
             e = int(known[:, f].argmax())
             parts.append(
                 f"{shares.factors[f]} by {count}, most by {shares.names[e]} "
                 f"({shares.interval(e, f)}; as if by {number(float(spread[f]), 2)} alike)"
             )
     if parts:
-        said.append(f"Factors moved by {way}: {'; '.join(parts)}.")
+        left = len(shares.factors) - len(nowhere) - len(parts)
+        more = f"; {left} more in the table" if left else ""
+        said.append(f"Factors moved by {way}: {'; '.join(parts)}{more}.")
     if nowhere:
         said.append(f"Moved by no element, by {way}: {', '.join(nowhere)}.")
     return said
@@ -243,7 +249,7 @@ def _claim_table(made: Claims) -> Table:
                 gap = each.purer(by_source[RANDOM])
             rows.append(
                 {
-                    "way": way, "moved": source, "directions": each.total,
+                    "way": way, "moved": source, "directions": each.total + each.strange,
                     "not judged": each.strange, "n": each.n,
                     "factors": each.factors, "move any": each.moving, "exactly one": each.singles,
                     "exactly one, share": each.single.value, "low": each.single.low,
