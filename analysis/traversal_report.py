@@ -69,14 +69,13 @@ def answer(atlas: Atlas, pool: Pool, subject: Subject, who: str) -> list[str]:
 def _others(atlas: Atlas) -> list[str]:
     """Say what the other elements do."""
     others = [
-        f"element {entry.name}: {entry.effect}, "
-        f"{100 * entry.numbers['own'].value:.0f} % on its own coefficient"
+        f"element {entry.name}: {entry.effect}, {100 * entry.numbers['own'].value:.0f} %"
         for entry in atlas.entries[1:LISTED]
     ]
     left = len(atlas.entries) - LISTED
     more = f"; {left} more in the table" if left > 0 else ""
-    said = "The others, by effect per unit and the share of the squared change on the same element"
-    return [f"{said} of the image: {'; '.join(others)}{more}."] if others else []
+    said = "The others, by effect per unit, and the share of their change on their own coefficient"
+    return [f"{said}: {'; '.join(others)}{more}."] if others else []
 
 
 def _where_it_falls(atlas: Atlas, pool: Pool, subject: Subject) -> str:

@@ -186,7 +186,12 @@ def test_the_command_of_a_page_gives_its_options(tmp_path: Path) -> None:
     words = shlex.split(command_line("all", config))
     assert words[:3] == ["gdm-repr", "analyse", "all"]
     read: list[AllConfig] = []
-    assert command.run(AllConfig, "analyse all", words[3:], lambda c: read.append(c) or 0) == 0
+
+    def keep(config: AllConfig) -> int:
+        read.append(config)
+        return 0
+
+    assert command.run(AllConfig, "analyse all", words[3:], keep) == 0
     assert read == [config]
 
 
