@@ -40,9 +40,9 @@ class Probe(NamedTuple):
 def ridge(x: NDArray[Any], y: Floats, other: NDArray[Any]) -> Floats:
     """Predict by ridge regression, each target's penalty by generalised cross-validation.
 
-    With x = U S V^T (centred) and w = S^2 / (S^2 + penalty), the fit is U w U^T y, and the penalty
-    has the least |y - U w U^T y|^2 / (n - 1 - sum w)^2 (Golub, Heath and Wahba 1979). Unlike leaving
-    one out, that takes no fit of its own for each penalty, of which permuted labels need many.
+    With x = U S V^T (centred) and w = S^2 / (S^2 + penalty), the fit is U w U^T y; the penalty is
+    that of the least |y - U w U^T y|^2 / (n - 1 - sum w)^2 (Golub, Heath and Wahba 1979). Unlike
+    leaving one out, that takes no predictions by each penalty, and permuted labels are many.
 
     Args:
         x: columns to fit on, (n, D).
@@ -182,4 +182,3 @@ def over_frequency(predicted: Floats, targets: Floats, fold: NDArray[np.int64]) 
         frequency = np.maximum(targets[~out].mean(0), 1 / len(targets))
         divided[out] = predicted[out] / frequency
     return divided
-
