@@ -197,9 +197,8 @@ def main(argv: list[str] | None = None) -> int:
     elif not (options.checkpoint and options.latents and options.cpu_minutes):
         parser.error("give --checkpoint, --latents and --cpu-minutes, or --quick")
     else:
-        subject = Subject(
-            AnalysisConfig(checkpoint=options.checkpoint, latents=options.latents, out=options.out)
-        )
+        given = {"checkpoint": options.checkpoint, "latents": options.latents, "out": options.out}
+        subject = Subject(AnalysisConfig.model_validate(given))
         checkpoint = subject.model.checkpoint
         training, preprocess = checkpoint.training, checkpoint.preprocess
         data = options.data or training["data"]

@@ -21,7 +21,8 @@ IDS = ["b", "a"]
 
 @pytest.fixture(scope="module")
 def subject(trained: Path, encoded: Path) -> Subject:
-    return Subject(AnalysisConfig(checkpoint=str(trained), latents=encoded, out=Path("unused")))
+    given = {"checkpoint": str(trained), "latents": encoded, "out": "unused"}
+    return Subject(AnalysisConfig.model_validate(given))
 
 
 @pytest.fixture(scope="module")
