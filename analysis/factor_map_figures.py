@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _CELL = 0.42, 0.27  # inches
 _MOST_PREFIXED = 4  # bands, of more the first bands are in the tables alone
+_SEEN = 0.02  # a difference that is worth a mark
 _DARK = 0.55  # of the colours' range, below which numbers are white
 
 
@@ -52,7 +53,7 @@ def pictures(cells: Sequence[Cell], probes: Sequence[str]) -> list[Picture]:
             caption += (
                 " \u25b2 tells more and \u25bc tells less than the latents at the same columns, or "
                 "than as many first latents as a code is long: the interval of the difference "
-                "excludes 0."
+                f"excludes 0, and it is {_SEEN:g} or more."
             )
         drawn.append(Picture(f"factor_map{ending}", caption, map_figure(own)))
         raw = scores(own, RAW, probe, "band", "all")
@@ -131,6 +132,7 @@ def _panels(cells: Sequence[Cell]) -> list[_Panel]:
         for source in sources
         if source != LATENTS
         for own, other in counterparts(cells, source)
+        if abs(own.score.minus(other.score).value) >= _SEEN
     }
     panels: dict[str, _Panel] = {}
     for cell in cells:
@@ -148,8 +150,7 @@ def _panels(cells: Sequence[Cell]) -> list[_Panel]:
 
 def _label_panel(axes: Axes, factors: Sequence[str], panel: _Panel) -> None:
     headings = [
-        f"{heading}\n{len(columns.columns)}".replace("up to ", "up to\n")
-        for heading, columns in panel.columns.items()
+        f"{_broken(heading)}\n{len(columns.columns)}" for heading, columns in panel.columns.items()
     ]
     turned = len(headings) > 8 or max(map(len, panel.columns)) > 16
     axes.set_xticks(
@@ -162,6 +163,12 @@ def _label_panel(axes: Axes, factors: Sequence[str], panel: _Panel) -> None:
     for place, pair in enumerate(pairwise(kinds)):
         if len(set(pair)) > 1:
             axes.axvline(place + 0.5, color="white", linewidth=3)
+
+
+def _broken(heading: str) -> str:
+    """Break a heading that is wider than a cell where it may be."""
+    text = heading.replace("up to ", "up to\n")
+    return text if max(map(len, text.split("\n"))) <= 8 else text.replace(", ", ",\n")
 
 
 def difference_figure(own: Scores, raw: Scores) -> Figure:
