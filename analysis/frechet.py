@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike
 from scipy.linalg import qr, svdvals
 
 from gdm_repr.analysis.jackknife import (
+    DISTANCE,
     GROUPS,
     Floats,
     Measure,
@@ -73,7 +74,7 @@ def bind(real: Floats, other: Floats) -> Statistic:
     return statistic
 
 
-FRECHET = Measure(("frechet",), bind, (False,), lambda n, features: n >= ENOUGH * features)
+FRECHET = Measure(("frechet",), bind, (DISTANCE,), lambda n, features: n >= ENOUGH * features)
 
 
 def frechet(

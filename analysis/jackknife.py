@@ -33,6 +33,7 @@ Statistic = Callable[[Rows], Sequence[float]]
 Bind = Callable[[Floats, Floats], Statistic]
 """From features of real images and of others, each (n, F), to their statistic."""
 GROUPS = 20
+DISTANCE, SHARE, SIGNED = (0.0, np.inf), (0.0, 1.0), (-np.inf, np.inf)
 LEAST = 4  # images: a group less, a covariance needs 2 or more
 
 
@@ -46,7 +47,7 @@ class Score:
         high: upper end.
         n: images in each set.
         floor: the same between n and n real images; None if there were no others.
-        ratio: value over floor; None where the floor is not above 0.
+        ratio: value over floor; None for a signed score, or where either is 0.
         excess: value less floor.
         corrected: the score without its bias of order 1/n, as n grows; None where that can't be
             told from n images.
@@ -74,13 +75,13 @@ class Measure:
     Attributes:
         names: of the scores.
         bind: makes the statistic of two sets.
-        shares: whether scores lie in [0, 1], one each.
+        ranges: of the scores, one each: :data:`DISTANCE`, :data:`SHARE` or :data:`SIGNED`.
         enough: from n and F to whether the bias can be corrected.
     """
 
     names: tuple[str, ...]
     bind: Bind
-    shares: tuple[bool, ...]
+    ranges: tuple[tuple[float, float], ...]
     enough: Callable[[int, int], bool] = lambda n, features: False
 
 
@@ -113,7 +114,7 @@ def compare(
     Example:
         >>> x = np.random.default_rng(0).standard_normal((3, 40, 2))
         >>> gap = Measure(("gap",), lambda a, b: lambda kept: [b[kept].mean() - a[kept].mean()],
-        ...               (False,))
+        ...               (SIGNED,))
         >>> found = compare(gap, x[0], {"other": x[1] + 1}, x[2])["other"]["gap"]
         >>> found.low < 1 < found.high, found.floor.low < 0 < found.floor.high
         (True, True)
@@ -143,7 +144,7 @@ def compare(
                 rows[:, i],
                 None if floor is None else floor[:, i],
                 n,
-                share=measure.shares[i],
+                within=measure.ranges[i],
                 enough=enough,
             )
             for i, score in enumerate(measure.names)
@@ -180,33 +181,34 @@ def _half_width(deleted: Floats) -> float:
     return float(student.ppf(0.975, g - 1) * se)
 
 
-def _score(rows: Floats, floor: Floats | None, n: int, *, share: bool, enough: bool) -> Score:
+def _score(
+    rows: Floats, floor: Floats | None, n: int, *, within: tuple[float, float], enough: bool
+) -> Score:
     corrected = None
     if enough:
         g = len(rows) - 1
         value, half = float(g * rows[0] - (g - 1) * rows[1:].mean()), _half_width(rows[1:])
         corrected = Estimate(value, value - half, value + half)
-    own = _within(interval(rows), n) if share else interval(rows)
+    own = _within(interval(rows), n, *within)
     if floor is None:
         return Score(own.value, own.low, own.high, n, corrected=corrected)
-    least = _within(interval(floor), n) if share else interval(floor)
+    least = _within(interval(floor), n, *within)
     ratio = None
-    if (floor > 0).all() and (rows > 0).all() and least.low > 0:
+    if within != SIGNED and (floor > 0).all() and (rows > 0).all():
         log = interval(np.log(rows) - np.log(floor))
         ratio = Estimate(*(float(np.exp(each)) for each in (log.value, log.low, log.high)))
     excess = interval(rows - floor)
     return Score(own.value, own.low, own.high, n, least, ratio, excess, corrected)
 
 
-def _within(share: Estimate, n: int) -> Estimate:
-    """Keep the interval of a share of n in [0, 1]; all or none of n does not make it certain."""
-    spare = 1 - 0.025 ** (1 / n)  # Clopper and Pearson 1934, for 0 or n of n
-    low, high = max(0.0, share.low), min(1.0, share.high)
-    if share.value == 0:
-        high = max(high, spare)
-    if share.value == 1:
-        low = min(low, 1 - spare)
-    return Estimate(share.value, low, high)
+def _within(score: Estimate, n: int, least: float, most: float) -> Estimate:
+    """Keep an interval in its range; a share that is all or none of n is not certain for that."""
+    low, high = max(least, score.low), min(most, score.high)
+    if (least, most) == SHARE:
+        spare = 1 - 0.025 ** (1 / n)  # Clopper and Pearson 1934, for 0 or n of n
+        low = min(low, 1 - spare) if score.value == 1 else low
+        high = max(high, spare) if score.value == 0 else high
+    return Estimate(score.value, low, high)
 
 
 def _alike(values: ArrayLike, real: Floats, name: str) -> Floats:

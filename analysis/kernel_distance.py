@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 
 from gdm_repr.analysis.jackknife import (
     GROUPS,
+    SIGNED,
     Floats,
     Measure,
     Rows,
@@ -109,7 +110,7 @@ def bind(real: Floats, other: Floats) -> Statistic:
     return statistic
 
 
-KID = Measure(("kid",), bind, (False,))
+KID = Measure(("kid",), bind, (SIGNED,))
 
 
 def kid(

@@ -20,7 +20,9 @@ from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist
 
 from gdm_repr.analysis.jackknife import (
+    DISTANCE,
     GROUPS,
+    SHARE,
     Floats,
     Measure,
     Rows,
@@ -62,7 +64,7 @@ def bind(precision_k: int, density_k: int, real: Floats, other: Floats) -> Stati
 
 def neighbours(precision_k: int = PRECISION_K, density_k: int = DENSITY_K) -> Measure:
     """Return the measure for numbers of neighbours: of precision and recall, and of the others."""
-    return Measure(NAMES, partial(bind, precision_k, density_k), (True, True, False, True))
+    return Measure(NAMES, partial(bind, precision_k, density_k), (SHARE, SHARE, DISTANCE, SHARE))
 
 
 def neighbour_scores(

@@ -17,7 +17,16 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gdm_repr.analysis.jackknife import GROUPS, Floats, Measure, Rows, Score, Statistic, compare
+from gdm_repr.analysis.jackknife import (
+    DISTANCE,
+    GROUPS,
+    Floats,
+    Measure,
+    Rows,
+    Score,
+    Statistic,
+    compare,
+)
 
 DIRECTIONS = 256
 
@@ -49,7 +58,7 @@ def bind(count: int, seed: int, real: Floats, other: Floats) -> Statistic:
 
 def sliced(count: int = DIRECTIONS, seed: int = 0) -> Measure:
     """Return the measure for a number of directions."""
-    return Measure(("sliced_wasserstein",), partial(bind, count, seed), (False,))
+    return Measure(("sliced_wasserstein",), partial(bind, count, seed), (DISTANCE,))
 
 
 def sliced_wasserstein(
