@@ -22,7 +22,7 @@ from torch import Tensor
 
 from gdm_repr import __version__
 from gdm_repr.basis import build_basis
-from gdm_repr.config import ModelConfig
+from gdm_repr.config import SHIPPED, ModelConfig
 from gdm_repr.denoiser import Denoiser
 from gdm_repr.grouping import Grouping, Shape, build_grouping
 from gdm_repr.images import Preprocess
@@ -31,6 +31,7 @@ from gdm_repr.process import PROCESSES
 
 FORMAT = 1
 MODEL_FILE = "model.safetensors"
+ASSETS = Path(__file__).parent / "assets"  # the models that come with the package
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,12 +219,18 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def find_checkpoint(name: str | Path) -> Path:
-    """Resolve a file, a folder that holds ``model.safetensors``, or a hub id: ``user/model``.
+    """Resolve a shipped model's name, a file, a folder of ``model.safetensors``, or a hub id.
+
+    Args:
+        name: ``"scenes"`` (write ``./scenes`` for a folder of that name), a path, or
+            ``user/model`` on the hub.
 
     Raises:
         ValueError: if nothing is found under that name.
     """
     path = Path(name)
+    if name == SHIPPED:
+        return ASSETS / f"{SHIPPED}.safetensors"
     if path.is_dir():
         return path / MODEL_FILE
     if path.exists() or path.parent.exists() or path.suffix or str(name).count("/") != 1:
