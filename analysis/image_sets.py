@@ -122,7 +122,7 @@ class ImageSets:
             key = f"{name} {part.start}"
             if name in ("real", "other"):  # they lie in the data already
                 rows = getattr(self.halves, name)[part.start : part.stop]
-                made.append(self.subject.images(rows).numpy())
+                made.append(_clipped(self.subject.images(rows)))
             else:
                 made.append(self.blocks.get(key, self._maker(name, part)))
             self.advance(len(part))

@@ -90,7 +90,8 @@ def analyse(config: SampleQualityConfig, subject: Subject, journal: Journal) -> 
         )
         images = {name: sets.images(name) for name in SETS}
         scores = _scores(config, subject, journal, sets, images, extractors)
-        losses = _losses(config, subject, journal, images["real"][:loss_images], bar.update)
+        x = subject.images(halves.real[:loss_images])  # as trained on: not clipped
+        losses = _losses(config, subject, journal, x, bar.update)
     found = Found(n, scores, losses, summarise(subject.store), sets.cost(), images)
     return make_report(config, subject, found, halves, list(extractors.values()))
 

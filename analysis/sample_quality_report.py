@@ -116,6 +116,7 @@ def make_report(
             "real images": f"{n} of the store, chosen at random; {n} others for the floor",
             "held out": "yes, by the names of the sources" if held_out else "not known to be",
             "trained on": trained,
+            "real images are made by": subject.store.manifest.settings.get("preprocess"),
             "gaussian control": f"mean and covariance of {len(halves.fit)} images of the store, "
             "none of them among those compared to",
             "intervals": f"delete-a-group jackknife, {min(config.groups, n)} groups, t quantiles",
