@@ -8,9 +8,11 @@ cut into g random groups, and the score is taken g times more, each time without
     se^2 = (g-1)/g sum_j (theta_(j) - mean theta_(.))^2,   interval: theta +- t_{g-1} se,
     corrected = g theta - (g-1) mean theta_(.),            free of bias of order 1/n.
 
-se^2 is on average not too small, for any score (Efron and Stein 1981). The interval is for the
-score *at this n*: what other images, as many, would give on average. The same groups leave all
-sets together, so that a ratio of two scores that share the real images has its own interval.
+se^2 is on average not too small, for any score (Efron and Stein 1981); for scores by neighbours,
+which one image can change much, and between sets of one kind, intervals were found up to 1.7 times
+too wide. The interval is for the score *at this n*: what other images, as many, would give on
+average. The same groups leave all sets together, so that a ratio of two scores that share the real
+images has its own interval.
 
 The *floor* is the same score between two disjoint sets of n real images: no model does better.
 """

@@ -23,7 +23,7 @@ LABELS = {"gaussian": "Gaussian", "floor": "floor: real images"}
 SAMPLE_ROWS = 3  # of the sheet
 PANELS = (
     ("frechet", "Frechet distance / floor"),
-    ("kid", "KID"),
+    ("kid", "KID / error of the floor"),
     ("precision", "precision"),
     ("recall", "recall"),
     ("density", "density"),
@@ -37,20 +37,15 @@ def draw_scores(scores: Mapping[str, Mapping[str, Mapping[str, Score]]]) -> Figu
     panels = figure.subplots(2, 3).ravel()
     for axes, (name, title) in zip(panels, PANELS, strict=True):
         own = {feature: by[name] for feature, by in scores.items()}
-        if name == "frechet":
-            _draw(axes, own, ratio=True)
-        else:
-            _draw(axes, own, ratio=False)
         if name == "kid":
-            finest = min(
-                (s.floor.high - s.floor.low) / 2 for by in own.values() for s in by.values()
-                if s.floor is not None
-            )  # fmt: skip
-            if finest > 0:
-                axes.set_yscale("symlog", linthresh=finest)
+            own = {feature: _in_widths(by) for feature, by in own.items()}
+        _draw(axes, own, ratio=name == "frechet")
+        if name == "kid":
+            axes.set_yscale("symlog", linthresh=1)
             axes.axhline(0, color="0.5", linewidth=0.8)
+            axes.margins(y=0.15)
         elif name != "frechet":
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(-0.04 * axes.get_ylim()[1], None)
         axes.set_title(title, fontsize="medium")
     handles, labels = panels[1].get_legend_handles_labels()
     figure.legend(
@@ -138,6 +133,17 @@ def _draw(axes: Axes, scores: Mapping[str, Mapping[str, Score]], *, ratio: bool)
         axes.axhline(1, color=COLOURS[LOOKS["floor"]], linewidth=1)
     axes.set_xticks(range(len(names)), names, fontsize="small")
     axes.set_xlim(-0.6, len(names) - 0.4)
+
+
+def _in_widths(by: Mapping[str, Score]) -> dict[str, Score]:
+    """Return scores in units of half the floor's interval, so that features share an axis."""
+    floor = next(iter(by.values())).floor
+    assert floor is not None  # there are always other real images
+    half = (floor.high - floor.low) / 2 or 1.0
+    scaled = Estimate(floor.value / half, floor.low / half, floor.high / half)
+    return {
+        of: Score(s.value / half, s.low / half, s.high / half, s.n, scaled) for of, s in by.items()
+    }
 
 
 def _estimate(by: Mapping[str, Score], of: str, ratio: bool) -> Estimate | None:

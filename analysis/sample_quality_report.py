@@ -12,7 +12,7 @@ from gdm_repr.analysis import sample_quality_figures as figures
 from gdm_repr.analysis.denoising_loss import GroupLoss
 from gdm_repr.analysis.estimate import Estimate, number
 from gdm_repr.analysis.features import Extractor
-from gdm_repr.analysis.image_sets import Halves
+from gdm_repr.analysis.image_sets import BLOCK, Halves
 from gdm_repr.analysis.jackknife import Score
 from gdm_repr.analysis.neighbour_scores import NAMES
 from gdm_repr.analysis.report import Picture, Report, Table
@@ -61,6 +61,12 @@ class Found:
         return sum(each[1] for each in self.cost) / self.n
 
     @property
+    def spread(self) -> str:
+        """The fastest and the slowest block, in seconds an image."""
+        each = [seconds / images for images, seconds, _ in self.cost]
+        return f"{number(min(each), 2)} to {number(max(each), 2)}"
+
+    @property
     def sliced(self) -> dict[str, Mapping[str, Score]]:
         """The sliced Wasserstein distances by set, by what they are of."""
         every = {name: by.get("sliced_wasserstein") for name, by in self.scores.items()}
@@ -88,7 +94,8 @@ def make_report(
             Picture(
                 "scores",
                 f"Samples, controls and the floor, real images against real ones ({ends}). "
-                "Frechet distance relative to the floor; KID on a scale that is linear around 0.",
+                "Frechet distance relative to the floor; KID in units of half the floor's interval, "
+                "on a scale that is linear from -1 to 1.",
                 figures.draw_scores(features),
             ),
             Picture(
@@ -123,7 +130,7 @@ def make_report(
             "sliced Wasserstein": f"{config.directions} directions, the same for all",
             "neighbours": f"{config.precision_neighbours} for precision and recall, "
             f"{config.density_neighbours} for density and coverage",
-            "seconds an image": found.seconds,
+            "seconds an image": f"{number(found.seconds)}, blocks {found.spread}",
             "evaluations an image": found.cost[0][2],
             "seed": config.seed,
             "features": [each.fingerprint() for each in extractors],
@@ -172,7 +179,8 @@ def _answer(config: SampleQualityConfig, found: Found, held_out: bool) -> list[s
     lines.append(f"Latents of the store (n = {found.latents[0].n}), by band: {bands}.")
     lines.append(
         f"A sample takes {found.cost[0][2]} evaluations of the network and "
-        f"{number(found.seconds, 2)} s on this machine, in batches of {config.batch_size}."
+        f"{number(found.seconds, 2)} s on this machine, in batches of "
+        f"{min(config.batch_size, BLOCK)} (blocks: {found.spread})."
     )
     return lines
 
