@@ -94,7 +94,7 @@ def make_report(
             Picture(
                 "scores",
                 f"Samples, controls and the floor, real images against real ones ({ends}). "
-                "Frechet distance relative to the floor; KID in units of half the floor's interval, "
+                "Frechet distance relative to the floor; KID in units of half the floor's interval "
                 "on a scale that is linear from -1 to 1.",
                 figures.draw_scores(features),
             ),
