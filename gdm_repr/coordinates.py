@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from gdm_repr.axes import Axes
-from gdm_repr.grouping import Grouping
+from gdm_repr.grouping import Grouping, group_std
 from gdm_repr.process import Process, whitening
 
 
@@ -86,7 +86,11 @@ class WhitenedCoordinate(UniformCoordinate):
         self.axes = Axes(flow.grouping, flow.std) if flow.axes is None else flow.axes
         self.std = self.axes.std.to(flow.std.dtype)
         self.mean = self.axes.forward(flow.mean)
-        self.group_std = self.axes.scale.tolist()
+        # Halfway between rms and geometric mean, where axes make these differ. Wide axes bend late,
+        # narrow ones early; round trips of scenes at 48 steps: .0047, by the ends .0072 and .0120.
+        rms = group_std(flow.grouping, flow.std)
+        scale = self.axes.scale.tolist()
+        self.group_std = [math.sqrt(r * s) for r, s in zip(rms, scale, strict=True)]
 
     def clock(self, group: int, n: int) -> Tensor:
         """Return n + 1 angles from 0 (data) to pi/2 (noise), float64."""
