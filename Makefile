@@ -5,27 +5,34 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
-DEMO := runs/digits
+DEMO := runs/demo
+DIGITS := runs/digits
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench
+.PHONY: help demo digits test lint bench
 
 help:  ## show these lines
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
 
-demo: $(READY)  ## train on handwritten digits, encode, decode, sample, analyse (about 6 minutes)
-	$(BIN)/gdm-repr train --config configs/digits.yaml --out $(DEMO) --resume
-	$(BIN)/gdm-repr encode --checkpoint $(DEMO)/model.safetensors --data digits --out $(DEMO)/latents
-	$(BIN)/gdm-repr decode --checkpoint $(DEMO)/model.safetensors --latents $(DEMO)/latents --out $(DEMO)/decoded
-	$(BIN)/gdm-repr sample --checkpoint $(DEMO)/model.safetensors --n 64 --seed 0 --out $(DEMO)/drawn
-	$(BIN)/gdm-repr analyse all --config configs/digits-analysis.yaml --checkpoint $(DEMO)/model.safetensors --latents $(DEMO)/latents --out $(DEMO)/analysis
+demo: $(READY)  ## encode held-out scenes with the shipped model and analyse their latents (about 5 minutes)
+	$(BIN)/gdm-repr encode --data scenes:0-400 --out $(DEMO)/latents
+	$(BIN)/gdm-repr analyse all --config configs/scenes-analysis.yaml --latents $(DEMO)/latents --out $(DEMO)/analysis
 	@echo
-	@echo "model      $(DEMO)/model.safetensors"
 	@echo "latents    $(DEMO)/latents   (Parquet; gdm_repr.latents.open_store reads it)"
-	@echo "decoded    $(DEMO)/decoded"
-	@echo "sheets     $(DEMO)/latents/reconstructions.png, $(DEMO)/decoded/sheet.png, $(DEMO)/drawn/sheet.png"
+	@echo "sheet      $(DEMO)/latents/reconstructions.png"
 	@echo "runs       $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db"
 	@echo "report     $(DEMO)/analysis/index.html"
+
+digits: $(READY)  ## train on handwritten digits, encode, decode, sample, analyse (about 6 minutes)
+	$(BIN)/gdm-repr train --config configs/digits.yaml --out $(DIGITS) --resume
+	$(BIN)/gdm-repr encode --checkpoint $(DIGITS)/model.safetensors --data digits --out $(DIGITS)/latents
+	$(BIN)/gdm-repr decode --checkpoint $(DIGITS)/model.safetensors --latents $(DIGITS)/latents --out $(DIGITS)/decoded
+	$(BIN)/gdm-repr sample --checkpoint $(DIGITS)/model.safetensors --n 64 --seed 0 --out $(DIGITS)/drawn
+	$(BIN)/gdm-repr analyse all --config configs/digits-analysis.yaml --checkpoint $(DIGITS)/model.safetensors --latents $(DIGITS)/latents --out $(DIGITS)/analysis
+	@echo
+	@echo "model      $(DIGITS)/model.safetensors"
+	@echo "sheets     $(DIGITS)/latents/reconstructions.png, $(DIGITS)/decoded/sheet.png, $(DIGITS)/drawn/sheet.png"
+	@echo "report     $(DIGITS)/analysis/index.html"
 
 test: $(READY)  ## run the tests and the doctests
 	$(BIN)/python -m pytest

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from gdm_repr.config import Compute
+from gdm_repr.config import CHECKPOINT, SHIPPED, Compute
 from gdm_repr.edit_options import Words
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ INPUTS = ("checkpoint", "latents", "data", "labels")  # known by what is in them
 class AnalysisConfig(Compute):
     """What all analyses have in common."""
 
-    checkpoint: str = Field(description="Model: a .safetensors file, a folder of one, or a hub id.")
+    checkpoint: str = Field(SHIPPED, description=CHECKPOINT)
     latents: Path = Field(description="Latent store that encode made with this model.")
     data: str | None = Field(
         None, description="The images it was encoded from; a built-in name is found by itself."

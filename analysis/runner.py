@@ -64,6 +64,9 @@ ANALYSES = {
     "disentanglement": Row(
         "gdm_repr.analysis.disentanglement", "how well latents separate known factors"
     ),
+    "sample_quality": Row(
+        "gdm_repr.analysis.sample_quality", "how far samples are from real images"
+    ),
     "leakage": Row("gdm_repr.analysis.leakage", "which latent groups move which data groups"),
 }
 

@@ -31,6 +31,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "patch 2, width 32": {"network": {"channels": 32}},
     "patch 1, width 32": {"network": {"channels": 32, "patch": 1}},
     "patch 4, width 96": {"network": {"channels": 96, "patch": 4, "multipliers": [1, 2]}},
+    "patch 1, width 16": {"network": {"channels": 16, "patch": 1, "multipliers": [1, 2, 4]}},
     "patch 2, width 32, uniform clock": {"network": {"channels": 32}, "clock": "uniform"},
     "patch 2, width 32, lr 4e-3": {"network": {"channels": 32}, "lr": 4e-3},
 }

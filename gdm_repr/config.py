@@ -30,6 +30,9 @@ Orders = Annotated[
     Literal["fixed", "random"] | tuple[tuple[int, ...], ...], BeforeValidator(_unwrap)
 ]
 Device = Literal["auto", "cpu", "cuda"]
+SHIPPED = "scenes"  # the model that comes with the package
+SHIPPED_DATA = "scenes:0-64"  # what it encodes when no data are named; it never saw them
+CHECKPOINT = "Model: a .safetensors file, a folder of one, a hub id, or scenes, which is shipped."
 Precision = Literal["fp32", "bf16"]
 
 
@@ -60,14 +63,15 @@ class DenoiserConfig(BaseModel):
         conditioning: ``concat`` gives the network A as C more channels, on the grid where each
             element lies, and the mean level through its noise embedding; ``embed`` gives it the k
             levels through the noise embedding.
-        preconditioning: ``spectral`` or ``none`` (the paper's).
+        preconditioning: ``spectral``, by every element's std; ``principal``, along each group's
+            principal axes; or ``none`` (the paper's).
         strict: hide elements already turned to noise from the network.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     conditioning: Literal["concat", "embed"] = "embed"
-    preconditioning: Literal["spectral", "none"] = "spectral"
+    preconditioning: Literal["spectral", "principal", "none"] = "spectral"
     strict: bool = True
 
 
@@ -168,7 +172,7 @@ class TrainConfig(Compute):
 class SolverConfig(Compute):
     """Options of everything that solves the ODE."""
 
-    checkpoint: str = Field(description="Model: a .safetensors file, a folder of one, or a hub id.")
+    checkpoint: str = Field(SHIPPED, description=CHECKPOINT)
     solver: str = Field("ab2", description="euler, midpoint, heun, rk4, ab2 or dopri5.")
     coordinate: str = Field("whitened", description="whitened, or uniform (the paper's).")
     steps: Steps = Field(48, description="Steps in all, or for each group.")
@@ -181,18 +185,24 @@ class SolverConfig(Compute):
 class EncodeConfig(SolverConfig):
     """Encode a data set into a store of grouped latents.
 
-    A store that was interrupted is resumed by running the same command again.
+    A store that was interrupted is resumed by running the same command again. Without options,
+    sample scenes are encoded by the model that comes with the package.
 
     Example:
+      python -m gdm_repr.encode
       python -m gdm_repr.encode --checkpoint runs/digits --data digits --out runs/digits/latents
       python -m gdm_repr.encode --checkpoint runs/digits --data photos/ --out latents --steps 96
     """
 
-    data: str = Field(
+    data: str | None = Field(
+        None,
         description="Path of images, or a source: digits, photos, scenes[:START-STOP], "
-        "cifar10:FOLDER, dsprites:FILE, shapes3d:FILE, mpi3d:FILE, cars3d:FOLDER, smallnorb:FOLDER."
+        "cifar10:FOLDER, dsprites:FILE, shapes3d:FILE, mpi3d:FILE, cars3d:FOLDER, "
+        "smallnorb:FOLDER. Needed, but for the model that comes with the package.",
     )
-    out: Path = Field(description="Folder of the latent store; an unfinished one is resumed.")
+    out: Path = Field(
+        Path("latents"), description="Folder of the latent store; an unfinished one is resumed."
+    )
     labels: Path | None = Field(None, description="Labels: a CSV, or CelebA's list of attributes.")
     size: int | None = Field(None, ge=1, description="Image size; must be the model's.")
     fit: Literal["center", "resize", "tile"] | None = Field(
@@ -212,6 +222,18 @@ class EncodeConfig(SolverConfig):
     seed: int = Field(0, ge=0, description="Seed of the dequantisation.")
     workers: int = Field(1, ge=0, description="Processes that decode images.")
 
+    def images(self) -> str:
+        """Return --data, or the sample scenes for the model that comes with the package.
+
+        Raises:
+            ValueError: if another model is asked for without data.
+        """
+        if self.data is None and self.checkpoint != SHIPPED:
+            raise ValueError(
+                f"--data is required with --checkpoint {self.checkpoint!r}; name images or a source"
+            )
+        return self.data or SHIPPED_DATA
+
 
 class DecodeConfig(Compute):
     """Decode latents to images, by the solver and steps they were encoded with.
@@ -220,7 +242,7 @@ class DecodeConfig(Compute):
       python -m gdm_repr.decode --checkpoint runs/digits --latents runs/digits/latents --out decoded
     """
 
-    checkpoint: str = Field(description="Model: a .safetensors file, a folder of one, or a hub id.")
+    checkpoint: str = Field(SHIPPED, description=CHECKPOINT)
     latents: Path = Field(description="Latent store, or a .npy file of latents (N, C, d).")
     out: Path = Field(description="Folder for the images.")
     limit: Count | None = Field(None, description="Decode the first latents only.")

@@ -2,7 +2,7 @@
 
 Integer levels v in 0..L (255, 65535, or 16 for the digits) become x = 2 v / L - 1 or, dequantized,
 x = 2 (v + u) / (L + 1) - 1 with u ~ U(0, 1) (`gdm_repr.dequantize`). Floats are used as they are
-(`gdm_repr.array_source` has the rule of their range).
+(`gdm_repr.array_source` has the rule of their range). Gaussian noise is added where asked for.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gdm_repr.dequantize import dequantize
+from gdm_repr.dequantize import dequantize, gaussian
 from gdm_repr.images import BadImage, Pixels, Preprocess, fit_pixels, to_channels
 from gdm_repr.labels import Labels
 from gdm_repr.quarantine import Rejected
@@ -133,7 +133,8 @@ class ImageDataset:
         Of files it takes name and size in bytes, of zip members the checksum, of arrays up to 1024
         evenly spaced images: an edit that keeps a file's size goes unnoticed.
         """
-        seed = self._seed if self.preprocess.dequantize else None
+        random = self.preprocess.dequantize or self.preprocess.noise
+        seed = self._seed if random else None
         head = [self.preprocess.fingerprint(), seed, self.ids, self.labels]
         digest = hashlib.sha256(json.dumps(head).encode())
         for part in self._source.content():
@@ -254,6 +255,15 @@ class ImageDataset:
         )
 
     def _to_x(self, pixels: npt.NDArray[Any], ids: list[str], draw: int) -> npt.NDArray[np.float32]:
+        x, std = self._scaled(pixels, ids, draw), self.preprocess.noise
+        if std:
+            noise = gaussian(ids, pixels.shape[1:], seed=self._seed, draw=draw)
+            x = x + np.float32(std) * noise
+        return x
+
+    def _scaled(
+        self, pixels: npt.NDArray[Any], ids: list[str], draw: int
+    ) -> npt.NDArray[np.float32]:
         levels = self._layout.levels
         if levels == 0:
             return np.ascontiguousarray(pixels, np.float32)

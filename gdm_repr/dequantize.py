@@ -1,4 +1,4 @@
-"""Uniform noise for dequantisation, a pure function of (seed, item, draw, element).
+"""Noise on images, a pure function of (seed, item, draw, element).
 
 A counter-based generator: every number is a hash of where it stands, so neither the order of the
 items, nor the batch they are in, nor the number of workers can change it. The hash is SplitMix64
@@ -12,9 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtri
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _CHUNK = 1 << 20  # elements at a time: keeps the float64 intermediates small
+_GAUSSIAN_BITS = 32  # of the uniform number behind a Gaussian one: none beyond 6.3 stds
 
 
 def dequantize(
@@ -47,6 +49,30 @@ def dequantize(
         u = uniform(ids[rows], values[0].size, seed=seed, draw=draw, bits=_noise_bits(levels))
         x[rows] = (values[rows] + u.reshape(values[rows].shape)) * (2 / (levels + 1)) - 1
     return x
+
+
+def gaussian(
+    ids: Sequence[str], shape: tuple[int, ...], *, seed: int, draw: int
+) -> npt.NDArray[np.float32]:
+    """Return noise N(0, 1) for B items, independent of that of `dequantize`.
+
+    Args:
+        ids: B item ids.
+        shape: of one item.
+        seed: Seed of the data set.
+        draw: Number of the noise draw; each gives other noise for the same item.
+
+    Returns:
+        Noise (B, *shape).
+    """
+    noise = np.empty((len(ids), *shape), np.float32)
+    names = [f"noise {name}" for name in ids]
+    count = int(np.prod(shape))
+    step = max(1, _CHUNK // max(1, count))
+    for start in range(0, len(ids), step):
+        u = uniform(names[start : start + step], count, seed=seed, draw=draw, bits=_GAUSSIAN_BITS)
+        noise[start : start + step] = ndtri(u).reshape(-1, *shape)
+    return noise
 
 
 def uniform(

@@ -57,7 +57,7 @@ def open_images(config: EncodeConfig, model: GDM) -> ImageDataset:
         )
     preprocess = model_preprocess(model, fit=config.fit, dequantize=config.dequantize)
     return open_data(
-        config.data, preprocess, labels=config.labels, limit=config.limit, seed=config.seed
+        config.images(), preprocess, labels=config.labels, limit=config.limit, seed=config.seed
     )
 
 
@@ -182,7 +182,7 @@ def encode(config: EncodeConfig) -> int:
     with tracking.start(
         "encode", resolved, config.out, enabled=config.track, tags=fingerprints
     ) as tracked:
-        tracked.inputs(dataset.source, dataset.fingerprint(), config.data)
+        tracked.inputs(dataset.source, dataset.fingerprint(), config.images())
         _encode_pending(config, model, dataset, plan, writer, tracked)
         manifest = writer.finish()
         store = open_store(config.out)

@@ -62,6 +62,9 @@ class Preprocess(BaseModel):
             is left over at the right and the bottom is dropped.
         background: RGB colour, 0..255, behind transparent pixels.
         dequantize: Spread integer levels uniformly over their width, seeded by item.
+        noise: Std of Gaussian noise added to x, seeded by item. Rendered images are so flat that
+            no network resolves them; their latents are then far from N(0, I). Noise gives the
+            data a scale below which nothing is modelled.
         max_pixels: Files of more pixels are not decoded (decompression bombs). The default is the
             size at which Pillow itself stops.
     """
@@ -73,6 +76,7 @@ class Preprocess(BaseModel):
     fit: Literal["center", "resize", "tile"] = "center"
     background: tuple[Level, Level, Level] = (255, 255, 255)
     dequantize: bool = False
+    noise: Annotated[float, Field(ge=0, le=1)] = 0.0
     max_pixels: Positive = 178_956_970
 
     @model_validator(mode="after")
@@ -89,6 +93,8 @@ class Preprocess(BaseModel):
     def fingerprint(self) -> str:
         """Return the sha256 (hex) of the settings as canonical JSON; 32 and (32, 32) are equal."""
         settings = {**self.model_dump(mode="json"), "size": self.shape, "version": _VERSION}
+        if not self.noise:  # as before there was such an option
+            del settings["noise"]
         text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

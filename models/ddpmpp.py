@@ -228,4 +228,4 @@ class DDPMpp(nn.Module):
         for level in self.decoder:
             h = level(h, embedding, skips)
         y = F.pixel_shuffle(self.output(F.silu(self.output_norm(h))), self.patch)
-        return cast(Tensor, y.to(x.dtype))
+        return y.to(x.dtype)

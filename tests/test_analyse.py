@@ -24,6 +24,7 @@ QUICK = {
     "disentanglement": "--scores mig,gaussian_tc --permutations 2 --resamples 5",
     "factor_map": "--probes linear --permutations 9 --resamples 40 --folds 2",
     "leakage": "--images 3",
+    "sample_quality": "--features pixels --n 6 --density-neighbours 3 --loss-images 5 --levels 2",
     "total_correlation": "--noise 60 --permutations 19 --resamples 10",
     "traversal": "--features pixels --anchors 6 --directions 3 --values -2,0,2",
     "reconstruction": "--features pixels --images 9 --cuts 4 --shown 2",

@@ -57,6 +57,18 @@ def test_values_follow_the_formulas(tmp_path: Path) -> None:
         assert spread.quantum == 2 / (levels + 1)
 
 
+def test_noise_is_added_and_seeded_by_item() -> None:
+    clean = open_data("digits", Preprocess(), limit=300)
+    noisy, other = (open_data("digits", Preprocess(noise=0.1), limit=300, seed=s) for s in (0, 1))
+    x = noisy.batch(range(300)).x
+    added = x - clean.batch(range(300)).x
+    # 19,200 numbers: 4 standard errors of the std
+    assert abs(float(added.std()) / 0.1 - 1) < 4 / (2 * added.numel()) ** 0.5
+    assert torch.equal(noisy.batch([7, 3]).x, x[[7, 3]])
+    assert not torch.equal(noisy.batch([7], draw=1).x, x[[7]])
+    assert len({d.fingerprint() for d in (clean, noisy, other)}) == 3
+
+
 def test_float_data_have_no_levels(tmp_path: Path) -> None:
     images = RNG.uniform(-1, 1, (3, 2, 8, 8)).astype(np.float32)[:, :1]
     np.save(tmp_path / "a.npy", images)

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from gdm_repr.dequantize import _GOLDEN, _splitmix64, dequantize, uniform
+from gdm_repr.dequantize import _GOLDEN, _splitmix64, dequantize, gaussian, uniform
 
 IDS = [f"{i:04d}" for i in range(200)]
 
@@ -63,3 +63,20 @@ def test_large_and_empty_batches() -> None:
     x = dequantize(v, 255, ["a", "b", "c"], seed=0, draw=0)
     np.testing.assert_array_equal(x[2:], dequantize(v[2:], 255, ["c"], seed=0, draw=0))
     assert dequantize(v[:0], 255, [], seed=0, draw=0).shape == (0, 1, 1100, 1000)
+
+
+def test_gaussian_noise_is_normal_independent_and_seeded() -> None:
+    names = [f"item {i}" for i in range(400)]
+    noise = gaussian(names, (3, 8, 8), seed=0, draw=0)
+    flat = noise.ravel().astype(np.float64)  # 76,800 numbers: 4 standard errors each
+    assert abs(flat.mean()) < 4 / len(flat) ** 0.5
+    assert abs(flat.var() - 1) < 4 * (2 / len(flat)) ** 0.5
+    assert abs((flat**4).mean() - 3) < 4 * (96 / len(flat)) ** 0.5
+    np.testing.assert_array_equal(gaussian(names[7:9], (3, 8, 8), seed=0, draw=0), noise[7:9])
+    uniforms = uniform(names, 192, seed=0, draw=0, bits=14).ravel()
+    for other in (
+        gaussian(names, (3, 8, 8), seed=1, draw=0).ravel(),
+        gaussian(names, (3, 8, 8), seed=0, draw=1).ravel(),
+        uniforms,
+    ):
+        assert abs(np.corrcoef(flat, other)[0, 1]) < 4 / len(flat) ** 0.5

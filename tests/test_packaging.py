@@ -71,6 +71,10 @@ def test_wheel_holds_the_tree(wheel: Path) -> None:
         names = set(archive.namelist())
     assert {name for name in names if name.endswith(".py")} == modules_in_tree()
     assert "gdm_repr/py.typed" in names
+    assets = {path.name for path in (ROOT / "gdm_repr" / "assets").iterdir()}
+    assert {
+        f"gdm_repr/assets/{name}" for name in assets
+    } <= names and "scenes.safetensors" in assets
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
