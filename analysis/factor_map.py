@@ -207,12 +207,11 @@ def _measure(
 
 def _groups(probe: Probe, factors: Sequence[Factor]) -> list[list[Factor]]:
     """Put together the factors that a probe can be fitted to at once: those of the same images."""
+    from gdm_repr.analysis.factors import of_same_images
+
     if not probe.together:
         return [[factor] for factor in factors]
-    groups: dict[bytes, list[Factor]] = {}
-    for factor in factors:
-        groups.setdefault(factor.rows.tobytes(), []).append(factor)
-    return list(groups.values())
+    return [[factors[place] for place in places] for places in of_same_images(factors)]
 
 
 def _key(group: Sequence[Factor]) -> str:

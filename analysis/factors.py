@@ -114,6 +114,14 @@ def _classes(name: str, rows: NDArray[np.int64], values: NDArray[Any], fewest: i
     return Factor(name, "discrete", rows[has], targets, labels, note)
 
 
+def of_same_images(factors: Sequence[Factor]) -> list[list[int]]:
+    """Return the places of factors that are known of the same images, put together."""
+    groups: dict[bytes, list[int]] = {}
+    for place, factor in enumerate(factors):
+        groups.setdefault(factor.rows.tobytes(), []).append(place)
+    return list(groups.values())
+
+
 def known_periods(store: LatentStore) -> dict[str, float]:
     """Return the periods of a store's labels that are known to be circular: those of scenes."""
     if not str(store.manifest.settings.get("source", "")).startswith("scenes"):

@@ -61,6 +61,9 @@ ANALYSES = {
     ),
     "traversal": Row("gdm_repr.analysis.traversal", "what single latents do, ranked and shown"),
     "factor_map": Row("gdm_repr.analysis.factor_map", "which band holds which known factor"),
+    "element_factors": Row(
+        "gdm_repr.analysis.element_factors", "whether single latents hold single known factors"
+    ),
     "disentanglement": Row(
         "gdm_repr.analysis.disentanglement", "how well latents separate known factors"
     ),

@@ -46,6 +46,8 @@ SAMPLE_QUALITY_FLOOR = "sample_quality_floor"  # real images against real ones
 DENOISING_LOSS = "denoising_loss"
 SECONDS_PER_SAMPLE = "seconds_per_sample"
 EVALUATIONS_PER_SAMPLE = "evaluations_per_sample"
+ELEMENT_FACTORS = "element_factors"
+ELEMENT_FACTORS_CONTROL = "element_factors_control"
 
 # What MLflow's stores accept; a longer param is cut here and whole in config.json.
 MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 5000

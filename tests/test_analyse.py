@@ -22,6 +22,7 @@ from gdm_repr.run_record import read_events
 QUICK = {
     "band_variance": "--features pixels --anchors 3 --draws 4 --cuts 4 --pool 8",
     "disentanglement": "--scores mig,gaussian_tc --permutations 2 --resamples 5",
+    "element_factors": "--anchors 6 --directions 3 --columns 4 --permutations 9 --resamples 40",
     "factor_map": "--probes linear --permutations 9 --resamples 40 --folds 2",
     "leakage": "--images 3",
     "sample_quality": "--features pixels --n 6 --density-neighbours 3 --loss-images 5 --levels 2",
