@@ -260,7 +260,7 @@ def binned(columns: dict[str, Any]) -> Factors:
 
 
 def compare(
-    lib: dict[str, Any], name: str, z: Floats, factors: Factors, options: argparse.Namespace
+    lib: dict[str, Any] | None, name: str, z: Floats, factors: Factors, options: argparse.Namespace
 ) -> bool:
     """Print the scores of a representation, and return whether all agree."""
     settings = Settings(votes=options.votes, test_votes=options.votes // 2)
@@ -271,7 +271,7 @@ def compare(
     for drawn, reference in ((False, reference_values), (True, reference_drawn)):
         seeds = range(options.seeds * (10 if drawn else 1))
         ours = [our_values(*given, seed, drawn=drawn) for seed in seeds]
-        theirs = [reference(lib, *given, seed) for seed in seeds]
+        theirs = [reference(lib, *given, seed) if lib else {} for seed in seeds]
         for key in ours[0]:
             a = np.array([values[key] for values in ours])
             if key not in theirs[0]:
@@ -339,15 +339,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("reference", type=Path, help="a checkout of disentanglement_lib")
+    parser.add_argument(
+        "reference",
+        nargs="?",
+        type=Path,
+        help="checkout of disentanglement_lib; none: ours only",
+    )
     parser.add_argument("--qedr", type=Path, help="a checkout of qedr")
     parser.add_argument("--latents", help="a latent store of digits or scenes, to compare on")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--votes", type=int, default=500, help="of FactorVAE and BetaVAE")
     parser.add_argument("--only", nargs="*", help="names of representations")
+    parser.add_argument("--quick", action="store_true", help="perfect and noise, 300 images, once")
     options = parser.parse_args()
-    lib = load_reference(str(options.reference))
+    if options.quick:
+        options.images, options.seeds, options.votes, options.only = (
+            300,
+            1,
+            50,
+            ["perfect", "noise"],
+        )
+    lib = load_reference(str(options.reference)) if options.reference else None
     fine = compare_linear(options.qedr) if options.qedr else True
     for name, z, factors in representations(options.images, options.latents):
         if not options.only or name in options.only:
