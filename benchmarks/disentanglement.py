@@ -354,12 +354,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="perfect and noise, 300 images, once")
     options = parser.parse_args()
     if options.quick:
-        options.images, options.seeds, options.votes, options.only = (
-            300,
-            1,
-            50,
-            ["perfect", "noise"],
-        )
+        options.images, options.seeds, options.votes = 300, 1, 50
+        options.only = ["perfect", "noise"]
     lib = load_reference(str(options.reference)) if options.reference else None
     fine = compare_linear(options.qedr) if options.qedr else True
     for name, z, factors in representations(options.images, options.latents):
