@@ -36,7 +36,8 @@ class TotalCorrelation:
     Attributes:
         value: the estimate, bias subtracted; may be below 0.
         low: lower end of the 95 % interval.
-        high: upper end.
+        high: upper end. The classifier's interval is of its own mean, a lower bound of TC: only
+            the lower end is one of TC.
         null_mean: mean estimate after permuting the blocks' rows.
         null_high: what 95 % of those estimates stay below.
         p_value: of independent blocks, (1 + #{null >= value}) / (1 + permutations).

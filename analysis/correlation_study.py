@@ -163,7 +163,7 @@ def _by_one(
 ) -> list[str]:
     """Say what one estimator found: the latents with interval and p, then the controls."""
     latents = "; ".join(
-        f"{question.label} {Estimate(tc.value, tc.low, tc.high)}, p = {number(tc.p_value)}"
+        f"{question.label}: {Estimate(tc.value, tc.low, tc.high)}, p = {number(tc.p_value)}"
         for question, tc in found
     )
     dependent = [question.label for question, tc in found if tc.p_value <= 0.05]

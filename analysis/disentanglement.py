@@ -22,6 +22,7 @@ from gdm_repr.run_facts import DISENTANGLEMENT, metric_key
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from gdm_repr.analysis.codes import Baseline
     from gdm_repr.analysis.journal import Journal
     from gdm_repr.analysis.report import Report
     from gdm_repr.analysis.score_input import Factors, Floats
@@ -53,6 +54,11 @@ class DisentanglementConfig(AnalysisConfig):
         min_length=1,
         description="Of gdm_repr.analysis.scores.SCORES, joined by commas.",
     )
+    baseline: Words = Field(
+        (),
+        description="Other models, NAME=PATH, joined by commas: latents of the same images, or "
+        ".npz of codes (n, D) and ids.",
+    )
     images: int = Field(2000, ge=LEAST, description="Images at most, chosen at random.")
     permutations: int = Field(19, ge=1, description="Draws of the null.")
     resamples: int = Field(20, ge=5, description="Half-samples that an interval is from.")
@@ -64,15 +70,18 @@ def analyse(config: DisentanglementConfig, subject: Subject, journal: Journal) -
     Raises:
         ValueError: for scores or factors that are not there, or too few images.
     """
+    from gdm_repr.analysis.codes import open_baselines, shared_rows
     from gdm_repr.analysis.report import Picture, Report, Table
     from gdm_repr.analysis.scores import SCORES
 
     for name in config.scores:
         if name not in SCORES:
             raise ValueError(f"--scores {name!r}: unknown; choose from {', '.join(SCORES)}")
+    baselines = open_baselines(config.baseline, subject)
     rows = subject.rows(min(config.images, len(subject.store)), seed=config.seed)
+    rows = shared_rows(baselines, subject, rows)
     factors, left_out = _factors(config, subject, rows)
-    found = _measure(config, subject, journal, rows, factors)
+    found = _measure(config, subject, journal, rows, factors, baselines)
     names = factors.names if factors else ()
     table = [
         {"of": of, "band": band} | _row(score)
@@ -87,7 +96,8 @@ def analyse(config: DisentanglementConfig, subject: Subject, journal: Journal) -
             Picture(
                 "scores",
                 "Scores with 95 % intervals over images, latents beside the images' own "
-                "coefficients of the same band; gray: 95 % of what unrelated factors give.",
+                "coefficients of the same band and other models, if any; gray: 95 % of what "
+                "unrelated factors give.",
                 _draw(found),
             )
         ]
@@ -113,6 +123,8 @@ def analyse(config: DisentanglementConfig, subject: Subject, journal: Journal) -
         },
         controls=[
             "The images' own coefficients at the same elements.",
+            "Other models of the same images (--baseline); codes have no bands, and a length of "
+            "their own.",
             "The same scores after the factors were permuted over the images.",
         ],
         limits=[
@@ -172,19 +184,22 @@ def _measure(
     journal: Journal,
     rows: Sequence[int],
     factors: Factors | None,
+    baselines: Sequence[Baseline],
 ) -> dict[tuple[str, str], list[Score]]:
     """Score what the journal does not have; a method that needs more factors or latents is passed.
 
     Returns:
-        Scores by (latents or raw coefficients, band).
+        Scores by (latents, raw coefficients or a baseline's name, band).
     """
+    import hashlib
+
     from tqdm import tqdm
 
     from gdm_repr.analysis.scores import SCORES, Score, Settings, score
 
     if len(rows) < LEAST:
         return {}
-    tables = _tables(subject, rows)
+    tables = _tables(subject, rows, baselines)
     count = len(factors.names) if factors else 0
     wanted = [
         (of, band, name)
@@ -195,6 +210,8 @@ def _measure(
     found: dict[tuple[str, str], list[Score]] = {}
     for of, band, name in tqdm(wanted, desc="disentanglement", unit="score"):
         key = f"{name}, {of}, {band}"
+        if of not in (LATENTS, RAW):  # another file may lie under the same path
+            key += f", {hashlib.sha256(tables[of, band].tobytes()).hexdigest()[:16]}"
         if key not in journal:
             scored = score(
                 name,
@@ -213,8 +230,10 @@ def _measure(
     return found
 
 
-def _tables(subject: Subject, rows: Sequence[int]) -> dict[tuple[str, str], Floats]:
-    """Return columns by (latents or raw coefficients, band), bands in the order of generation."""
+def _tables(
+    subject: Subject, rows: Sequence[int], baselines: Sequence[Baseline]
+) -> dict[tuple[str, str], Floats]:
+    """Return columns by (source, band), in the order of generation; codes are of all bands."""
     import numpy as np
 
     from gdm_repr.generation import group_elements
@@ -227,6 +246,13 @@ def _tables(subject: Subject, rows: Sequence[int]) -> dict[tuple[str, str], Floa
             [subject.model.to_basis(subject.images(part)).cpu().numpy() for part in parts]
         ),
     }
+    codes = {}
+    for baseline in baselines:
+        if baseline.length:
+            codes[baseline.name, ALL] = baseline.take(subject, rows).astype(np.float64)
+        else:
+            store, theirs = baseline.latents(subject, rows)
+            whole[baseline.name] = store.z(theirs)
     masks = {grouping.names[group]: group_elements(grouping, [group]) for group in grouping.order}
     if len(masks) > 1:
         masks[ALL] = group_elements(grouping, grouping.order)
@@ -234,7 +260,7 @@ def _tables(subject: Subject, rows: Sequence[int]) -> dict[tuple[str, str], Floa
         (of, band): values[:, np.broadcast_to(mask, values.shape[1:])].astype(np.float64)
         for band, mask in masks.items()
         for of, values in whole.items()
-    }
+    } | codes
 
 
 def _answer(found: Mapping[tuple[str, str], Sequence[Score]], names: Sequence[str]) -> list[str]:
@@ -247,7 +273,8 @@ def _answer(found: Mapping[tuple[str, str], Sequence[Score]], names: Sequence[st
             "are factors."
         ]
     bands = [band for of, band in found if of == LATENTS]
-    raw = {(band, s.name): s for band in bands for s in found.get((RAW, band), [])}
+    others = {(of, band, s.name): s for (of, band), each in found.items() for s in each}
+    sources = [of for of in dict.fromkeys(of for of, _ in found) if of != LATENTS]
     kinds = list(dict.fromkeys(s.name for band in bands for s in found[LATENTS, band]))
     lines = []
     for kind in kinds:
@@ -255,10 +282,14 @@ def _answer(found: Mapping[tuple[str, str], Sequence[Score]], names: Sequence[st
         for band in bands:
             for s in found[LATENTS, band]:
                 if s.name == kind:
-                    other = raw.get((band, kind))
+                    beside = [
+                        f"{'raw' if of == RAW else of} {number(others[of, band, kind].value, 2)}"
+                        for of in sources
+                        if (of, band, kind) in others
+                    ]
                     each.append(
                         f"{band} {Estimate(s.value, s.low, s.high)} (null "
-                        f"{number(s.null_high, 2)}, raw {number(other.value, 2) if other else '-'})"
+                        f"{number(s.null_high, 2)}, {', '.join(beside) or 'raw -'})"
                     )
         lines.append(f"{kind}: {'; '.join(each)}.")
     n = found[LATENTS, bands[0]][0].n
@@ -273,6 +304,7 @@ def _draw(found: Mapping[tuple[str, str], Sequence[Score]]) -> Figure:
 
     bands = list(dict.fromkeys(band for _, band in found))
     kinds = list(dict.fromkeys(s.name for scores in found.values() for s in scores))
+    sources = list(dict.fromkeys(of for of, _ in found))
     columns = min(3, len(kinds))
     lines = -(-len(kinds) // columns)
     figure = new_figure(0.6 + lines * (1 + 0.35 * len(bands)))
@@ -280,12 +312,12 @@ def _draw(found: Mapping[tuple[str, str], Sequence[Score]]) -> Figure:
     for axes in panels.ravel()[len(kinds) :]:
         axes.set_visible(False)
     for axes, kind in zip(panels.ravel(), kinds, strict=False):
-        for number, of in enumerate((LATENTS, RAW)):
+        for number, of in enumerate(sources):
             for place, band in enumerate(bands):
                 for s in found.get((of, band), []):
                     if s.name != kind:
                         continue
-                    y = place + 0.3 * number - 0.15
+                    y = place + (0.6 * (number + 0.5) / len(sources) - 0.3)
                     axes.plot([0, s.null_high], [y, y], color="0.8", linewidth=5, zorder=0)
                     axes.errorbar(
                         s.value,
@@ -295,14 +327,17 @@ def _draw(found: Mapping[tuple[str, str], Sequence[Score]]) -> Figure:
                         color=COLOURS[number],
                         markersize=5,
                         capsize=2,
-                        label=of if place == 0 else None,
+                        label=of,
                     )
         axes.set_yticks(range(len(bands)), bands)
         axes.set_title(kind, fontsize="medium")
         axes.set_xlabel("nats" if kind in ("gaussian_tc", "mutual_information") else "score")
     panels[0, 0].invert_yaxis()
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    drawn = [axes.get_legend_handles_labels() for axes in panels.ravel()]
+    legend = {name: handle for pair in drawn for handle, name in zip(*pair, strict=True)}
+    figure.legend(
+        legend.values(), legend.keys(), loc="outside lower center", ncols=3, frameon=False
+    )
     return figure
 
 
@@ -327,6 +362,8 @@ def _metrics(found: Mapping[tuple[str, str], Sequence[Score]]) -> dict[str, floa
     metrics: dict[str, Any] = {}
     for (of, band), scores in found.items():
         kind = DISENTANGLEMENT + ("" if of == LATENTS else "_control")
+        if of not in (LATENTS, RAW):
+            kind += f"/{of}"
         for score in scores:
             metrics[metric_key(f"{kind}/{score.name}/{band}")] = score.value
     return metrics

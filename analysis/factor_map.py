@@ -7,9 +7,8 @@ and the same from controls. See :mod:`gdm_repr.analysis.factor_scores` for the s
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -20,10 +19,9 @@ from gdm_repr.edit_options import Words
 from gdm_repr.run_facts import FACTOR_MAP, FACTOR_MAP_CONTROL, metric_key
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from gdm_repr.analysis.codes import Baseline
     from gdm_repr.analysis.correlation_columns import Layout
-    from gdm_repr.analysis.factor_map_report import Cell
+    from gdm_repr.analysis.factor_map_cells import Cell, Columns
     from gdm_repr.analysis.factors import Factor
     from gdm_repr.analysis.journal import Journal
     from gdm_repr.analysis.probes import Probe
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from gdm_repr.analysis.subject import Subject
 
 CONTROLS = {"raw": "raw coefficients", "pca": "principal components"}
-BASELINE = "other model"
 
 
 class FactorMapConfig(AnalysisConfig):
@@ -39,11 +36,11 @@ class FactorMapConfig(AnalysisConfig):
 
     A factor is a label of the store: R^2, or balanced accuracy above chance, of probes on images
     they were not fitted to; for each band, for the first bands, and for all latents. Of 3,000
-    images with 12 factors, linear and kernel take a minute each, trees hours.
+    images with 12 factors, linear and kernel take a minute on one core, trees hours.
 
     Example:
       python -m gdm_repr.analysis.factor_map --checkpoint runs/digits --latents runs/digits/latents --out runs/digits/factor_map
-      python -m gdm_repr.analysis.factor_map --checkpoint runs/scenes --latents runs/scenes/latents --factors shape,hue --probes linear,trees --out runs/scenes/factor_map
+      python -m gdm_repr.analysis.factor_map --checkpoint runs/scenes --latents runs/scenes/latents --factors shape,hue --baseline k1=runs/scenes-k1/latents,vae=runs/scenes-vae/codes.npz --out runs/scenes/factor_map
     """  # noqa: E501
 
     factors: Words = Field((), description="Labels to predict, joined by commas; all by default.")
@@ -61,8 +58,10 @@ class FactorMapConfig(AnalysisConfig):
         description="linear; kernel, knn (nonlinear); trees (slow). The first is the main one.",
     )
     controls: Words = Field(tuple(CONTROLS), description="raw and pca, joined by commas; or none.")
-    baseline: Path | None = Field(
-        None, description="Latents of the same images by another model, such as one with k = 1."
+    baseline: Words = Field(
+        (),
+        description="Other models, NAME=PATH, joined by commas: latents of the same images, such "
+        "as by one with k = 1, or .npz of codes (n, D) and ids.",
     )
     permutations: int = Field(19, ge=9, description="Draws of the null; 9 at most for trees.")
     resamples: int = Field(400, ge=40, description="Draws of images that an interval is from.")
@@ -76,18 +75,23 @@ def analyse(config: FactorMapConfig, subject: Subject, journal: Journal) -> Repo
     """
     from gdm_repr.analysis import factor_map_figures as figures
     from gdm_repr.analysis import factor_map_report as words
+    from gdm_repr.analysis.codes import open_baselines, shared_rows
     from gdm_repr.analysis.correlation_columns import layout
+    from gdm_repr.analysis.factor_map_cells import column_sets
     from gdm_repr.analysis.factors import store_factors
     from gdm_repr.analysis.report import Report
 
     _check(config)
-    rows = _rows(config, subject)
+    baselines = open_baselines(config.baseline, subject)
+    rows = subject.rows(min(config.images, len(subject.store)), seed=config.seed)
+    rows = shared_rows(baselines, subject, rows)
     factors, refused = store_factors(
         subject.store, rows, config.factors, config.circular, fewest=config.folds
     )
     columns = layout(subject.model.grouping, subject.model.shape[0], config.columns)
-    asked = words.column_sets(columns.bands)
-    cells = _measure(config, subject, journal, rows, columns, factors) if factors else []
+    asked = column_sets(columns.bands, [b.length for b in baselines if b.length])
+    measured = (config, subject, journal, rows, columns, asked, baselines)
+    cells = _measure(*measured, factors) if factors else []
     main = config.probes[0]
     left_out = {name: count for name, count in columns.left_out.items() if count}
     return Report(
@@ -101,6 +105,7 @@ def analyse(config: FactorMapConfig, subject: Subject, journal: Journal) -> Repo
             "factors": [f"{f.name} ({f.kind}, n = {len(f.rows)})" for f in factors],
             "columns": {s.label: len(s.columns) for s in asked},
             "columns left out (--columns)": left_out or "none",
+            "length of codes": {b.name: b.length for b in baselines if b.length} or "none",
             "probes": config.probes,
             "folds": config.folds,
             "permutations": config.permutations,
@@ -112,7 +117,8 @@ def analyse(config: FactorMapConfig, subject: Subject, journal: Journal) -> Repo
             "Raw coefficients of the images in the model's basis, at the same elements.",
             "Principal components, fitted to the same folds as the probes; as many as the bands "
             "have columns and in their places.",
-            f"{BASELINE[0].upper()}{BASELINE[1:]}: --baseline, same images, same elements.",
+            "Other models (--baseline), of the same images: latents at the same elements; codes "
+            "beside as many first columns.",
         ],
         limits=[
             "Intervals are of the images alone: predictions are resampled, probes are not fitted "
@@ -139,57 +145,51 @@ def _check(config: FactorMapConfig) -> None:
             raise ValueError(f"--{option} {','.join(given)}: names one twice; name it once")
 
 
-def _rows(config: FactorMapConfig, subject: Subject) -> list[int]:
-    """Choose images, all of which a baseline has as well."""
-    from gdm_repr.analysis.correlation_sources import other_store
-
-    rows = subject.rows(min(config.images, len(subject.store)), seed=config.seed)
-    if config.baseline is None:
-        return rows
-    theirs = set(other_store(config.baseline, subject).index.tolist())
-    index = subject.store.index
-    return [row for row in rows if int(index[row]) in theirs]
-
-
 def _measure(
     config: FactorMapConfig,
     subject: Subject,
     journal: Journal,
     rows: Sequence[int],
     columns: Layout,
+    asked: Sequence[Columns],
+    baselines: Sequence[Baseline],
     factors: Sequence[Factor],
 ) -> list[Cell]:
     """Measure what the journal does not have; one source's columns are in memory at a time."""
     import hashlib
+    from dataclasses import replace
 
     from tqdm import tqdm
 
-    from gdm_repr.analysis.factor_map_report import Cell, column_sets
+    from gdm_repr.analysis.factor_map_cells import LATENTS, Cell, code_columns
+    from gdm_repr.analysis.factor_map_sources import tables
     from gdm_repr.analysis.factor_scores import Score, measure
     from gdm_repr.analysis.probes import PROBES, fold_of
 
     fold = fold_of(len(rows), config.folds, config.seed)
-    sets = column_sets(columns.bands)
+    sources = {LATENTS: asked}
+    sources |= {CONTROLS[name]: asked for name in CONTROLS if name in config.controls}
+    sources |= {b.name: code_columns(b.length) if b.length else asked for b in baselines}
     probes = [(name, PROBES[name]) for name in config.probes]
     groups = [(name, probe, group) for name, probe in probes for group in _groups(probe, factors)]
-    sources = ["latents", *([BASELINE] if config.baseline else [])]
-    sources += [CONTROLS[name] for name in CONTROLS if name in config.controls]
     found = []
-    with tqdm(total=len(sources) * len(sets) * len(groups), desc="factors", unit="fit") as bar:
-        for source, tables in _sources(config, subject, rows, columns, fold, sources):
-            digest = hashlib.sha256(b"".join(table.tobytes() for table in tables)).hexdigest()[:16]
-            for asked in sets:
-                wide = [min(table.shape[1] for table in tables)]
-                within = [c for c in asked.columns if c < wide[0]]
+    total = sum(map(len, sources.values())) * len(groups)
+    with tqdm(total=total, desc="factors", unit="fit") as bar:
+        for source, sets in sources.items():
+            made = tables(source, subject, rows, columns, fold, baselines, seed=config.seed)
+            digest = hashlib.sha256(b"".join(table.tobytes() for table in made)).hexdigest()[:16]
+            width = min(table.shape[1] for table in made)
+            for each in sets:
+                within = tuple(c for c in each.columns if c < width)
                 for name, probe, group in groups:
                     bar.update(1)
                     if not within:  # fewer principal components than that
                         continue
-                    key = f"{source} {digest} {asked.name} {name} " + _key(group)
+                    key = f"{source} {digest} {each.name} {name} " + _key(group)
                     if key not in journal:
                         scores = measure(
                             probe,
-                            [table[:, within] for table in tables],
+                            [table[:, within] for table in made],
                             group,
                             fold,
                             permutations=config.permutations,
@@ -198,8 +198,8 @@ def _measure(
                         )
                         journal.add(key, [score.record() for score in scores])
                     found += [
-                        Cell(factor.name, name, source, asked, Score.of(record))
-                        for factor, record in zip(group, journal[key], strict=True)
+                        Cell(factor.name, name, source, replace(each, columns=within), score)
+                        for factor, score in zip(group, map(Score.of, journal[key]), strict=True)
                     ]
     order = {factor.name: place for place, factor in enumerate(factors)}
     return sorted(found, key=lambda cell: order[cell.factor])
@@ -222,59 +222,6 @@ def _key(group: Sequence[Factor]) -> str:
     for factor in group:
         digest.update(factor.rows.tobytes() + factor.targets.tobytes())
     return f"{','.join(factor.name for factor in group)} {digest.hexdigest()[:16]}"
-
-
-def _sources(
-    config: FactorMapConfig,
-    subject: Subject,
-    rows: Sequence[int],
-    columns: Layout,
-    fold: NDArray[Any],
-    names: Sequence[str],
-) -> Iterator[tuple[str, list[NDArray[Any]]]]:
-    """Yield each source's columns (n, D), for each fold."""
-    from gdm_repr.analysis import correlation_sources as read
-
-    same = config.folds
-    for name in names:
-        if name == "latents":
-            yield name, [read.stored_latents(subject.store, rows, columns)] * same
-        elif name == BASELINE and config.baseline is not None:
-            other = read.other_store(config.baseline, subject)
-            theirs = read.same_images(subject.store, other, rows)
-            yield name, [read.stored_latents(other, theirs, columns)] * same
-        elif name == CONTROLS["raw"]:
-            yield name, [read.raw_coefficients(subject, rows, columns)] * same
-        else:
-            yield name, _components(subject, rows, columns, fold, config)
-
-
-def _components(
-    subject: Subject,
-    rows: Sequence[int],
-    columns: Layout,
-    fold: NDArray[Any],
-    config: FactorMapConfig,
-) -> list[NDArray[Any]]:
-    """Return scores of principal components fitted to the other folds, for each fold.
-
-    The basis is orthogonal, so that components of all its coefficients are those of the pixels.
-    """
-    import numpy as np
-    from sklearn.decomposition import PCA
-
-    from gdm_repr.analysis.correlation_columns import layout
-    from gdm_repr.analysis.correlation_sources import raw_coefficients
-
-    channels = subject.model.shape[0]
-    whole = layout(subject.model.grouping, channels, channels * subject.model.grouping.d)
-    x = raw_coefficients(subject, rows, whole)
-    tables = []
-    for number in range(config.folds):
-        fitted = x[fold != number]
-        pca = PCA(min(len(columns.columns), *fitted.shape), random_state=config.seed).fit(fitted)
-        tables.append(pca.transform(x).astype(np.float32))
-    return tables
 
 
 def _metrics(cells: Sequence[Cell], main: str) -> dict[str, float]:

@@ -1,103 +1,28 @@
-"""What the factor map asks of which columns, and its sentences and tables."""
+"""What the factor map says: its sentences and tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-import numpy as np
 
 from gdm_repr.analysis.estimate import Estimate
-from gdm_repr.analysis.factor_scores import Score, enough
+from gdm_repr.analysis.factor_map_cells import (
+    ALL,
+    HARDLY,
+    LATENTS,
+    RAW,
+    Cell,
+    State,
+    counterparts,
+    is_code,
+    scores,
+    states,
+    sufficient,
+)
+from gdm_repr.analysis.factor_scores import Score
 from gdm_repr.analysis.factors import Factor
 from gdm_repr.analysis.report import Table
 
-LATENTS, RAW = "latents", "raw coefficients"
-ALL = "all"
-MOST_BANDS = 12  # of more, neighbours are looked at together
-MOST_TOLD = 12  # factors in the answer
-HARDLY = 0.1  # of the way from chance to 1; a best band below that is hardly one
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Columns that factors are predicted from.
-
-    Attributes:
-        name: in tables and keys.
-        label: for a reader.
-        columns: their places in the table of latents.
-        bands: how many bands from the first these are; 0 for one that is not the first alone.
-        single: whether it is one band.
-    """
-
-    name: str
-    label: str
-    columns: tuple[int, ...]
-    bands: int
-    single: bool
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A score, and what of."""
-
-    factor: str
-    probe: str
-    source: str
-    columns: Columns
-    score: Score
-
-
-Scores = dict[str, dict[str, Score]]  # by factor, then by name of the columns
-
-
-def column_sets(bands: Mapping[str, tuple[int, int]]) -> list[Columns]:
-    """Return each band, the first two bands, the first three .., and all.
-
-    Args:
-        bands: first column and one past the last, by name, in the order of generation.
-
-    >>> [columns.name for columns in column_sets({"0_5": (0, 6), "6_9": (6, 10), "10": (10, 11)})]
-    ['0_5', '6_9', '10', 'up_to_6_9', 'all']
-    """
-    runs = np.array_split(np.array(list(bands), dtype=object), min(len(bands), MOST_BANDS))
-    ends = {
-        run[0] if len(run) == 1 else f"{run[0]}..{run[-1]}": (bands[run[0]][0], bands[run[-1]][1])
-        for run in runs
-    }
-    k = len(ends)
-    if k == 1:
-        return [Columns(ALL, ALL, tuple(range(*next(iter(ends.values())))), 1, True)]
-    sets = [
-        Columns(name, name, tuple(range(*span)), int(place == 0), True)
-        for place, (name, span) in enumerate(ends.items())
-    ]
-    for place, (name, (_, stop)) in enumerate(ends.items(), start=1):
-        if 1 < place < k:
-            wide = tuple(range(stop))
-            sets.append(Columns(f"up_to_{name}", f"up to {name}", wide, place, False))
-        elif place == k:
-            sets.append(Columns(ALL, ALL, tuple(range(stop)), place, False))
-    return sets
-
-
-def scores(cells: Sequence[Cell], source: str, probe: str, *, prefixes: bool = False) -> Scores:
-    """Return scores by factor and columns: single bands and all, or the first bands."""
-    found: Scores = {}
-    for cell in cells:
-        wanted = cell.columns.bands if prefixes else cell.columns.single or cell.columns.name == ALL
-        if (cell.source, cell.probe) == (source, probe) and wanted:
-            found.setdefault(cell.factor, {})[cell.columns.label] = cell.score
-    return found
-
-
-def sufficient(cells: Sequence[Cell], source: str, probe: str) -> dict[str, str | None]:
-    """Return the fewest first bands that suffice, by factor; None where all tell nothing."""
-    return {
-        factor: enough(by_columns)
-        for factor, by_columns in scores(cells, source, probe, prefixes=True).items()
-    }
+MOST_TOLD = 12  # factors in a sentence
 
 
 def sentences(
@@ -106,16 +31,18 @@ def sentences(
     factors: Sequence[Factor],
     probes: Sequence[str],
 ) -> list[str]:
-    """Say where each factor is, how few bands suffice, and where latents differ from raw ones.
+    """Say where each factor is and is not, how few bands suffice, and what controls tell.
 
-    The first probe's sentences come first; of the others it is not said how few bands suffice.
+    Where a factor is, all probes say together. The first probe's numbers come first; of the others
+    it is not said how few bands suffice.
     """
     if not factors:
         why = "; ".join(f"{name} {reason}" for name, reason in refused.items())
         return [f"There is no factor to predict: {why or 'the store has no labels'}."]
-    said = []
+    said = _held(cells)
+    controls = [each for each in dict.fromkeys(c.source for c in cells) if each != LATENTS]
     for place, probe in enumerate(probes):
-        own, raw = scores(cells, LATENTS, probe), scores(cells, RAW, probe)
+        own, raw = (_single(cells, source, probe) for source in (LATENTS, RAW))
         names = list(own)[:MOST_TOLD]
         told = "; ".join(_place(name, own[name], raw.get(name)) for name in names)
         more = f"; {len(own) - MOST_TOLD} more in the table" if len(own) > MOST_TOLD else ""
@@ -127,18 +54,58 @@ def sentences(
         said.append(f"Best band by {probe} probe{how}: {told}{more}.")
         if place == 0:
             said += _suffice(cells, probe, names)
-        if raw:
-            said.append(f"By {probe} probe, {_compared(own, raw)}")
+        if compared := [_compared(cells, probe, source) for source in controls]:
+            said.append(f"By {probe} probe, latents tell {'; '.join(compared)}.")
     if refused:
         why = "; ".join(f"{name} {reason}" for name, reason in list(refused.items())[:4])
         said.append(f"Not predicted: {why}.")
     return said
 
 
+def _held(cells: Sequence[Cell]) -> list[str]:
+    """Say which factors each band has and has not, and where raw coefficients differ."""
+    found = {source: states(cells, source) for source in (LATENTS, RAW)}
+    own, raw = found[LATENTS], found[RAW]
+    kinds = {c.columns.label: c.columns.kind for c in cells if c.source == LATENTS}
+    bands = [label for label, kind in kinds.items() if kind == "band"] or [ALL]
+
+    def names(band: str, state: State) -> str:
+        named = [name for (name, label), each in own.items() if (label, each) == (band, state)]
+        more = f" and {len(named) - MOST_TOLD} more" if len(named) > MOST_TOLD else ""
+        return ", ".join(named[:MOST_TOLD]) + more
+
+    parts = []
+    for band in bands:
+        has, lacks = names(band, "in"), names(band, "not")
+        parts.append(f"{band} has {has or 'none'}" + (f", not {lacks}" if lacks else ""))
+    said = (
+        f"Factors by band: {'; '.join(parts)} (has: by some probe, more than a tenth of the way "
+        "from chance to 1; not: by no probe that much, nor more than chance allows)."
+    )
+    if not raw:
+        return [said]
+    differs = [
+        f"{name} in {band}: latents {_said(own[name, band])}, raw {_said(raw[name, band])}"
+        for name, band in own
+        if band in bands and {own[name, band], raw.get((name, band))} == {"in", "not"}
+    ]
+    if not differs:
+        return [said, "Nowhere has one of latents and raw coefficients a factor and the other not."]
+    return [said, f"Raw coefficients differ: {'; '.join(differs[:MOST_TOLD])}."]
+
+
+def _said(state: State) -> str:
+    return "yes" if state == "in" else "no"
+
+
+def _single(cells: Sequence[Cell], source: str, probe: str) -> dict[str, dict[str, Score]]:
+    """Return scores of single bands; of all columns where there is one band only."""
+    return scores(cells, source, probe, "band") or scores(cells, source, probe, "all")
+
+
 def _place(name: str, own: Mapping[str, Score], raw: Mapping[str, Score] | None) -> str:
     """Say in which band a factor is."""
-    single = {band: score for band, score in own.items() if band != ALL} or own
-    band, best = max(single.items(), key=lambda item: item[1].above_chance.value)
+    band, best = max(own.items(), key=lambda item: item[1].above_chance.value)
     beside = f"raw {_short(raw[band].above_chance.value)}" if raw and band in raw else "no control"
     value = f"{'ba' if best.classes else 'R^2'} {_interval(best.above_chance)}"
     if not best.found:
@@ -149,7 +116,7 @@ def _place(name: str, own: Mapping[str, Score], raw: Mapping[str, Score] | None)
 
 def _suffice(cells: Sequence[Cell], probe: str, names: Sequence[str]) -> list[str]:
     """Say which first bands tell as much as all."""
-    if len({cell.columns.name for cell in cells}) == 1:
+    if not any(cell.columns.kind == "band" for cell in cells):
         return []
     own, raw = sufficient(cells, LATENTS, probe), sufficient(cells, RAW, probe)
     by_prefix: dict[str, list[str]] = {}
@@ -162,63 +129,88 @@ def _suffice(cells: Sequence[Cell], probe: str, names: Sequence[str]) -> list[st
     return [f"First bands that tell as much as all, within 5 %: {'; '.join(parts)}."] * bool(parts)
 
 
-def _compared(own: Scores, raw: Scores) -> str:
-    """Count the cells where latents tell more, and less, than raw coefficients."""
-    more, less, total = [], [], 0
-    for name, by_columns in own.items():
-        for band, score in by_columns.items():
-            if band not in raw.get(name, {}):
-                continue
-            total += 1
-            gap = score.minus(raw[name][band])
-            sign = score.differs(raw[name][band])
-            if sign > 0:
-                more.append((gap.value, f"{name} in {band}, by {_interval(gap)}"))
-            elif sign < 0:
-                less.append((-gap.value, f"{name} in {band}, by {_interval(gap)}"))
-    text = f"latents tell more than raw coefficients in {len(more)} of {total} cells"
+def _compared(cells: Sequence[Cell], probe: str, source: str) -> str:
+    """Count the cells where latents tell more, and less, than another source."""
+    more, less = [], []
+    pairs = [pair for pair in counterparts(cells, source) if pair[1].probe == probe]
+    for own, other in pairs:
+        gap, sign = own.score.minus(other.score), own.score.differs(other.score)
+        where = f"{own.factor} in {own.columns.label}, by {_interval(gap)}"
+        if sign > 0:
+            more.append((gap.value, where))
+        elif sign < 0:
+            less.append((-gap.value, where))
+    ours, theirs = ({len(c.columns.columns) for c in pair} for pair in zip(*pairs, strict=True))
+    length = ""
+    if is_code(pairs[0][1].columns):
+        length = f" ({max(theirs)} numbers, beside our first {max(ours)})"
+    text = f"more than {source}{length} in {len(more)} of {len(pairs)} cells"
     text += f" (most: {max(more)[1]})" if more else ""
     text += f", less in {len(less)}"
-    return text + (f" (most: {max(less)[1]})." if less else ".")
+    return text + (f" (most: {max(less)[1]})" if less else "")
 
 
 def tables(
     cells: Sequence[Cell], factors: Sequence[Factor], refused: Mapping[str, str]
 ) -> list[Table]:
-    """Return the scores, the first bands that suffice, and why labels were refused."""
-    by_name = {factor.name: factor for factor in factors}
-    raw = {(c.factor, c.probe, c.columns.name): c.score for c in cells if c.source == RAW}
-    rows = []
-    for cell in cells:
-        score, factor = cell.score, by_name[cell.factor]
-        control = raw.get((cell.factor, cell.probe, cell.columns.name))
-        gap = score.minus(control) if control and cell.source != RAW else None
-        rows.append(
-            {
-                "factor": cell.factor, "columns": cell.columns.label, "source": cell.source,
-                "probe": cell.probe, "measure": factor.measure, "n": score.n,
-                "number of columns": len(cell.columns.columns),
-                "score": score.value, "low": score.estimate.low, "high": score.estimate.high,
-                "null mean": score.null_mean, "null highest": max(score.null),
-                "p": score.p_value, "above chance": score.above_chance.value,
-                "above raw": gap and gap.value, "above raw, low": gap and gap.low,
-                "above raw, high": gap and gap.high,
-            }
-        )  # fmt: skip
+    """Return scores, where factors are, the first bands that suffice, and why labels were refused.
+
+    The length of a code stands beside each score, since longer codes tell more.
+    """
     made = []
-    if rows:
-        caption = (
-            "How well each factor is predicted, with 95 % intervals of the images; the null is of "
-            "permuted labels; above chance is R^2, or (balanced accuracy - null) / (1 - null); "
-            "above raw is the difference to the raw coefficients of the same images."
-        )
-        made.append(Table.of_rows("factor_map", caption, rows))
-        made.append(_sufficient_table(cells))
+    if cells:
+        made += [_score_table(cells, factors), _state_table(cells), _sufficient_table(cells)]
     if notes := {**{f.name: f.note for f in factors if f.note}, **refused}:
         caption = "Labels that were not predicted, or not of all images."
         listed = {"label": list(notes), "why": list(notes.values())}
         made.append(Table("factors_left_out", caption, listed))
     return made
+
+
+def _score_table(cells: Sequence[Cell], factors: Sequence[Factor]) -> Table:
+    by_name = {factor.name: factor for factor in factors}
+    sources = dict.fromkeys(cell.source for cell in cells if cell.source != LATENTS)
+    match = {id(c): own for source in sources for own, c in counterparts(cells, source)}
+    rows = []
+    for cell in cells:
+        score, own = cell.score, match.get(id(cell))
+        gap = own.score.minus(score) if own else None
+        rows.append(
+            {
+                "factor": cell.factor, "columns": cell.columns.name, "source": cell.source,
+                "probe": cell.probe, "code length": len(cell.columns.columns),
+                "measure": by_name[cell.factor].measure, "n": score.n,
+                "score": score.value, "low": score.estimate.low, "high": score.estimate.high,
+                "null mean": score.null_mean, "null highest": max(score.null),
+                "p": score.p_value, "above chance": score.above_chance.value,
+                "beside latents": own.columns.name if own else None,
+                "latents minus this": gap and gap.value,
+                "minus this, low": gap and gap.low, "minus this, high": gap and gap.high,
+            }
+        )  # fmt: skip
+    caption = (
+        "How well each factor is predicted, with 95 % intervals of the images; the null is of "
+        "permuted labels; above chance is R^2, or (balanced accuracy - null) / (1 - null); latents "
+        "minus this is the difference above chance, of the same images at the same columns, or at "
+        "as many first ones as a code is long."
+    )
+    return Table.of_rows("factor_map", caption, rows)
+
+
+def _state_table(cells: Sequence[Cell]) -> Table:
+    lengths = {(c.source, c.columns.label): len(c.columns.columns) for c in cells}
+    rows = [
+        {"factor": factor, "source": source, "columns": label,
+         "code length": lengths[source, label], "has it": state}
+        for source in dict.fromkeys(cell.source for cell in cells)
+        for (factor, label), state in states(cells, source).items()
+    ]  # fmt: skip
+    caption = (
+        "Which columns have which factor, by all probes together. in: an interval lies above a "
+        f"tenth ({HARDLY}) of the way from chance to 1 and the score above every null; not: all "
+        "intervals end below that, and none is above chance; hardly: one is; unclear: the rest."
+    )
+    return Table.of_rows("states", caption, rows)
 
 
 def _sufficient_table(cells: Sequence[Cell]) -> Table:

@@ -51,6 +51,7 @@ def analyse(config: LeakageConfig, subject: Subject, journal: Journal) -> Report
     Raises:
         ValueError: for more images than the store has, or a network without the derivative.
     """
+    from gdm_repr.analysis.estimate import number
     from gdm_repr.analysis.group_leakage import WAYS
     from gdm_repr.analysis.report import Report
 
@@ -61,10 +62,12 @@ def analyse(config: LeakageConfig, subject: Subject, journal: Journal) -> Report
         answer = ["The model has one group, so that nothing is made before any other."]
     else:
         answer = [_forbidden(model), _allowed(model["redraw"]), _looked_at(dependence["model"])]
-    if gaussian := matrices.get("Gaussian redraw"):
-        known = gaussian.largest_forbidden
-        off = f", where zero is predicted at most {known.estimate.value:.1e}" if known else ""
-        answer.append(f"Control: for the Gaussian of the images' mean and covariance{off}.")
+    gaussian = matrices.get("Gaussian redraw")
+    if gaussian and (known := gaussian.largest_forbidden):
+        answer.append(
+            "Control, the Gaussian of the images' mean and covariance: the largest change where "
+            f"none is predicted is {number(known.estimate.value, 2)}."
+        )
     return Report(
         title="Leakage",
         question="Does a latent group move only what is generated from it?",

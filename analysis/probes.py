@@ -37,29 +37,59 @@ class Probe(NamedTuple):
     summary: str
 
 
+def ridge(x: NDArray[Any], y: Floats, other: NDArray[Any]) -> Floats:
+    """Predict by ridge regression, each target's penalty by generalised cross-validation.
+
+    With x = U S V^T (centred) and w = S^2 / (S^2 + penalty), the fit is U w U^T y; the penalty is
+    that of the least |y - U w U^T y|^2 / (n - 1 - sum w)^2 (Golub, Heath and Wahba 1979). Unlike
+    leaving one out, that takes no predictions by each penalty, and permuted labels are many.
+
+    Args:
+        x: columns to fit on, (n, D).
+        y: targets, (n, t).
+        other: columns to predict for, (m, D).
+
+    Returns:
+        Predictions, (m, t).
+    """
+    centre, mean = x.mean(0, dtype=np.float64), y.mean(0)
+    x, y, other = x - centre, y - mean, other - centre
+    wide = x.shape[1] > len(x)  # the smaller of the two matrices of products has the same S^2
+    squares, vectors = np.linalg.eigh(x @ x.T if wide else x.T @ x)
+    kept = squares > squares[-1] * len(squares) * np.finfo(np.float64).eps
+    squares, vectors = squares[kept], vectors[:, kept]
+    if wide:
+        vectors = x.T @ vectors / np.sqrt(squares)
+    seen = vectors.T @ (x.T @ y)  # S U^T y, shape (rank, t)
+    penalties = len(x) * _PENALTIES
+    weights = squares / (squares + penalties[:, None])
+    error = (y**2).sum(0) - (weights * (2 - weights)) @ (seen**2 / squares[:, None])
+    free = len(x) - 1 - weights.sum(1)
+    free[free < 0.5] = np.nan  # as many columns as images: nothing is left to judge by
+    chosen = penalties[np.nanargmin(error / np.square(free)[:, None], axis=0)]
+    fitted: Floats = mean + (other @ vectors) @ (seen / (squares[:, None] + chosen))
+    return fitted
+
+
 def linear(x: NDArray[Any], y: Floats, other: NDArray[Any], classes: bool) -> Floats:
-    """Predict by ridge on standardised columns, each target's penalty by leave-one-out."""
-    from sklearn.linear_model import RidgeCV
-    from sklearn.pipeline import make_pipeline
+    """Predict by ridge on standardised columns."""
     from sklearn.preprocessing import StandardScaler
 
-    ridge = RidgeCV(alphas=len(x) * _PENALTIES, alpha_per_target=True)
-    return _columns(make_pipeline(StandardScaler(), ridge).fit(x, y).predict(other), y)
+    scale = StandardScaler().fit(x.astype(np.float64))
+    return ridge(scale.transform(x), y, scale.transform(other))
 
 
 def kernel(x: NDArray[Any], y: Floats, other: NDArray[Any], classes: bool) -> Floats:
     """Predict by ridge on standardised columns and on Gaussian kernels about some images."""
     from sklearn.kernel_approximation import Nystroem
-    from sklearn.linear_model import RidgeCV
     from sklearn.pipeline import make_pipeline, make_union
     from sklearn.preprocessing import StandardScaler
 
     near = Nystroem(
         gamma=0.5 / x.shape[1], n_components=min(_LANDMARKS, len(x)), random_state=0
     )  # a kernel is 1/e at the usual distance of two images
-    ridge = RidgeCV(alphas=len(x) * _PENALTIES, alpha_per_target=True)
     both = make_union(StandardScaler(), make_pipeline(StandardScaler(), near, StandardScaler()))
-    return _columns(make_pipeline(both, ridge).fit(x, y).predict(other), y)
+    return ridge(both.fit_transform(x.astype(np.float64)), y, both.transform(other))
 
 
 def neighbours(x: NDArray[Any], y: Floats, other: NDArray[Any], classes: bool) -> Floats:
@@ -69,7 +99,8 @@ def neighbours(x: NDArray[Any], y: Floats, other: NDArray[Any], classes: bool) -
     from sklearn.preprocessing import StandardScaler
 
     nearest = KNeighborsRegressor(min(10, len(x)), algorithm="brute")
-    return _columns(make_pipeline(StandardScaler(), nearest).fit(x, y).predict(other), y)
+    predicted = make_pipeline(StandardScaler(), nearest).fit(x, y).predict(other)
+    return np.asarray(predicted, np.float64).reshape(-1, y.shape[1])
 
 
 def trees(x: NDArray[Any], y: Floats, other: NDArray[Any], classes: bool) -> Floats:
@@ -151,8 +182,3 @@ def over_frequency(predicted: Floats, targets: Floats, fold: NDArray[np.int64]) 
         frequency = np.maximum(targets[~out].mean(0), 1 / len(targets))
         divided[out] = predicted[out] / frequency
     return divided
-
-
-def _columns(predicted: Any, y: Floats) -> Floats:  # noqa: ANN401
-    """Return predictions (m, t) even of one target."""
-    return np.asarray(predicted, dtype=np.float64).reshape(-1, y.shape[1])

@@ -259,9 +259,10 @@ def _template(name: str) -> Any:  # noqa: ANN401
 
 
 def _fact(value: object) -> str:
-    """Write a fact of the method: lists joined, mappings as ``key value``."""
+    """Write a fact of the method: lists joined, mappings as ``key value`` of what there is."""
     if isinstance(value, Mapping):
-        return "; ".join(f"{key} {_fact(each)}" for key, each in value.items())
+        told = {key: each for key, each in value.items() if each is not None and each != []}
+        return "; ".join(f"{key} {_fact(each)}" for key, each in told.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(_fact, value))
     return number(value)

@@ -6,6 +6,7 @@ Importing this module does not import torch.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,9 @@ ANALYSES = {
     ),
     "disentanglement": Row(
         "gdm_repr.analysis.disentanglement", "how well latents separate known factors"
+    ),
+    "sample_quality": Row(
+        "gdm_repr.analysis.sample_quality", "how far samples are from real images"
     ),
     "leakage": Row("gdm_repr.analysis.leakage", "which latent groups move which data groups"),
 }
@@ -153,9 +157,10 @@ def command_line(name: str, config: BaseModel) -> str:
         flag = key.replace("_", "-")
         if isinstance(value, bool):
             given[f"--{flag}" if value else f"--no-{flag}"] = []
+        elif isinstance(value, tuple):
+            given[f"--{flag}"] = [",".join(map(str, value))]
         else:
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            given[f"--{flag}"] = [text]
+            given[f"--{flag}"] = [json.dumps(value) if isinstance(value, dict) else str(value)]
     first = [flag for flag in ("--checkpoint", "--latents", "--data", "--out") if flag in given]
     order = [*first, *(flag for flag in given if flag not in first)]
     return shlex.join(["gdm-repr", "analyse", name, *(w for f in order for w in (f, *given[f]))])

@@ -24,6 +24,10 @@ from gdm_repr.run_facts import (
 SHEET_ROWS, MOVING_ROWS = 32, 8  # of the sheet, and of the animation
 LISTED = 8  # elements that the answer names
 METRICS = 64  # elements whose metrics are tracked, the first ones in rank
+MEANING = (
+    "Straightness is 1 where the way leads straight on, monotonicity where images move steadily, "
+    "alike where all images change in the same way."
+)
 INTERVALS = ("straightness", "monotonicity", "alike", "drift", "row", "column", "area")
 
 
@@ -58,20 +62,20 @@ def answer(atlas: Atlas, pool: Pool, subject: Subject, who: str) -> list[str]:
         _where_it_falls(atlas, pool, subject),
         f"Over the whole range element {first.name} leaves the image {first.numbers['drift']} of "
         f"the way to another one (own coefficient {first.raw['drift']}); its path has "
-        f"{', '.join(other)}.",
+        f"{', '.join(other)}. {MEANING}",
     ]
 
 
 def _others(atlas: Atlas) -> list[str]:
     """Say what the other elements do."""
     others = [
-        f"{entry.name} {entry.effect}, {100 * entry.numbers['own'].value:.0f} % on its own "
-        "coefficient"
+        f"element {entry.name}: {entry.effect}, {100 * entry.numbers['own'].value:.0f} %"
         for entry in atlas.entries[1:LISTED]
     ]
     left = len(atlas.entries) - LISTED
     more = f"; {left} more in the table" if left > 0 else ""
-    return [f"The others, by effect: {'; '.join(others)}{more}."] if others else []
+    said = "The others, by effect per unit, and the share of their change on their own coefficient"
+    return [f"{said}: {'; '.join(others)}{more}."] if others else []
 
 
 def _where_it_falls(atlas: Atlas, pool: Pool, subject: Subject) -> str:
@@ -84,8 +88,8 @@ def _where_it_falls(atlas: Atlas, pool: Pool, subject: Subject) -> str:
         for group in grouping.order[before : before + 4]
     )
     text = (
-        f"Of its squared change {first.numbers['own'].percent()} falls on its own coefficient; by "
-        f"bands: {bands}."
+        f"Of the squared change by element {first.name}, {first.numbers['own'].percent()} falls on "
+        f"its own coefficient; by bands: {bands}."
     )
     if before and subject.generation.strict:
         return text + " Bands made before it are left alone by the model's construction."
@@ -143,10 +147,11 @@ def pictures(
         kind = "image" if anchor.rows else "sample"
         caption = f"{which} of band {pool.name} by rank, on {kind} {anchor.ids[0]}"
         caption = caption.replace("sample sample", "sample")
-        drawn.append(Picture(f"traversal_{kind}", f"{caption}, at v of the column.", sheet))
+        drawn.append(Picture(f"traversal_{kind}", f"{caption}; the column says its value.", sheet))
         moving = folder / f"traversal_{kind}.gif"
         first.save_animation(moving, still=1, moving=range(1, 1 + len(config.values)))
-        drawn.append(Picture(moving.stem + "_moving", f"{caption}: the first ones.", moving))
+        caption = f"The same, moving{': the first ones' if len(shown) > MOVING_ROWS else ''}."
+        drawn.append(Picture(moving.stem + "_moving", caption, moving))
     n = f"n = {atlas.n} {who}, {atlas.feature}; bars are 95 % intervals over them"
     grouping = subject.model.grouping
     held = [group for group in grouping.order if (grouping.mask(group) & pool.mask).any()]
@@ -167,7 +172,12 @@ def pictures(
             f"Where in the image it falls, averaged over {atlas.n} {who}; cross: centroid.",
             figures.draw_maps(atlas),
         ),
-        Picture("paths", f"What the paths look like ({n}).", figures.draw_measures(atlas)),
+        Picture(
+            "paths",
+            f"What the paths look like ({n}). {MEANING} Drift is the mean distance from the "
+            "unedited image.",
+            figures.draw_measures(atlas),
+        ),
     ]
 
 

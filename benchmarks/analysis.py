@@ -91,7 +91,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("models", nargs="*", default=["runs/digits"])
+    parser.add_argument("models", nargs="*", default=["scenes"])
     parser.add_argument("--anchors", type=int, default=16)
     parser.add_argument("--draws", type=int, default=64)
     parser.add_argument("--cuts", type=int, default=20)

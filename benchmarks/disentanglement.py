@@ -45,6 +45,7 @@ from gdm_repr.latents import open_store
 from gdm_repr.scenes import render_scenes, scene_factors
 
 Values = dict[str, float]
+SCENES = ("background_hue", "shape", "size", "x", "y")  # factors compared on
 DRAWN = ("factor_vae", "beta_vae")  # scores that draw images, ours and the reference's others
 
 
@@ -227,21 +228,24 @@ def representations(n: int, latents: str | None) -> Iterator[tuple[str, Floats, 
     pixels = render_scenes(table, size=16).reshape(n, -1) / 127.5 - 1
     pixels = pixels - pixels.mean(0)
     components = np.linalg.svd(pixels, full_matrices=False)[2][:10]
-    chosen = {name: table[name] for name in ("background_hue", "shape", "size", "x", "y")}
+    chosen = {name: table[name] for name in SCENES}
     yield "pca", pixels @ components.T, binned(chosen)
     if latents:
-        from sklearn.datasets import load_digits
-
         store = open_store(latents)
-        images = load_digits().images[store.index]
-        across = np.arange(images.shape[2])
-        known = {
-            "digit": store.labels("digit"),
-            "ink": images.mean((1, 2)),
-            "slant": (images * across).sum((1, 2)) / images.sum((1, 2)),
-        }
-        for name, bands in (("gdm", None), ("gdm band 0", [0])):
-            yield name, latent_columns(store, bands=bands)[:n], binned(known).take(np.arange(n))
+        if store.manifest.settings["source"] == "digits":
+            from sklearn.datasets import load_digits
+
+            images = load_digits().images[store.index]
+            across = np.arange(images.shape[2])
+            known = {
+                "digit": store.labels("digit"),
+                "ink": images.mean((1, 2)),
+                "slant": (images * across).sum((1, 2)) / images.sum((1, 2)),
+            }
+        else:
+            known = {name: store.labels(name) for name in SCENES}
+        first, names = np.arange(min(n, len(store))), [band.name for band in store.manifest.bands]
+        yield f"gdm {names[0]}", latent_columns(store, bands=[0])[first], binned(known).take(first)
 
 
 def binned(columns: dict[str, Any]) -> Factors:
@@ -256,7 +260,7 @@ def binned(columns: dict[str, Any]) -> Factors:
 
 
 def compare(
-    lib: dict[str, Any], name: str, z: Floats, factors: Factors, options: argparse.Namespace
+    lib: dict[str, Any] | None, name: str, z: Floats, factors: Factors, options: argparse.Namespace
 ) -> bool:
     """Print the scores of a representation, and return whether all agree."""
     settings = Settings(votes=options.votes, test_votes=options.votes // 2)
@@ -267,7 +271,7 @@ def compare(
     for drawn, reference in ((False, reference_values), (True, reference_drawn)):
         seeds = range(options.seeds * (10 if drawn else 1))
         ours = [our_values(*given, seed, drawn=drawn) for seed in seeds]
-        theirs = [reference(lib, *given, seed) for seed in seeds]
+        theirs = [reference(lib, *given, seed) if lib else {} for seed in seeds]
         for key in ours[0]:
             a = np.array([values[key] for values in ours])
             if key not in theirs[0]:
@@ -335,15 +339,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("reference", type=Path, help="a checkout of disentanglement_lib")
+    parser.add_argument(
+        "reference",
+        nargs="?",
+        type=Path,
+        help="checkout of disentanglement_lib; none: ours only",
+    )
     parser.add_argument("--qedr", type=Path, help="a checkout of qedr")
-    parser.add_argument("--latents", help="a latent store of digits, to compare on as well")
+    parser.add_argument("--latents", help="a latent store of digits or scenes, to compare on")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--votes", type=int, default=500, help="of FactorVAE and BetaVAE")
     parser.add_argument("--only", nargs="*", help="names of representations")
+    parser.add_argument("--quick", action="store_true", help="perfect and noise, 300 images, once")
     options = parser.parse_args()
-    lib = load_reference(str(options.reference))
+    if options.quick:
+        options.images, options.seeds, options.votes = 300, 1, 50
+        options.only = ["perfect", "noise"]
+    lib = load_reference(str(options.reference)) if options.reference else None
     fine = compare_linear(options.qedr) if options.qedr else True
     for name, z, factors in representations(options.images, options.latents):
         if not options.only or name in options.only:

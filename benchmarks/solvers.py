@@ -202,7 +202,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("models", nargs="*", default=["runs/digits", "runs/photos"])
+    parser.add_argument("models", nargs="*", default=["scenes"])
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--reference", type=int, default=64, help="rk4 steps of each group")
     parser.add_argument("--out", type=Path, help="also write OUT.csv and OUT.png")

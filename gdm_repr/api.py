@@ -90,6 +90,7 @@ class GDM:
             self.denoiser.process,
             self.denoiser.mean,
             self.denoiser.std,
+            self.denoiser.axes,
         )
 
     @classmethod

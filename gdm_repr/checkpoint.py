@@ -1,8 +1,9 @@
 """Checkpoints: one safetensors file with the model, and a second one with the training state.
 
 ``model.safetensors`` holds the averaged weights of the network, the data's mean and std of every
-element, and the group of every element; its metadata hold, as JSON under the key ``gdm_repr``, the
-resolved configuration, the image shape, the images seen and the version. Nothing is ever pickled.
+element, the axes of groups that have some, and the group of every element; its metadata hold, as
+JSON under the key ``gdm_repr``, the resolved configuration, the image shape, the images seen and
+the version. Nothing is ever pickled.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gdm_repr import __version__
+from gdm_repr.axes import Axes
 from gdm_repr.basis import build_basis
 from gdm_repr.config import SHIPPED, ModelConfig
 from gdm_repr.denoiser import Denoiser
@@ -58,7 +60,12 @@ class Checkpoint:
 
 
 def build_denoiser(
-    model: ModelConfig, shape: Shape, mean: Tensor, std: Tensor, grouping: Grouping | None = None
+    model: ModelConfig,
+    shape: Shape,
+    mean: Tensor,
+    std: Tensor,
+    grouping: Grouping | None = None,
+    axes: Axes | None = None,
 ) -> Denoiser:
     """Build a denoiser with fresh weights.
 
@@ -68,6 +75,7 @@ def build_denoiser(
         mean: data mean in the basis, shape (C, d).
         std: data std in the basis, shape (C, d).
         grouping: the groups; built from ``model`` when None.
+        axes: along which it whitens; the elements when None.
 
     Raises:
         ValueError: for an unknown name or an option that does not fit the shape.
@@ -81,7 +89,8 @@ def build_denoiser(
         **Denoiser.network_inputs(model.denoiser, shape[0], groups.k),
     )
     basis = build_basis(model.basis.name, shape[1:], **model.basis.options())
-    return Denoiser(network, basis, groups, PROCESSES[model.process], model.denoiser, mean, std)
+    process = PROCESSES[model.process]
+    return Denoiser(network, basis, groups, process, model.denoiser, mean, std, axes)
 
 
 def build_model_grouping(model: ModelConfig, shape: Shape) -> Grouping:
@@ -152,6 +161,11 @@ def save_checkpoint(
     """Write a model, whole or not at all."""
     tensors = {f"network.{k}": v for k, v in denoiser.network.state_dict().items()}
     tensors |= {"mean": denoiser.mean, "std": denoiser.std, "grouping": denoiser.index}
+    if denoiser.axes.groups:
+        tensors["axes.std"] = denoiser.axes.std
+        tensors |= {
+            f"axes.{group}": denoiser.axes.rotation(group) for group in denoiser.axes.groups
+        }
     facts = {
         "format": FORMAT,
         "version": __version__,
@@ -193,7 +207,13 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
                 f"mean {tuple(mean.shape)}, std {tuple(std.shape)} and grouping "
                 f"{grouping.index.shape} for images of {shape}"
             )
-        denoiser = build_denoiser(model, shape, mean, std, grouping)
+        axes = None
+        if "axes.std" in tensors:
+            along = tensors.pop("axes.std")
+            names = [name for name in tensors if name.startswith("axes.")]
+            rotations = {int(name.removeprefix("axes.")): tensors.pop(name) for name in names}
+            axes = Axes(grouping, std, rotations, along)
+        denoiser = build_denoiser(model, shape, mean, std, grouping, axes)
         denoiser.network.load_state_dict(
             {name.removeprefix("network."): tensor for name, tensor in tensors.items()}
         )

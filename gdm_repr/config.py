@@ -63,14 +63,15 @@ class DenoiserConfig(BaseModel):
         conditioning: ``concat`` gives the network A as C more channels, on the grid where each
             element lies, and the mean level through its noise embedding; ``embed`` gives it the k
             levels through the noise embedding.
-        preconditioning: ``spectral`` or ``none`` (the paper's).
+        preconditioning: ``spectral``, by every element's std; ``principal``, along each group's
+            principal axes; or ``none`` (the paper's).
         strict: hide elements already turned to noise from the network.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     conditioning: Literal["concat", "embed"] = "embed"
-    preconditioning: Literal["spectral", "none"] = "spectral"
+    preconditioning: Literal["spectral", "principal", "none"] = "spectral"
     strict: bool = True
 
 

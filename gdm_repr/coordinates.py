@@ -10,6 +10,8 @@ end (noise). State y and clock come in two coordinates:
                    dw/dtheta = cos(theta) E[z] - sin(theta) (E[x] - mu) / s,
                every element by its own std s and angle. For independent Gaussian data the right
                side is 0 and one step is exact: what is left to integrate is structure, not scale.
+               With :mod:`gdm_repr.axes` the same holds along these, and y is turned back, so that
+               y = z at A = 0 either way.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gdm_repr.axes import Axes
 from gdm_repr.grouping import Grouping, group_std
 from gdm_repr.process import Process, whitening
 
@@ -35,6 +38,7 @@ class Flow:
         process: the interpolation.
         mean: data mean of every element, shape (C, d).
         std: data std of every element, positive, shape (C, d).
+        axes: along which whitened coordinates whiten; the elements when None.
     """
 
     u: Callable[[Tensor, Tensor], Tensor]
@@ -42,6 +46,7 @@ class Flow:
     process: Process
     mean: Tensor
     std: Tensor
+    axes: Axes | None = None
 
 
 class UniformCoordinate:
@@ -73,12 +78,19 @@ class UniformCoordinate:
 
 
 class WhitenedCoordinate(UniformCoordinate):
-    """y = w and tau = theta of the group's rms std; see the module's docstring."""
+    """y = w and tau = theta of the group's one std; see the module's docstring."""
 
     def __init__(self, flow: Flow) -> None:
-        """Keep the flow and each group's rms std."""
+        """Keep the flow, its axes and each group's one std."""
         super().__init__(flow)
-        self.group_std = group_std(flow.grouping, flow.std)
+        self.axes = Axes(flow.grouping, flow.std) if flow.axes is None else flow.axes
+        self.std = self.axes.std.to(flow.std.dtype)
+        self.mean = self.axes.forward(flow.mean)
+        # Halfway between rms and geometric mean, where axes make these differ. Wide axes bend late,
+        # narrow ones early; round trips of scenes at 48 steps: .0047, by the ends .0072 and .0120.
+        rms = group_std(flow.grouping, flow.std)
+        scale = self.axes.scale.tolist()
+        self.group_std = [math.sqrt(r * s) for r, s in zip(rms, scale, strict=True)]
 
     def clock(self, group: int, n: int) -> Tensor:
         """Return n + 1 angles from 0 (data) to pi/2 (noise), float64."""
@@ -91,23 +103,24 @@ class WhitenedCoordinate(UniformCoordinate):
 
     def enter(self, x: Tensor) -> Tensor:
         """Standardise data."""
-        return (x - self.flow.mean) / self.flow.std
+        return self.axes.inverse((self.axes.forward(x) - self.mean) / self.std)
 
     def leave(self, y: Tensor) -> Tensor:
         """Undo :meth:`enter`."""
-        return self.flow.mean + self.flow.std * y
+        return self.axes.inverse(self.mean + self.std * self.axes.forward(y))
 
     def velocity(self, y: Tensor, elements: Tensor, A: Tensor, group: int) -> Tensor:
         """Return dw/dtau = dw/dtheta_n dtheta_n/dtau."""
-        flow, s, s_j = self.flow, self.flow.std, self.group_std[group]
-        w = whitening(flow.process, flow.mean, s, elements)
-        x_t = w.alpha_mean + w.R * y
-        u = flow.u(x_t, A)
+        flow, axes, s, s_j = self.flow, self.axes, self.std, self.group_std[group]
+        w = whitening(flow.process, self.mean, s, elements)
+        x_t = w.alpha_mean + w.R * axes.forward(y)
+        u = axes.forward(flow.u(axes.inverse(x_t), A))
         z = flow.process.z_from_u(u, x_t, elements)
         x = flow.process.x_from_u(u, x_t, elements)
         c = flow.process.coefficients(elements)
         R2_j = (c.alpha * s_j) ** 2 + c.sigma**2
-        return (w.cos * z - w.sin * (x - flow.mean) / s) * (s / s_j * R2_j / w.R**2)
+        dw = (w.cos * z - w.sin * (x - self.mean) / s) * (s / s_j * R2_j / w.R**2)
+        return axes.inverse(dw)
 
 
 COORDINATES: dict[str, type[UniformCoordinate]] = {

@@ -13,8 +13,9 @@ linear:
     u = alpha' mu + (alpha' s cos(theta) + sigma' sin(theta)) w + (W s / R) F(w, A)
 
 so F's target is sin(theta) (x - mu) / s - cos(theta) z: unit variance, uncorrelated with w, and
-exactly minus the velocity dw/dtheta of the whitened :mod:`gdm_repr.coordinates`. ``none`` is the
-paper's u = F(x_t, A).
+exactly minus the velocity dw/dtheta of the whitened :mod:`gdm_repr.coordinates`. ``principal`` is
+the same along each group's principal axes (:mod:`gdm_repr.axes`): the closed form is that of
+N(mu, S_j) with the group's full covariance. ``none`` is the paper's u = F(x_t, A).
 
 A ``strict`` denoiser hides elements with a = 0 from the network, so that u cannot depend on groups
 that are not generated yet: Prop. 3.3 and the block-triangular dz/dx hold by construction. Such an
@@ -29,12 +30,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gdm_repr.axes import STD_FLOOR, Axes
 from gdm_repr.basis import Basis
 from gdm_repr.config import DenoiserConfig
-from gdm_repr.grouping import Grouping, group_std
+from gdm_repr.grouping import Grouping
 from gdm_repr.process import Process, Whitening, whitening
-
-STD_FLOOR = 1e-3  # elements that never vary (a digit's corner pixel) still need a scale
 
 
 class Denoiser(nn.Module):
@@ -48,6 +48,7 @@ class Denoiser(nn.Module):
         config: conditioning, preconditioning, strictness.
         mean: data mean of every element in the basis, shape (C, d).
         std: data std of every element in the basis, shape (C, d); floored at 1e-3.
+        axes: along which ``principal`` whitens; the elements when None.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Denoiser(nn.Module):
         config: DenoiserConfig,
         mean: Tensor,
         std: Tensor,
+        axes: Axes | None = None,
     ) -> None:
         """Keep the parts; statistics become buffers."""
         super().__init__()
@@ -68,9 +70,7 @@ class Denoiser(nn.Module):
         self.register_buffer("mean", mean.float())
         self.register_buffer("std", std.float().clamp(min=STD_FLOOR))
         self.register_buffer("index", torch.from_numpy(grouping.index), persistent=False)
-        rms = torch.tensor(group_std(grouping, self.std))
-        self.register_buffer("group_std", rms, persistent=False)
-        self.group_std: Tensor
+        self.axes = Axes(grouping, self.std) if axes is None else axes
         self.mean: Tensor
         self.std: Tensor
         self.index: Tensor
@@ -107,21 +107,23 @@ class Denoiser(nn.Module):
             # an element hidden from the network is its own noise: E[z | x_t] = x_t
             elements = self.expand(A)
             return u + (elements == 0) * self.process.coefficients(elements).dsigma_dA * x_t
-        w = self.whitened(A)
-        w_t = (x_t - w.alpha_mean) / w.R
-        linear = w.dalpha_dA * self.std * w.cos + w.dsigma_dA * w.sin
-        F = self.residual(w_t, A)
-        return w.dalpha_dA * self.mean + linear * w_t + self.output_scale(A) * F
+        axes, w = self.axes, self.whitened(A)
+        w_t = (axes.forward(x_t) - w.alpha_mean) / w.R
+        linear = w.dalpha_dA * axes.std * w.cos + w.dsigma_dA * w.sin
+        F = axes.forward(self.residual(axes.inverse(w_t), A))
+        return axes.inverse(
+            w.dalpha_dA * axes.forward(self.mean) + linear * w_t + self.output_scale(A) * F
+        )
 
     def whitened(self, A: Tensor) -> Whitening:
-        """Return every element's scales at levels A of shape (B, k)."""
-        return whitening(self.process, self.mean, self.std, self.expand(A))
+        """Return the scales along every axis at levels A of shape (B, k)."""
+        return whitening(self.process, self.axes.forward(self.mean), self.axes.std, self.expand(A))
 
     def output_scale(self, A: Tensor) -> Tensor | float:
-        """Return the std of u's residual, W s / R, shape (B, C, d); 1 without preconditioning."""
+        """Return the std of u's residual along the axes, W s / R, (B, C, d); 1 for ``none``."""
         if self.config.preconditioning == "none":
             return 1.0
-        return self.process.W * self.std / self.whitened(A).R
+        return self.process.W * self.axes.std / self.whitened(A).R
 
     def told(self, A: Tensor) -> Tensor:
         """Return the levels the network is told, in [0, 1], shape (B, k).
@@ -132,7 +134,7 @@ class Denoiser(nn.Module):
         if self.config.preconditioning == "none":
             return A
         c = self.process.coefficients(A)
-        return torch.atan2(c.alpha * self.group_std.to(A.dtype), c.sigma) * (2 / math.pi)
+        return torch.atan2(c.alpha * self.axes.scale.to(A.dtype), c.sigma) * (2 / math.pi)
 
     def residual(self, state: Tensor, A: Tensor) -> Tensor:
         """Run the network on a state in the basis's coordinates: (B, C, d) to the same shape."""

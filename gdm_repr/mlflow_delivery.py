@@ -237,6 +237,8 @@ class Delivery:
         event = events[0]
         if event["error"]:
             self._client.set_tag(run_id, "error", event["error"])
+        elif "error" in self._client.get_run(run_id).data.tags:
+            self._client.delete_tag(run_id, "error")  # of a try that this one took up again
         self._client.set_terminated(run_id, event["status"], event["time"])
 
     def _existing(self, path: str) -> Path:

@@ -53,4 +53,5 @@ def loss(name: str, denoiser: Denoiser, x: Tensor, z: Tensor, at: ScheduleOutput
     A = denoiser.expand(at.A)
     x_t = denoiser.process.x_t(x, z, A)  # Eq. (11)
     error: Tensor = denoiser.process.u(x, z, A) - denoiser(x_t, at.A)  # Eqs. (8), (12)
+    error = denoiser.axes.forward(error)  # rotated within groups, which ``active`` alone sees
     return (LOSSES[name](denoiser, at) * error**2).mean(dim=(1, 2))

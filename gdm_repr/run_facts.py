@@ -41,6 +41,11 @@ RECONSTRUCTION = "reconstruction"
 RECONSTRUCTION_ENOUGH = "reconstruction_enough"
 FACTOR_MAP = "factor_map"
 FACTOR_MAP_CONTROL = "factor_map_control"
+SAMPLE_QUALITY = "sample_quality"
+SAMPLE_QUALITY_FLOOR = "sample_quality_floor"  # real images against real ones
+DENOISING_LOSS = "denoising_loss"
+SECONDS_PER_SAMPLE = "seconds_per_sample"
+EVALUATIONS_PER_SAMPLE = "evaluations_per_sample"
 ELEMENT_FACTORS = "element_factors"
 ELEMENT_FACTORS_CONTROL = "element_factors_control"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,12 +17,14 @@ import torch
 from torch import Tensor
 
 from gdm_repr.api import DEFAULT_STEPS, GDM, choose_device
+from gdm_repr.axes import Axes, principal_axes
 from gdm_repr.basis import build_basis
 from gdm_repr.checkpoint import (
     FORMAT,
     MODEL_FILE,
     Checkpoint,
     build_denoiser,
+    build_model_grouping,
     load_tensors,
     save_checkpoint,
     save_tensors,
@@ -30,7 +32,6 @@ from gdm_repr.checkpoint import (
 from gdm_repr.config import TrainConfig
 from gdm_repr.data import ImageDataset
 from gdm_repr.denoiser import Denoiser
-from gdm_repr.grouping import group_std
 from gdm_repr.models.ema import EMA
 from gdm_repr.objective import loss
 from gdm_repr.pictures import as_grid, save_sheet
@@ -62,22 +63,27 @@ def shuffled_batches(n: int, batch: int, seed: int, first: int) -> Iterator[list
         yield chosen
 
 
-def element_statistics(
+def statistics_batches(
     dataset: ImageDataset, to_basis: Callable[[Tensor], Tensor], seed: int
-) -> tuple[Tensor, Tensor]:
-    """Return mean and std of every element in the basis over the data, each (C, d), float64.
+) -> Iterator[Tensor]:
+    """Yield the images that statistics are taken of, in the basis, (B, C, d), float64.
 
-    Takes every image, or 50,000 drawn without replacement from a larger set.
+    They are all, or 50,000 drawn without replacement from a larger set.
     """
     n = len(dataset)
     chosen = np.arange(n)
     if n > STATISTICS_IMAGES:
         chosen = np.sort(np.random.default_rng(seed).choice(n, STATISTICS_IMAGES, replace=False))
-    count, total, square, shift = 0, torch.zeros(()), torch.zeros(()), None
     for part in np.array_split(chosen, max(1, len(chosen) // 512)):
         x = to_basis(dataset.batch(part).x.double())
-        if not len(x):
-            continue
+        if len(x):
+            yield x
+
+
+def element_statistics(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return mean and std of every element over batches (B, C, d), each (C, d), float64."""
+    count, total, square, shift = 0, torch.zeros(()), torch.zeros(()), None
+    for x in batches:
         shift = x.mean(0) if shift is None else shift
         count += len(x)
         total = total + (x - shift).sum(0)
@@ -109,7 +115,7 @@ class Levels:
         schedule = schedule_from_order(grouping.order, self.widths)
         self.weights = group_weights(config.time_law, schedule)
         self.process, self.clock = denoiser.process, config.clock
-        self.std = torch.tensor(group_std(grouping, denoiser.std), dtype=torch.float64)
+        self.std = denoiser.axes.scale.double().cpu()
 
     def draw(self, n: int, generator: torch.Generator) -> ScheduleOutput:
         """Draw n times, and an order for each where there are several."""
@@ -140,8 +146,16 @@ class Trainer:
         torch.manual_seed(config.seed)
         spec = config.model.basis
         basis = build_basis(spec.name, self.shape[1:], **spec.options())
-        mean, std = element_statistics(dataset, basis.forward, config.seed)
-        self.denoiser = build_denoiser(config.model, self.shape, mean, std).to(self.device)
+        mean, std = element_statistics(statistics_batches(dataset, basis.forward, config.seed))
+        axes = None
+        if config.model.denoiser.preconditioning == "principal":
+            batches = statistics_batches(dataset, basis.forward, config.seed)
+            grouping = build_model_grouping(config.model, self.shape)
+            rotations, along = principal_axes(grouping, mean, std, batches)
+            turned = {group: V.float() for group, V in rotations.items()}
+            axes = Axes(grouping, std.float(), turned, along.float())
+        denoiser = build_denoiser(config.model, self.shape, mean, std, axes=axes)
+        self.denoiser = denoiser.to(self.device)
         self.denoiser.train()
         self.levels = Levels(config, self.denoiser)
         self.ema: EMA = EMA(self.denoiser, config.ema_half_life, config.ema_ramp)

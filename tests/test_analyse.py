@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -11,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gdm_repr import encode
+from gdm_repr import command, encode
 from gdm_repr.analysis.__main__ import AllConfig, load, main, part_options
 from gdm_repr.analysis.options import FeatureConfig
-from gdm_repr.analysis.runner import ANALYSES
+from gdm_repr.analysis.runner import ANALYSES, command_line
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.run_record import read_events
 
@@ -24,6 +25,7 @@ QUICK = {
     "element_factors": "--anchors 6 --directions 3 --columns 4 --permutations 9 --resamples 40",
     "factor_map": "--probes linear --permutations 9 --resamples 40 --folds 2",
     "leakage": "--images 3",
+    "sample_quality": "--features pixels --n 6 --density-neighbours 3 --loss-images 5 --levels 2",
     "total_correlation": "--noise 60 --permutations 19 --resamples 10",
     "traversal": "--features pixels --anchors 6 --directions 3 --values -2,0,2",
     "reconstruction": "--features pixels --images 9 --cuts 4 --shown 2",
@@ -174,6 +176,25 @@ def test_options_of_all_reach_their_analysis(tmp_path: Path) -> None:
         part_options(load("band_variance"), wrong)
     with pytest.raises(ValueError, match="analysis 'bandvariance': unknown"):
         load("bandvariance")
+
+
+def test_the_command_of_a_page_gives_its_options(tmp_path: Path) -> None:
+    """Of all analyses, too, whose options of single ones are told as JSON."""
+    given = {"checkpoint": "a b", "latents": str(tmp_path), "out": str(tmp_path / "out")}
+    settings = {"band_variance": {"draws": 5}, "disentanglement": {"scores": "mig,dci"}}
+    config = AllConfig.model_validate(
+        {**given, "features": ["pixels", "dct"], "track": False, "settings": settings}
+    )
+    words = shlex.split(command_line("all", config))
+    assert words[:3] == ["gdm-repr", "analyse", "all"]
+    read: list[AllConfig] = []
+
+    def keep(config: AllConfig) -> int:
+        read.append(config)
+        return 0
+
+    assert command.run(AllConfig, "analyse all", words[3:], keep) == 0
+    assert read == [config]
 
 
 def subject(trained: Path, encoded: Path, data: str | None = None) -> Subject:

@@ -115,6 +115,14 @@ GAUSSIANS = [
     normal("chain-64", 1797, chain(64, 0.5)),
     normal("weak-90", 5000, equal(90, 0.02)),
     normal("chain-90", 20000, chain(90, 0.3)),
+    normal("many-pairs", 20000, equal(2, 0.3)),
+    normal("short-90", 500, chain(90, 0.4)),
+    normal("bands-90", 2000, chain(90, 0.6), [range(0, 6), range(6, 28), range(28, 90)]),
+]
+FEW_COLUMNS = [
+    normal("three", 1000, chain(3, 0.7)),
+    normal("four", 3000, equal(4, 0.4)),
+    normal("six", 4000, chain(6, 0.5)),
 ]
 MIXTURES = [
     mixture("cross", 1000, 1, 0.8, 0.0),
@@ -122,6 +130,7 @@ MIXTURES = [
     mixture("both", 2000, 1, 0.6, 1.0),
     mixture("two-crosses", 2000, 2, 0.8, 0.0),
     mixture("two-clusters", 2000, 2, 0.3, 1.5),
+    mixture("far", 5000, 1, 0.5, 2.5),
 ]
 LOW_PAIR = normal("between-pairs", 2000, chain(4, 0.6), [range(0, 2), range(2, 4)])
 
@@ -144,13 +153,19 @@ def test_gaussian_holds_the_closed_form(case: Case) -> None:
     assert abs(tc.null_mean) < 0.1 * max(tc.bias, 0.02)  # the closed form of the bias is right
 
 
-@pytest.mark.parametrize("case", [warped(case) for case in GAUSSIANS[:-1]], ids=ids)
+@pytest.mark.parametrize(
+    "case",
+    [warped(case) for case in [*GAUSSIANS[:8], *GAUSSIANS[9:], *FEW_COLUMNS[:2]]],  # 13
+    ids=ids,
+)
 def test_copula_does_not_see_the_marginals(case: Case) -> None:
     tc = estimate(case, "copula")
     assert tc.low < case.truth < tc.high
 
 
-@pytest.mark.parametrize("case", [*GAUSSIANS[:3], warped(GAUSSIANS[0]), *MIXTURES], ids=ids)
+@pytest.mark.parametrize(
+    "case", [*GAUSSIANS[:3], warped(GAUSSIANS[0]), *FEW_COLUMNS, *MIXTURES], ids=ids
+)
 def test_nearest_neighbour_holds_the_truth_in_few_dimensions(case: Case) -> None:
     tc = estimate(case, "knn", resamples=40)
     assert tc.low < case.truth < tc.high
@@ -170,6 +185,19 @@ def test_classifier_bounds_the_truth_from_below(case: Case) -> None:
     scores = normal_scores(case.draw(case.n, rng), rng)
     bound = classifier(scores, singles(scores.shape[1]), rng)
     assert 0.4 * case.truth < bound < case.truth + 0.05
+
+
+@pytest.mark.parametrize(
+    "case",
+    [*GAUSSIANS[:2], *GAUSSIANS[4:7], *GAUSSIANS[9:], *MIXTURES[1:3], *MIXTURES[4:]],
+    ids=ids,
+)
+def test_classifier_finds_some_of_it_anywhere(case: Case) -> None:
+    """With those above 15 cases, 2 to 90 columns; benchmarks/correlation.py has their intervals."""
+    rng = np.random.default_rng(0)
+    scores = normal_scores(case.draw(case.n, rng), rng)
+    blocks = singles(scores.shape[1]) if case.blocks is None else list(map(np.array, case.blocks))
+    assert 0.2 * case.truth - 0.02 < classifier(scores, blocks, rng) < case.truth + 0.02
 
 
 def test_classifier_has_its_interval_and_null() -> None:
@@ -204,6 +232,7 @@ def test_the_test_keeps_its_level(name: str) -> None:
 
 
 def test_the_neighbours_test_keeps_its_level() -> None:
+    """The classifier's is measured by benchmarks/correlation.py, which takes minutes."""
     p = [
         total_correlation(
             np.random.default_rng(seed).standard_normal((200, 2)),
@@ -212,9 +241,9 @@ def test_the_neighbours_test_keeps_its_level() -> None:
             resamples=10,
             seed=seed,
         ).p_value
-        for seed in range(100)
+        for seed in range(400)
     ]
-    assert 1 <= (np.array(p) <= 0.05).sum() <= 10  # of 100; outside once in 60
+    assert 0.03 <= np.mean(np.array(p) <= 0.05) <= 0.07
 
 
 @pytest.mark.parametrize("name", ["knn", "classifier"])

@@ -85,7 +85,7 @@ def test_sentences_hold_value_interval_null_and_control() -> None:
     tc = find(rows, LATENTS, "pair", "gaussian")
     assert tc is not None
     assert said.startswith("Total correlation of the latents in nats, by gaussian (n = 600): ")
-    for part in (f"within pair {tc.value:.3g} [{tc.low:.3g}, {tc.high:.3g}], p = 0.05", "between"):
+    for part in (f"within pair: {tc.value:.3g} [{tc.low:.3g}, {tc.high:.3g}], p = 0.05", "between"):
         assert part in said
     assert "Dependent: within pair (p up to 0.05)." in said
     assert "In the same order: fresh noise " in said

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gdm_repr.axes import STD_FLOOR, Axes, principal_axes
 from gdm_repr.basis import Basis, build_basis
 from gdm_repr.config import DenoiserConfig
 from gdm_repr.coordinates import Flow
-from gdm_repr.denoiser import STD_FLOOR, Denoiser
+from gdm_repr.denoiser import Denoiser
 from gdm_repr.grouping import Grouping, build_grouping
 from gdm_repr.models import build_network
 from gdm_repr.ode import Integrator, Plan
@@ -23,7 +24,8 @@ C, D = 2, 12
 
 Conditioning = Literal["concat", "embed"]
 CONDITIONINGS: tuple[Conditioning, ...] = ("concat", "embed")
-PRECONDITIONINGS: tuple[Literal["spectral", "none"], ...] = ("spectral", "none")
+Preconditioning = Literal["spectral", "principal", "none"]
+PRECONDITIONINGS: tuple[Preconditioning, ...] = ("spectral", "principal", "none")
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,11 @@ def build(config: DenoiserConfig, process: str = "linear", scale: float = 0.3) -
     assert isinstance(output, nn.Linear)
     with torch.no_grad():
         output.weight.normal_().mul_(scale)
-    return Denoiser(network, p.basis, p.grouping, PROCESSES[process], config, p.mean, p.std)
+    process_, axes = PROCESSES[process], None
+    if config.preconditioning == "principal":
+        data = torch.randn(50, C, D, generator=torch.Generator().manual_seed(5)) @ torch.rand(D, D)
+        axes = Axes(p.grouping, p.std, *principal_axes(p.grouping, p.mean, p.std, [data])).float()
+    return Denoiser(network, p.basis, p.grouping, process_, config, p.mean, p.std, axes)
 
 
 class Slice(nn.Module):
@@ -225,7 +231,8 @@ def test_jacobian_of_strict_models_is_block_triangular(
 ) -> None:
     denoiser = build(config)
     grouping = denoiser.grouping
-    flow = Flow(denoiser, grouping, denoiser.process, denoiser.mean, denoiser.std)
+    std, axes = denoiser.std, denoiser.axes
+    flow = Flow(denoiser, grouping, denoiser.process, denoiser.mean, std, axes)
 
     def result(state: Tensor) -> Tensor:
         integrator = Integrator(flow, Plan("heun", coordinate, (2, 2, 2)))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gdm_repr.analysis import factor_map
-from gdm_repr.analysis.factor_map_report import MOST_BANDS, column_sets
+from gdm_repr.analysis.factor_map_cells import MOST_BANDS, column_sets
 
 FEW = ["--permutations", "9", "--resamples", "40", "--folds", "3", "--no-track"]
 
@@ -21,7 +21,7 @@ def test_columns_of_bands_and_first_bands() -> None:
     assert sets["all"].columns == tuple(range(7))
     assert [c.name for c in sets.values() if c.bands] == ["a", "up_to_b", "all"]
     assert [c.name for c in column_sets({"a": (0, 2)})] == ["all"]
-    many = [c for c in column_sets({str(i): (i, i + 1) for i in range(64)}) if c.single]
+    many = [c for c in column_sets({str(i): (i, i + 1) for i in range(64)}) if c.kind == "band"]
     assert len(many) == MOST_BANDS
     assert [i for c in many for i in c.columns] == list(range(64))
     assert many[0].name == "0..5"

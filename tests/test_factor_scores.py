@@ -9,7 +9,7 @@ from sklearn.metrics import balanced_accuracy_score, r2_score
 
 from gdm_repr.analysis.factor_scores import Score, enough, measure
 from gdm_repr.analysis.factors import Factor, read_factor
-from gdm_repr.analysis.probes import PROBES, fold_of, out_of_fold, over_frequency
+from gdm_repr.analysis.probes import PROBES, fold_of, out_of_fold, over_frequency, ridge
 
 N = 600
 FOLD = fold_of(N, 5, seed=0)
@@ -36,6 +36,30 @@ def test_r2_of_a_linear_factor_is_the_known_one(probe: str) -> None:
     assert found.estimate.low < known < found.estimate.high
     assert found.found
     assert found.p_value == 0.1  # the least that nine permutations can tell
+
+
+@pytest.mark.parametrize("columns", [5, 60])  # fewer than images, and more
+def test_ridge_has_the_penalty_of_least_generalised_error(columns: int) -> None:
+    rng = np.random.default_rng(3)
+    x, other = rng.normal(2, 1, (40, columns)), rng.normal(2, 1, (7, columns))
+    y = x[:, :2] * (1, 0) + rng.normal(1, 2, (40, 2))
+    given, mean = x - x.mean(0), y.mean(0)
+    expected = np.empty((7, 2))
+    for target in range(2):
+        errors, guesses = [], []
+        for penalty in 40 * 10.0 ** np.arange(-4, 3):
+            inverse = np.linalg.inv(given.T @ given + penalty * np.eye(columns)) @ given.T
+            left = y[:, target] - mean[target] - given @ inverse @ y[:, target]
+            errors.append((left**2).sum() / (39 - np.trace(given @ inverse)) ** 2)
+            guesses.append(mean[target] + (other - x.mean(0)) @ inverse @ y[:, target])
+        best = int(np.argmin(errors[-5:])) + 2  # the least penalties leave nothing to judge by
+        expected[:, target] = guesses[best if columns > 40 else int(np.argmin(errors))]
+    np.testing.assert_allclose(ridge(x, y, other), expected, atol=1e-8)
+
+
+def test_ridge_of_columns_that_tell_nothing_is_the_mean() -> None:
+    y = np.arange(10.0)[:, None]
+    np.testing.assert_allclose(ridge(np.ones((10, 3)), y, np.ones((2, 3))), [[4.5], [4.5]])
 
 
 @pytest.mark.parametrize("probe", ["kernel", "knn", "trees"])

@@ -409,6 +409,11 @@ sys.stdin.read()
     (run_id,) = read_sent(tmp_path, server.uri)["runs"].values()
     seen = MlflowClient(server.uri).get_run(run_id)
     assert (seen.info.status, seen.data.tags["error"]) == ("KILLED", "the process died")
+    with start("train", {}, tmp_path) as resumed:
+        pass
+    wait_for(lambda: MlflowClient(server.uri).get_run(run_id).info.status == "FINISHED")
+    assert resumed.run_id == run_id
+    assert "error" not in MlflowClient(server.uri).get_run(run_id).data.tags
 
 
 def test_a_server_killed_mid_job_gets_everything_once(

@@ -24,7 +24,7 @@ from gdm_repr.data import Preprocess, open_data
 from gdm_repr.grouping import build_grouping
 from gdm_repr.ode import Plan, encode
 from gdm_repr.oracle import figure_1a_mixture
-from gdm_repr.trainer import Trainer, element_statistics, shuffled_batches
+from gdm_repr.trainer import Trainer, element_statistics, shuffled_batches, statistics_batches
 
 Launch = Callable[[str, list[str], Path], BaseProcess]
 
@@ -369,7 +369,7 @@ def test_batches_are_joined_epochs_and_start_anywhere(n: int, batch: int) -> Non
 
 def test_statistics_are_those_of_all_images() -> None:
     data = open_data("digits", Preprocess(dequantize=True))
-    mean, std = element_statistics(data, lambda x: x.flatten(2), 0)
+    mean, std = element_statistics(statistics_batches(data, lambda x: x.flatten(2), 0))
     x = data.batch(range(len(data))).x.flatten(2).double().numpy()
     np.testing.assert_allclose(mean, x.mean(0), atol=1e-12)
     np.testing.assert_allclose(std, x.std(0), atol=1e-12)

@@ -1,0 +1,95 @@
+"""Sample quality as a command: what it compares, and how it goes on after a kill."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gdm_repr.analysis import image_sets
+from gdm_repr.analysis.__main__ import main
+from gdm_repr.analysis.image_sets import Blocks, ImageSets, choose_halves
+from gdm_repr.analysis.journal import Journal
+from gdm_repr.analysis.sample_quality import SampleQualityConfig
+from gdm_repr.analysis.subject import Subject
+
+N = 20
+QUICK = f"--features pixels --n {N} --loss-images 4 --levels 2 --directions 16 --no-track".split()
+
+
+@pytest.fixture
+def argv(trained: Path, encoded: Path) -> list[str]:
+    return ["sample_quality", "--checkpoint", str(trained), "--latents", str(encoded), *QUICK]
+
+
+def test_a_killed_run_keeps_its_blocks(
+    argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_sets, "BLOCK", 8)
+    assert main([*argv, "--out", str(tmp_path)]) == 0
+    numbers: dict[str, Any] = json.loads((tmp_path / "result.json").read_text())
+    journal, blocks = tmp_path / "journal.jsonl", tmp_path / "blocks"
+    first, second = blocks / "samples 0.npy", blocks / "samples 8.npy"
+    assert np.load(first).shape == (8, 1, 8, 8)
+    # what a kill leaves: settings and two blocks, of which a careless hand changed one
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:3]))
+    np.save(second, np.load(second) + 1)
+    before = first.stat().st_mtime_ns
+    assert main([*argv, "--out", str(tmp_path)]) == 0
+    assert first.stat().st_mtime_ns == before
+    assert json.loads((tmp_path / "result.json").read_text())["tables"] == numbers["tables"]
+    # a model of a second's training is nearer to digits than noise, farther than digits are
+    scores = numbers["tables"]["scores"]
+    rows = {
+        (of, score): value
+        for of, where, score, value in zip(
+            scores["of"], scores["in"], scores["score"], scores["ratio"], strict=True
+        )
+        if where == "pixels"
+    }
+    assert 0.5 < rows["samples", "frechet"] < rows["noise", "frechet"]
+    assert numbers["method"]["held out"] == "not known to be"
+    assert len(numbers["tables"]["latents"]["band"]) == 3
+
+
+def test_the_sets(trained: Path, encoded: Path, tmp_path: Path) -> None:
+    given = {"checkpoint": str(trained), "latents": encoded, "out": tmp_path}
+    subject = Subject(SampleQualityConfig.model_validate(given))
+    halves = choose_halves(len(subject.store), N, seed=2)
+    blocks = Blocks(tmp_path / "blocks", Journal(tmp_path / "journal.jsonl", {}))
+    sets = ImageSets(subject, blocks, halves, seed=2, batch_size=7, advance=lambda n: None)
+    drawn = sets.images("samples")
+    torch.testing.assert_close(
+        drawn, subject.model.sample(N, seed=2, plan=subject.plan).clamp(-1, 1), atol=1e-4, rtol=0
+    )
+    torch.testing.assert_close(sets.images("real"), subject.images(halves.real).clamp(-1, 1))
+    assert float(sets.images("noise").abs().max()) == 1
+    # the Gaussian varies where the images do: a digit's corners are always blank
+    gaussian, pool = sets.images("gaussian"), subject.images(halves.fit)
+    spread = np.corrcoef(gaussian.std(0).flatten(), pool.std(0).flatten())[0, 1]
+    assert spread > 0.8
+    assert sets.cost()[0][2] >= sum(subject.plan.steps)
+
+
+def test_halves_are_disjoint() -> None:
+    halves = choose_halves(50, 20, seed=0)
+    assert len({*halves.real, *halves.other}) == 40
+    assert not {*halves.real} & {*halves.fit}
+    assert {*halves.other} < {*halves.fit}
+    with pytest.raises(ValueError, match=r"--n 26: the store holds 50 images.*at most 25"):
+        choose_halves(50, 26, seed=0)
+
+
+def test_mistakes(argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for more, message in (
+        (["--n", "49"], "use at most 48"),
+        (["--n", "6"], "--density-neighbours 5: of n=6 images 5 are left"),
+        (["--n", "3"], "greater than or equal to 4"),
+    ):
+        assert main([*argv, *more, "--out", str(tmp_path)]) == 2
+        error = capsys.readouterr().err
+        assert message in error
