@@ -31,7 +31,10 @@ def claims(found: Measured, least: float) -> Claims:
     }
     probed, moved = (found.shares.get(way) for way in WAYS)
     if probed and moved:
-        made[BOTH] = {source: claim(both(probed[source], moved[source]), least) for source in moved}
+        made[BOTH] = {
+            source: claim(both(probed[source], moved[source]), least, sampled=source == RANDOM)
+            for source in moved
+        }
     return made
 
 
