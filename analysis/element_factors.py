@@ -148,6 +148,8 @@ def analyse(config: ElementFactorsConfig, subject: Subject, journal: Journal) ->
         controls=[
             "Null of the probe: permuted labels. Null of the traversal: the sign of each image's "
             "change drawn anew. Both adjusted over all elements and factors.",
+            "Both: what probe and traversal agree on, the smaller share and the larger p. A reader "
+            "that is misled, and latents that go together, each mislead one way only.",
             "Random unit directions of the same band, measured in the same way.",
             "The images' own coefficients at the same elements, moved in their stds without the "
             "model, and read by the same reader.",
@@ -166,7 +168,9 @@ def analyse(config: ElementFactorsConfig, subject: Subject, journal: Journal) ->
             "finds may be of another element that goes with this one.",
             "Intervals are of the images: predictions and readings are resampled, which pairs "
             "differ from 0 is held fixed, and of counts and purity the spread is laid about the "
-            "value. They leave out another training seed.",
+            "value. Random directions are resampled, too. They leave out another training seed.",
+            "Both ways at once find fewer pairs than either, so that more elements seem to move "
+            "one factor alone: compare with random directions by the same way.",
         ],
         metrics=[(0, words.metrics(found, config.least))] if found else (),
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from gdm_repr.analysis.element_factors import ELEMENTS, RANDOM, WAYS, Measured
-from gdm_repr.analysis.element_shares import LEVEL, Claim, Shares, carriers, claim
+from gdm_repr.analysis.element_shares import LEVEL, Claim, Floats, Shares, both, carriers, claim
 from gdm_repr.analysis.estimate import Estimate, number
 from gdm_repr.analysis.factors import Factor
 from gdm_repr.analysis.report import Table
@@ -15,21 +15,23 @@ from gdm_repr.run_facts import ELEMENT_FACTORS, ELEMENT_FACTORS_CONTROL, metric_
 
 LISTED = 6  # elements, and factors, that the answer names
 TRAVERSAL = WAYS[1]
-SAME = "probe, readable factors"  # by probe, of the factors that traversal looks at
+BOTH = "both"  # what probe and traversal agree on
+ERRS = 1.1  # sum of a factor's shares above which readings of it can't be true
 Claims = dict[str, dict[str, Claim]]
 
 
 def claims(found: Measured, least: float) -> Claims:
     """Return how many factors directions move, by way, then by what was moved."""
     made = {
-        way: {source: claim(shares, least) for source, shares in by_source.items()}
+        way: {
+            source: claim(shares, least, sampled=source == RANDOM)
+            for source, shares in by_source.items()
+        }
         for way, by_source in found.shares.items()
     }
-    probed = found.shares.get(WAYS[0])
-    if probed and found.readable and len(found.readable) < len(probed[ELEMENTS].factors):
-        made[SAME] = {
-            source: claim(shares.only(found.readable), least) for source, shares in probed.items()
-        }
+    probed, moved = (found.shares.get(way) for way in WAYS)
+    if probed and moved:
+        made[BOTH] = {source: claim(both(probed[source], moved[source]), least) for source in moved}
     return made
 
 
@@ -40,7 +42,7 @@ def answer(found: Measured | None, least: float, refused: Mapping[str, str]) -> 
         return [f"There is no factor to look for: {why or 'the store has no labels'}."]
     made = claims(found, least)
     said = [_verdict(found, made, least)] if found.shares else []
-    said += [_counted(way, made[way], found.pool.name, least) for way in made if way != SAME]
+    said += [_counted(way, made[way], found.pool.name, least) for way in made]
     said += _purity(made)
     said += [
         line
@@ -57,8 +59,8 @@ def answer(found: Measured | None, least: float, refused: Mapping[str, str]) -> 
 def _verdict(found: Measured, made: Claims, least: float) -> str:
     """Answer the question in one sentence."""
     parts = []
-    for way in (way for way in made if way != SAME):
-        own = made[way][ELEMENTS]
+    for way, by_source in made.items():
+        own = by_source[ELEMENTS]
         if own.factors == 1:
             parts.append(f"by {way}, one factor alone can't tell")
         elif not own.moving:
@@ -68,13 +70,14 @@ def _verdict(found: Measured, made: Claims, least: float) -> str:
                 f"by {way}, {own.singles} of the {own.moving} elements of band {found.pool.name} "
                 f"that move any factor move exactly one ({own.single.percent()})"
             )
-    return f"Does a single element change a single attribute? {'; '.join(parts)}."
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _counted(way: str, made: Mapping[str, Claim], band: str, least: float) -> str:
     """Say how many elements move how many factors, beside the controls."""
     own = made[ELEMENTS]
-    n = f"n = {own.n} images" + (" moved" if way == TRAVERSAL else "")
+    n = f"n = {own.n} images" + (" moved" if way != WAYS[0] else "")
     beside = "; ".join(
         f"{source}: {each.moving} of {each.total} move any, {each.singles} exactly one"
         + (f" ({each.single.percent()})" if each.moving else "")
@@ -89,8 +92,9 @@ def _counted(way: str, made: Mapping[str, Claim], band: str, least: float) -> st
         for source, each in made.items()
         if each.strange
     )
+    how = "both ways at once" if way == BOTH else way
     return (
-        f"By {way} ({n}, {own.factors} factor{'s' * (own.factors > 1)}), {own.moving} of "
+        f"By {how} ({n}, {own.factors} factor{'s' * (own.factors > 1)}), {own.moving} of "
         f"{own.total} elements of band {band} move a factor, by {100 * least:g} % of its variance "
         f"or more at a false-discovery rate of {LEVEL:g}{usual}; of any size, "
         f"{int((own.any_size > 0).sum())} do, {int((own.any_size == 1).sum())} exactly one. "
@@ -143,7 +147,7 @@ def _which(way: str, shares: Shares, made: Claim, least: float) -> list[str]:
             f"variance): {named}{more}."
         )
     spread = carriers(np.where(moves, shares.value, 0))
-    known = np.where(shares.judged[:, None], shares.value, 0)
+    known = _known(shares)
     by_size = sorted(range(len(shares.factors)), key=lambda f: -float(known[:, f].max()))
     parts: list[str] = []
     nowhere: list[str] = []
@@ -151,14 +155,16 @@ def _which(way: str, shares: Shares, made: Claim, least: float) -> list[str]:
         count = int(moves[:, f].sum())
         if not count:
             nowhere.append(shares.factors[f])
-        elif len(parts) < 2 * LISTED:
+        elif len(parts) < LISTED:
             e = int(known[:, f].argmax())
             parts.append(
                 f"{shares.factors[f]} by {count}, most by {shares.names[e]} "
                 f"({shares.interval(e, f)}; as if by {number(float(spread[f]), 2)} alike)"
             )
     if parts:
-        said.append(f"Factors moved by {way}: {'; '.join(parts)}.")
+        left = len(shares.factors) - len(nowhere) - len(parts)
+        more = f"; {left} more in the table" if left else ""
+        said.append(f"Factors moved by {way}: {'; '.join(parts)}{more}.")
     if nowhere:
         said.append(f"Moved by no element, by {way}: {', '.join(nowhere)}.")
     return said
@@ -171,9 +177,32 @@ def _readings(found: Measured) -> str:
         for name, each in found.reader.items()
         if name not in found.readable
     ]
+    sums = (
+        {
+            name: float(total)
+            for name, total in zip(
+                found.readable, _known(found.shares[TRAVERSAL][ELEMENTS]).sum(0), strict=True
+            )
+        }
+        if found.readable
+        else {}
+    )
+    errs = [f"{name} {number(total, 2)}" for name, total in sums.items() if total > ERRS]
     text = f"The reader (R^2, n = {found.fitted} left out one by one) reads "
     text += ", ".join(read) or "no factor well enough, so that nothing is said by traversal"
-    return text + (f"; not well enough: {', '.join(missed)}." if missed else ".")
+    text += f"; not well enough: {', '.join(missed)}." if missed else "."
+    if errs:
+        text += (
+            f" Shares by traversal add up to more than all of {', '.join(errs)}: moved images are "
+            "unlike those that the reader knows, and it takes other changes for these."
+        )
+    return text
+
+
+def _known(shares: Shares) -> Floats:
+    """Return shares (E, F), 0 where a direction is not judged."""
+    known: Floats = np.where(shares.judged[:, None], shares.value, 0)
+    return known
 
 
 def tables(
@@ -220,7 +249,7 @@ def _claim_table(made: Claims) -> Table:
                 gap = each.purer(by_source[RANDOM])
             rows.append(
                 {
-                    "way": way, "moved": source, "directions": each.total,
+                    "way": way, "moved": source, "directions": each.total + each.strange,
                     "not judged": each.strange, "n": each.n,
                     "factors": each.factors, "move any": each.moving, "exactly one": each.singles,
                     "exactly one, share": each.single.value, "low": each.single.low,
@@ -275,7 +304,7 @@ def _factors_table(found: Measured, least: float) -> Table:
         shares = by_source[ELEMENTS]
         moves = shares.moves(least)
         alike = carriers(np.where(moves, shares.value, 0))
-        known = np.where(shares.judged[:, None], shares.value, 0)
+        known = _known(shares)
         for f, name in enumerate(shares.factors):
             e = int(known[:, f].argmax())
             best = shares.interval(e, f)

@@ -149,12 +149,34 @@ class Claim:
         return _centred(self.purity.value - other.purity.value, self.draws - other.draws)
 
 
-def claim(shares: Shares, least: float) -> Claim:
+def both(first: Shares, second: Shares) -> Shares:
+    """Return what two ways of measuring agree on: the smaller share, and the larger p.
+
+    Both differ from 0 only if each does (Berger's intersection-union test, 1982).
+
+    Args:
+        first: by one way.
+        second: by the other, of the same directions; its factors are looked at.
+    """
+    own = first.only(second.factors)
+    return Shares(
+        own.names,
+        own.factors,
+        np.minimum(own.value, second.value),
+        np.minimum(own.draws, second.draws),
+        np.maximum(own.p, second.p),
+        min(own.n, second.n),
+        strange=second.strange,
+    )
+
+
+def claim(shares: Shares, least: float, *, sampled: bool = False) -> Claim:
     """Count factors, with intervals over images: which pairs differ from 0 is held fixed.
 
     Args:
         shares: of the directions.
         least: share in a factor below which it does not count as moved.
+        sampled: whether directions are a sample of more, and resampled, too.
     """
     moves = shares.moves(least)
     counts = moves.sum(1)
@@ -162,16 +184,26 @@ def claim(shares: Shares, least: float) -> Claim:
     judged = int(shares.judged.sum())
     pure = np.where(active, purity(shares.value), math.nan)
     again = (shares.found & (shares.draws >= least)).sum(2)  # (R, E)
-    moving, singles = (again > 0).sum(1), (again == 1).sum(1)
+    weight = np.ones(again.shape)
+    if sampled:
+        rng = np.random.default_rng(len(again))
+        drawn = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), len(again))
+        weight = drawn.astype(np.float64)
+    moving, singles = (weight * (again > 0)).sum(1), (weight * (again == 1)).sum(1)
     share = np.divide(singles, moving, out=np.full(len(again), math.nan), where=moving > 0)
-    draws = purity(shares.draws)[:, active]
     if not active.any():
         none = np.full(len(again), math.nan)
         return Claim(
             judged, len(counts) - judged, len(shares.factors), shares.n, counts,
             shares.found.sum(1), pure, NOTHING, NOTHING, math.nan, none,
         )  # fmt: skip
-    mean = draws.mean(1)
+    own = weight[:, active]
+    mean = np.divide(
+        (own * purity(shares.draws)[:, active]).sum(1),
+        own.sum(1),
+        out=np.full(len(own), math.nan),
+        where=own.sum(1) > 0,
+    )
     whole = math.nan
     if shares.total is not None:
         whole = float(purity(shares.total)[active].mean())

@@ -94,7 +94,8 @@ def test_digits(trained: Path, encoded: Path, tmp_path: Path) -> None:
     assert set(tables) == {"claim", "elements", "factors", "element_factors", "reader"}
     assert tables["reader"]["readable"] == [True]
     assert tables["elements"]["element"] == ["0:0", "1:0", "2:0"] * 2
-    assert tables["claim"]["directions"] == [3, 3, 3] * 2
+    assert tables["claim"]["way"] == [w for w in ("probe", "traversal", "both") for _ in range(3)]
+    assert tables["claim"]["directions"] == [3, 3, 3] * 3
     assert "one factor alone can't tell" in found["answer"][0]
     assert {p.stem for p in (tmp_path / "figures").iterdir()} == {"element_factors", "purity"}
     metrics = found["metrics"][0]["values"]

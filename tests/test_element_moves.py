@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gdm_repr.analysis.element_moves import changes, move_shares, places
-from gdm_repr.analysis.element_shares import Shares, claim
+from gdm_repr.analysis.element_shares import Shares, both, claim
 
 N = 60
 
@@ -86,3 +86,11 @@ def test_directions_of_strange_images_are_not_judged() -> None:
     assert found.moves(0.01).sum(1).tolist() == [0, 2, 0]
     told = claim(found, 0.01)
     assert (told.total, told.strange, told.moving) == (2, 1, 1)
+
+
+def test_both_is_what_two_ways_agree_on() -> None:
+    one = shares_of(latents())
+    other = replace(one, value=one.value[::-1], p=one.p[::-1], draws=one.draws[:, ::-1])
+    agreed = both(one, other)
+    np.testing.assert_array_equal(agreed.moves(0.01)[:, 3], [False, True, False])
+    np.testing.assert_array_equal(both(one, one.only(["sum"])).value, one.value[:, 3:])

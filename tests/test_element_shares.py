@@ -100,3 +100,12 @@ def test_factors_of_some_images_only() -> None:
 def test_purity() -> None:
     assert purity(np.array([[0.0, 0.0, 0.0], [0.2, 0.2, 0.0]])).tolist() == [1 / 3, 0.5]
     assert purity(np.full((2, 3, 4), 0.1)) == pytest.approx(0.25)
+
+
+def test_a_sample_of_directions_is_less_certain() -> None:
+    z = latents()
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(E, E)))[0]
+    shares = probe(z @ turn, factors_of(z))
+    fixed, sampled = claim(shares, 0.01), claim(shares, 0.01, sampled=True)
+    assert sampled.purity.value == fixed.purity.value
+    assert sampled.purity.high - sampled.purity.low > fixed.purity.high - fixed.purity.low
