@@ -116,6 +116,7 @@ def analyse(config: ElementFactorsConfig, subject: Subject, journal: Journal) ->
     """
     from gdm_repr.analysis import element_factors_figures as figures
     from gdm_repr.analysis import element_factors_report as words
+    from gdm_repr.analysis.element_factors_tables import tables
     from gdm_repr.analysis.factors import store_factors
     from gdm_repr.analysis.report import Report
 
@@ -128,7 +129,7 @@ def analyse(config: ElementFactorsConfig, subject: Subject, journal: Journal) ->
         question="Does a single element change a single attribute?",
         answer=words.answer(found, config.least, refused),
         pictures=figures.pictures(found, config.least) if found else (),
-        tables=words.tables(found, config.least, factors, refused),
+        tables=tables(found, config.least, factors, refused),
         method={
             "images": len(rows),
             "factors": [f"{f.name} ({f.kind}, n = {len(f.rows)})" for f in factors],
