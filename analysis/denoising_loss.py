@@ -1,13 +1,14 @@
 """Denoising loss of each group on images: how well u is predicted, and where on the path.
 
 While group j moves from data (theta = 0) to noise (theta = pi/2), u's error over the group's
-elements, in units of what the independent Gaussian of the model's mean mu and std s leaves open:
+elements, in units of what the independent Gaussian of the model's mean mu and std s along its axes
+(:mod:`gdm_repr.axes`; the elements, or principal axes) leaves open:
 
-    loss_j(theta) = E mean_{n in S_j} [(u_n - u*_n) R_n / (W s_n)]^2,    u* = alpha' x + sigma' z,
+    loss_j(theta) = E mean_{n in S_j} [V^T (u - u*)_n R_n / (W s_n)]^2,    u* = alpha' x + sigma' z,
 
 with W, R and the whitened angle theta of :mod:`gdm_repr.process`. 1 is reached without training,
-by that Gaussian; less is structure that the network found. It is the ``active`` loss of models with
-spectral preconditioning, and compares with those that have none. Groups generated before j are
+by that Gaussian; less is structure that the network found. It is the ``active`` loss of
+preconditioned models, and compares between models of the same axes. Groups generated before j are
 data, those after are noise. Levels are the midpoints of equal steps of theta; each image and level
 has noise of its own, by seed.
 """
@@ -111,15 +112,18 @@ def _losses(denoiser: Denoiser, x: Tensor, z: Tensor, A: Tensor) -> Tensor:
     """Return squared errors of the model and of the Gaussian, (2, B, C, d)."""
     process, levels = denoiser.process, denoiser.expand(A)
     w = denoiser.whitened(A)
-    unit = process.W * denoiser.std / w.R
+    axes = denoiser.axes
     x_t = process.x_t(x, z, levels)
-    model = (denoiser(x_t, A) - process.u(x, z, levels)) / unit
-    gaussian = w.sin * (x - denoiser.mean) / denoiser.std - w.cos * z  # u* less its linear guess
+    error = axes.forward(denoiser(x_t, A) - process.u(x, z, levels))
+    model = error * w.R / (process.W * axes.std)
+    # u* less its linear guess
+    gaussian = w.sin * axes.forward(x - denoiser.mean) / axes.std - w.cos * axes.forward(z)
     return torch.stack([model, gaussian]).square()
 
 
 def _flow(denoiser: Denoiser) -> Flow:
-    return Flow(denoiser, denoiser.grouping, denoiser.process, denoiser.mean, denoiser.std)
+    mean, std = denoiser.mean, denoiser.std
+    return Flow(denoiser, denoiser.grouping, denoiser.process, mean, std, denoiser.axes)
 
 
 def _over_images(values: NDArray[np.float64]) -> Estimate:

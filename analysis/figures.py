@@ -62,19 +62,29 @@ def band_ends(grouping: Grouping) -> dict[str, int]:
 
 
 def mark_bands(axes: Axes, ends: Mapping[str, int]) -> None:
-    """Mark the bands' ends on an x axis that counts latents, names above."""
-    start = 0
+    """Mark the bands' ends on an x axis that counts latents, names above.
+
+    Names of neighbours too narrow for them stand together, where the first one begins.
+    """
+    start, total = 0, max(ends.values())
+    labels: list[tuple[str, float, bool]] = []  # text, place, whether it is a wide band's
     for name, end in ends.items():
         if len(ends) <= 12:
             axes.axvline(end, color="0.6", linewidth=0.8, linestyle=":")
-        if len(ends) <= 6:
-            axes.annotate(
-                name,
-                ((start + end) / 2, 1.01),
-                xycoords=("data", "axes fraction"),
-                ha="center",
-                va="bottom",
-                fontsize="x-small",
-                color="0.3",
-            )
+        if end - start >= 0.15 * total:
+            labels.append((name, (start + end) / 2, True))
+        elif labels and not labels[-1][2]:
+            labels[-1] = (f"{labels[-1][0]}, {name}", labels[-1][1], False)
+        else:
+            labels.append((name, start, False))
         start = end
+    for text, place, wide in labels if len(ends) <= 6 else ():
+        axes.annotate(
+            text,
+            (place, 1.01),
+            xycoords=("data", "axes fraction"),
+            ha="center" if wide else "left",
+            va="bottom",
+            fontsize="x-small",
+            color="0.3",
+        )

@@ -113,7 +113,8 @@ def make_report(
             Picture(
                 "denoising",
                 f"Denoising loss on {found.losses[0].n} real images while one group moves from "
-                "data to noise; 1 is an independent Gaussian. 95 % intervals over images.",
+                "data to noise; 1 is a Gaussian that is independent along the model's axes. 95 % "
+                "intervals over images.",
                 figures.draw_losses(found.losses),
             ),
         ],
@@ -169,7 +170,8 @@ def _answer(config: SampleQualityConfig, found: Found, held_out: bool) -> list[s
     lines.append(f"Sliced Wasserstein distance, in floors: {each}.")
     losses = "; ".join(f"{each.group} {each.mean}" for each in found.losses)
     lines.append(
-        f"Denoising loss, 1 for an independent Gaussian: {losses} (n = {found.losses[0].n})."
+        "Denoising loss, 1 for a Gaussian that is independent along the model's axes: "
+        f"{losses} (n = {found.losses[0].n})."
     )
     bands = "; ".join(
         f"{row.band} std {number(row.std)} +- {number(row.std_se, 1)}, KS {number(row.ks)} "

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gdm_repr.analysis.denoising_loss import group_loss
+from gdm_repr.axes import Axes, principal_axes
 from gdm_repr.checkpoint import load_checkpoint
 from gdm_repr.denoiser import Denoiser
 
@@ -46,6 +47,20 @@ def test_without_a_network_it_is_the_independent_gaussian_s(denoiser: Denoiser) 
         assert np.mean([at.value for at in found.at]) == pytest.approx(found.mean.value)
         assert found.theta == pytest.approx([np.pi / 16 * (2 * i + 1) for i in range(4)])
         assert (found.group, found.n) == (denoiser.grouping.names[group], 200)
+
+
+def test_along_principal_axes_it_is_the_correlated_gaussian_s(denoiser: Denoiser) -> None:
+    mean, std = denoiser.mean, denoiser.std
+    mix = torch.randn(32, 32, generator=torch.Generator().manual_seed(2)) / 32**0.5
+    x_bar = mean + (gaussian_images(denoiser, 300) - mean).flatten(1).mm(mix).view(-1, 2, 16)
+    found = principal_axes(denoiser.grouping, mean, std, [x_bar])
+    rotations = {group: V.float() for group, V in found[0].items()}
+    denoiser.axes = Axes(denoiser.grouping, std, rotations, found[1].float())
+    denoiser.network = Silent()
+    for group in range(2):
+        loss = group_loss(denoiser, x_bar, group, levels=4)
+        assert loss.mean.value == pytest.approx(loss.control.value, rel=1e-4)
+        assert loss.control.low < 1 < loss.control.high
 
 
 def test_independent_gaussians_can_t_be_predicted_better(denoiser: Denoiser) -> None:
