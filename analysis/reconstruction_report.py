@@ -141,11 +141,13 @@ def _answer(setting: Setting, measured: Measured, summary: Summary) -> list[str]
     for band, m in inner[:BANDS]:
         values = measured.values[measured.kept.index(m)]
         at = {way: curve.at(m) for way, curve in psnr.items()}
+        # a PCA has no more components than images it was fitted on
+        pca = "" if math.isnan(at["pca"].value) else f"PCA at {at['pca']} dB, of "
         answer.append(
             f"The first {m} of {total} latents (up to band {band}; {values} values, "
             f"{HALF * values} bytes as float16) rebuild images at {at['zero']} dB PSNR with zeros "
-            f"for the rest, at {at['noise']} dB with noise; as many values of PCA at {at['pca']} "
-            f"dB, of the DCT at {at['dct']} dB."
+            f"for the rest, at {at['noise']} dB with noise; as many values of {pca}"
+            f"the DCT at {at['dct']} dB."
         )
     answer.append(
         f"The distance in {main} falls to {100 * LEVEL:.0f} % of that between unrelated "
@@ -178,7 +180,8 @@ def _count(place: Estimate) -> str:
     """Write a number of latents with its interval."""
     if math.isnan(place.value):
         return "more than was measured"
-    return f"{place.value:.0f} [{place.low:.0f}, {place.high:.0f}]"
+    low, high = ("-" if math.isnan(end) else f"{end:.0f}" for end in (place.low, place.high))
+    return f"{place.value:.0f} [{low}, {high}]"
 
 
 def make_tables(measured: Measured, summary: Summary) -> list[Table]:
