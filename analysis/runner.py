@@ -149,21 +149,26 @@ def command_line(name: str, config: BaseModel) -> str:
     >>> command_line("leakage", config)
     "gdm-repr analyse leakage --checkpoint 'a b' --latents z --out o --no-track --seed 3"
     """
+    return shlex.join(["gdm-repr", "analyse", name, *flags(config)])
+
+
+def flags(config: BaseModel) -> list[str]:
+    """Return the flags that give these options, those of a default left out."""
     given: dict[str, list[str]] = {}
     for key, spec in type(config).model_fields.items():
         value = getattr(config, key)
         if key in {"config", "dry_run", "overwrite"} or value == spec.default:
             continue
-        flag = key.replace("_", "-")
+        name = key.replace("_", "-")
         if isinstance(value, bool):
-            given[f"--{flag}" if value else f"--no-{flag}"] = []
+            given[f"--{name}" if value else f"--no-{name}"] = []
         elif isinstance(value, tuple):
-            given[f"--{flag}"] = [",".join(map(str, value))]
+            given[f"--{name}"] = [",".join(map(str, value))]
         else:
-            given[f"--{flag}"] = [json.dumps(value) if isinstance(value, dict) else str(value)]
+            given[f"--{name}"] = [json.dumps(value) if isinstance(value, dict) else str(value)]
     first = [flag for flag in ("--checkpoint", "--latents", "--data", "--out") if flag in given]
     order = [*first, *(flag for flag in given if flag not in first)]
-    return shlex.join(["gdm-repr", "analyse", name, *(w for f in order for w in (f, *given[f]))])
+    return [word for flag in order for word in (flag, *given[flag])]
 
 
 def made_by() -> str:

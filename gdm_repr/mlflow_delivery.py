@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -255,6 +255,25 @@ def open_client(uri: str) -> MlflowClient:
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     return client
+
+
+def attach(uri: str, run_id: str, files: Iterable[tuple[Path, str]]) -> None:
+    """Put files into folders of a run that may have ended.
+
+    Args:
+        uri: MLflow tracking URI.
+        run_id: MLflow's id of the run.
+        files: paths with the folders they go to.
+
+    Raises:
+        Unreachable: The server does not take them.
+    """
+    try:
+        client = open_client(uri)
+        for path, folder in files:
+            client.log_artifact(run_id, str(path), folder)
+    except Exception as error:
+        raise _unreachable(uri, error) from error
 
 
 def _log_model(run: Run, checkpoint: Path, digest: str) -> None:
