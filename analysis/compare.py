@@ -1,17 +1,16 @@
 """Which choice is better, from stored runs: ``python -m gdm_repr.analysis.compare``.
 
 Reads any MLflow store (:mod:`gdm_repr.run_query`), sorts its runs into choices and seeds
-(:mod:`gdm_repr.analysis.compare_runs`), and sets the choices beside each other with intervals and
-paired differences over seeds (:mod:`gdm_repr.analysis.compare_statistics`).
+(:mod:`gdm_repr.analysis.compare_runs`), and sets the choices beside each other
+(:mod:`gdm_repr.analysis.compare_choices`) with intervals and paired differences over seeds
+(:mod:`gdm_repr.analysis.compare_statistics`).
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +20,6 @@ from gdm_repr.command import Command, run
 from gdm_repr.edit_options import Words
 
 if TYPE_CHECKING:
-    from gdm_repr.analysis.compare_figures import Point
-    from gdm_repr.analysis.compare_runs import Choice, Choices
-    from gdm_repr.analysis.compare_statistics import Difference, SeedMean
     from gdm_repr.analysis.report import Report, Written
     from gdm_repr.run_query import StoredRun
 
@@ -81,164 +77,6 @@ class CompareConfig(Command):
     log_to_parent: bool = Field(True, description="Keep the page with the run of --parent.")
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """What was compared, all by metric and by the choice's label.
-
-    Attributes:
-        choices: the choices and the runs behind them.
-        metrics: the main one first.
-        reference: label of the choice that the others are compared with.
-        chosen: whether the user chose it, rather than these numbers.
-        means: over seeds; None where a choice has no value.
-        floors: the same of the metric's floor, where it has one.
-        differences: from the reference, of what `Better.measure` returns.
-        quality: metric of the Pareto picture, if there is one.
-        cost: of the same.
-        points: of the same.
-    """
-
-    choices: Choices
-    metrics: tuple[str, ...]
-    reference: str
-    chosen: bool
-    means: Mapping[str, Mapping[str, SeedMean | None]]
-    floors: Mapping[str, Mapping[str, SeedMean | None]]
-    differences: Mapping[str, Mapping[str, Difference]]
-    quality: str | None
-    cost: str | None
-    points: tuple[Point, ...]
-
-
-def measure(
-    choices: Choices,
-    metrics: Sequence[str],
-    *,
-    reference: str | None = None,
-    quality: str | None = None,
-    cost: str | None = None,
-) -> Comparison:
-    """Compare choices.
-
-    Args:
-        choices: from `gather`.
-        metrics: keys, the main one first.
-        reference: label of a choice, or a pattern of one.
-        quality: metric of the Pareto picture.
-        cost: of the same.
-
-    Raises:
-        ValueError: There is no such choice; of the Pareto metrics it is not known what is better.
-    """
-    from gdm_repr.analysis.compare_runs import floor_key
-    from gdm_repr.analysis.compare_statistics import COSTS, better_of, has_word, holm, is_cost
-
-    means = {key: _means(choices, key) for key in metrics}
-    first = better_of(metrics[0])
-    if reference is not None:
-        name = _named(reference, [each.label for each in choices.every])
-    else:
-        known = [label for label, found in means[metrics[0]].items() if found is not None]
-        name = known[0]
-        if first is not None:
-            measured = _measured(choices, metrics[0])
-            name = min(known, key=lambda label: first.loss(measured[label].mean.value))
-    found = {key: holm(_differences(choices, key, name)) for key in metrics}
-    known_better = [key for key in metrics if better_of(key)]
-    quality = quality or next((key for key in known_better if not is_cost(key)), None)
-    costs = [key for words in COSTS for key in known_better if has_word(key, words)]
-    cost = cost or next(iter(costs), None)
-    return Comparison(
-        choices=choices,
-        metrics=tuple(metrics),
-        reference=name,
-        chosen=reference is not None,
-        means=means,
-        floors={key: _means(choices, floor_key(key)) for key in metrics},
-        differences=found,
-        quality=quality,
-        cost=cost,
-        points=_points(choices, cost, quality) if cost and quality else (),
-    )
-
-
-def _means(choices: Choices, key: str) -> dict[str, SeedMean | None]:
-    from gdm_repr.analysis.compare_statistics import seed_mean
-
-    return {each.label: seed_mean(list(each.values(key).values())) for each in choices.every}
-
-
-def _measured(choices: Choices, key: str) -> dict[str, SeedMean]:
-    """Return the means of what is compared: of values, or of their distances from a target."""
-    from gdm_repr.analysis.compare_statistics import seed_mean
-
-    found = {each.label: seed_mean(list(_compared(each, key).values())) for each in choices.every}
-    return {label: mean for label, mean in found.items() if mean is not None}
-
-
-def _compared(choice: Choice, key: str) -> dict[str, float]:
-    from gdm_repr.analysis.compare_statistics import better_of
-
-    better, values = better_of(key), choice.values(key)
-    return values if better is None else {s: better.measure(v) for s, v in values.items()}
-
-
-def _differences(choices: Choices, key: str, reference: str) -> dict[str, Difference]:
-    from gdm_repr.analysis.compare_statistics import paired
-
-    base = next(_compared(each, key) for each in choices.every if each.label == reference)
-    return {
-        each.label: paired(_compared(each, key), base)
-        for each in choices.every
-        if each.label != reference
-    }
-
-
-def _points(choices: Choices, cost: str, quality: str) -> tuple[Point, ...]:
-    from gdm_repr.analysis.compare_figures import Point
-    from gdm_repr.analysis.compare_runs import choose_metrics
-    from gdm_repr.analysis.compare_statistics import better_of, pareto_front
-
-    sides = []
-    for flag, key in (("--cost", cost), ("--quality", quality)):
-        try:
-            choose_metrics(choices, [key])
-        except ValueError as error:
-            raise ValueError(f"{flag}{str(error).removeprefix('--metrics')}") from None
-        if (better := better_of(key)) is None:
-            raise ValueError(
-                f"{flag} {key}: it is not known whether lower or higher is better; choose a metric "
-                "of which it is (a row of DIRECTIONS in compare_statistics.py tells)"
-            )
-        sides.append((better, _measured(choices, key)))
-    (better_cost, costs), (better_quality, qualities) = sides
-    labels = [each.label for each in choices.every if each.label in costs.keys() & qualities.keys()]
-    losses = [
-        (
-            better_cost.loss(costs[label].mean.value),
-            better_quality.loss(qualities[label].mean.value),
-        )
-        for label in labels
-    ]
-    front = set(pareto_front(losses)) if labels else set()
-    return tuple(
-        Point(label, costs[label], qualities[label], place in front)
-        for place, label in enumerate(labels)
-    )
-
-
-def _named(reference: str, labels: Sequence[str]) -> str:
-    found = [label for label in labels if label == reference or fnmatchcase(label, reference)]
-    if reference in labels:
-        return reference
-    if len(found) != 1:
-        said = f"{len(found)} choices fit" if found else "no choice is called so"
-        raise ValueError(
-            f"--reference {reference!r}: {said}; choose from {', '.join(map(repr, labels[:12]))}"
-        )
-    return found[0]
-
-
 def select(config: CompareConfig, uri: str) -> tuple[list[StoredRun], StoredRun | None]:
     """Return the runs asked for, the newest first, and their parent.
 
@@ -285,8 +123,10 @@ def _parent(name: str, experiment: str | None, uri: str) -> StoredRun:
 
 def compare(config: CompareConfig) -> int:
     """Read, compare, print, write the page, and keep it with the parent run."""
-    from gdm_repr.analysis.compare_report import make_report, make_text
-    from gdm_repr.analysis.compare_runs import choose_metrics, gather
+    from gdm_repr.analysis.compare_choices import choose_metrics, measure
+    from gdm_repr.analysis.compare_report import make_report
+    from gdm_repr.analysis.compare_runs import gather
+    from gdm_repr.analysis.compare_tables import make_text
     from gdm_repr.analysis.report import write_report
     from gdm_repr.analysis.runner import made_by
     from gdm_repr.run_record import tracking_uri, without_password

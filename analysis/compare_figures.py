@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gdm_repr.analysis.compare_choices import Point
 from gdm_repr.analysis.compare_statistics import SeedMean
 from gdm_repr.analysis.figures import COLOURS, WIDTH, new_figure
 from gdm_repr.pictures import LabelledSheet
@@ -29,6 +30,9 @@ _WIDE = 3.0  # from this ratio of the sides on, pictures stand below each other
 _GAP = 12
 
 
+Place = tuple[float, float]
+
+
 @dataclass(frozen=True)
 class Panel:
     """One metric of all choices.
@@ -46,16 +50,6 @@ class Panel:
     floor: float | None
 
 
-@dataclass(frozen=True)
-class Point:
-    """One choice in the picture of quality against cost."""
-
-    label: str
-    cost: SeedMean
-    quality: SeedMean
-    on_front: bool
-
-
 def draw_panels(panels: Sequence[Panel]) -> Figure:
     """Draw means with intervals, one panel a metric, one row a choice; seeds as small dots."""
     shown = panels[:PANELS]
@@ -63,7 +57,7 @@ def draw_panels(panels: Sequence[Panel]) -> Figure:
     across = min(2, len(shown))
     down = math.ceil(len(shown) / across)
     figure = new_figure(0.4 + down * (0.75 + 0.22 * len(labels)), WIDTH * 1.2)
-    grid = figure.subplots(down, across, squeeze=False, sharey=True)
+    grid = figure.subplots(down, across, squeeze=False, sharey=True, gridspec_kw={"hspace": 0.04})
     for axes in grid.flat[len(shown) :]:
         axes.set_visible(False)
     for axes, panel in zip(grid.flat, shown, strict=False):
@@ -100,8 +94,7 @@ def draw_pareto(points: Sequence[Point], cost: str, quality: str, *, higher: boo
     axes = figure.add_subplot()
     front = sorted((p for p in points if p.on_front), key=lambda p: p.cost.mean.value)
     axes.step(
-        [p.cost.mean.value for p in front],
-        [p.quality.mean.value for p in front],
+        *zip(*map(_centre, front), strict=True),
         where="post",
         color=COLOURS[0],
         linewidth=1,
@@ -110,7 +103,7 @@ def draw_pareto(points: Sequence[Point], cost: str, quality: str, *, higher: boo
     )
     for each in points:
         colour = COLOURS[0] if each.on_front else "0.55"
-        x, y = each.cost.mean.value, each.quality.mean.value
+        x, y = _centre(each)
         (left, right), (low, high) = _ends(each.cost), _ends(each.quality)
         axes.plot([left, right], [y, y], color=colour, linewidth=1, alpha=0.8, zorder=2)
         axes.plot([x, x], [low, high], color=colour, linewidth=1, alpha=0.8, zorder=2)
@@ -145,19 +138,36 @@ def draw_pareto(points: Sequence[Point], cost: str, quality: str, *, higher: boo
             handlelength=0,
             handletextpad=0,
         )
-    label_points(axes, [(p.cost.mean.value, p.quality.mean.value) for p in points], names)
+    places = [_centre(point) for point in points]
+    bars = []
+    for each, (x, y) in zip(points, places, strict=True):
+        (left, right), (low, high) = _ends(each.cost), _ends(each.quality)
+        bars += [((left, y), (right, y)), ((x, low), (x, high))]
+    for (x, y), (to_x, to_y) in itertools.pairwise(map(_centre, front)):
+        bars += [((x, y), (to_x, y)), ((to_x, y), (to_x, to_y))]
+    label_points(axes, places, names, bars)
     better = "top left" if higher else "bottom left"
     axes.set_title(f"better: {better}", fontsize="small", loc="right", color="0.4")
     return figure
 
 
 def label_points(
-    axes: Axes, places: Sequence[tuple[float, float]], names: Sequence[str]
+    axes: Axes,
+    places: Sequence[Place],
+    names: Sequence[str],
+    bars: Sequence[tuple[Place, Place]] = (),
 ) -> list[Bbox]:
-    """Write names beside points where neither points nor other names are; return their boxes.
+    """Write names beside points where nothing else is, and return the names' boxes.
 
-    Of places around a point, the nearest that is free is taken, with a line to it if it is far. The
-    axes must not be rescaled afterwards.
+    Of places around a point, the nearest that is free of points, bars and other names is taken, or
+    that with the least below it; a line leads to one that is far. The axes must not be rescaled
+    afterwards.
+
+    Args:
+        axes: with its scales and limits set.
+        places: the points.
+        names: one for each.
+        bars: ends of level or upright lines.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.transforms import Bbox
@@ -165,11 +175,14 @@ def label_points(
     figure = axes.get_figure(root=True)
     assert figure is not None
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # lays the axes out
-    renderer: RendererAgg = canvas.get_renderer()
+    canvas.draw()  # type: ignore[no-untyped-call]  # lays the axes out
+    renderer: RendererAgg = canvas.get_renderer()  # type: ignore[no-untyped-call]
     point = figure.dpi / 72
     centres = axes.transData.transform(np.asarray(places, float))
     taken = [Bbox.from_extents(*(c - 5 * point), *(c + 5 * point)) for c in centres]
+    for start, end in bars:
+        corners = np.sort(axes.transData.transform(np.asarray([start, end], float)), axis=0)
+        taken.append(Bbox(corners).padded(point))
     frame, boxes = axes.get_window_extent(renderer), []
     for centre, place, name in zip(centres, places, names, strict=True):
         note = axes.annotate(
@@ -189,7 +202,9 @@ def label_points(
             left = dx - (0 if dx > 1 else size.width / point / (1 if dx < -1 else 2))
             low = dy - size.height / point / 2
             corner = centre + np.array([left, low]) * point
-            box = Bbox.from_bounds(*corner, size.width, size.height).padded(1.5 * point)
+            box = Bbox.from_bounds(corner[0], corner[1], size.width, size.height).padded(
+                1.5 * point
+            )
             crossed = sum(_shared(box, other) for other in taken)
             outside = box.width * box.height - _shared(box, frame)
             cost = crossed + outside
@@ -216,6 +231,10 @@ def _shared(a: Bbox, b: Bbox) -> float:
     return float(max(0.0, width) * max(0.0, height))
 
 
+def _centre(point: Point) -> Place:
+    return point.cost.mean.value, point.quality.mean.value
+
+
 def _ends(found: SeedMean) -> tuple[float, float]:
     """Return an interval's ends; the value itself where one seed gives none."""
     if found.n == 1:
@@ -231,7 +250,7 @@ def side_by_side(pictures: Mapping[str, Image]) -> LabelledSheet:
     from PIL import Image, ImageDraw, ImageFont
 
     wide = max(p.width / p.height for p in pictures.values()) >= _WIDE
-    columns = 1 if wide else min(3, len(pictures))
+    columns = 1 if wide else 2 if len(pictures) == 4 else min(3, len(pictures))
     width = (_SHEET_WIDTH - (columns + 1) * _GAP) // columns
     font = ImageFont.load_default(20)
     line = 26

@@ -5,36 +5,29 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gdm_repr.analysis import compare_figures as figures
-from gdm_repr.analysis.compare_runs import (
-    CHOICE_TAG,
-    FINGERPRINT_TAG,
-    SEED_KEYS,
-    SEED_TAG,
-    Choices,
-    LeftOut,
+from gdm_repr.analysis.compare_choices import Comparison
+from gdm_repr.analysis.compare_runs import CHOICE_TAG, SEED_KEYS, SEED_TAG, Choices
+from gdm_repr.analysis.compare_statistics import LEVEL, Difference, better_of
+from gdm_repr.analysis.compare_tables import (
+    ACROSS,
+    axis_text,
+    choice_table,
+    difference_table,
+    left_out_table,
+    mean_table,
+    run_table,
+    title,
 )
-from gdm_repr.analysis.compare_statistics import (
-    LEVEL,
-    Better,
-    Difference,
-    SeedMean,
-    better_of,
-)
-from gdm_repr.analysis.estimate import Estimate, number
-from gdm_repr.analysis.report import Picture, Report, Table
+from gdm_repr.analysis.estimate import number
+from gdm_repr.analysis.report import Picture, Report
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from gdm_repr.analysis.compare import Comparison
-
-_PRINTED = 8  # metrics on the terminal
-_ACROSS = 5  # metrics in the table of choices
 _SHEETS = 8
 
 
@@ -48,12 +41,12 @@ def make_report(found: Comparison, patterns: Sequence[str], folder: Path) -> Rep
     """
     choices = found.choices
     sheets, missed = _sheets(choices, patterns, folder)
-    tables = [_choice_table(found), _mean_table(found)]
+    tables = [choice_table(found), mean_table(found)]
     if len(choices.every) > 1:
-        tables.append(_difference_table(found))
-    tables.append(_run_table(choices))
+        tables.append(difference_table(found))
+    tables.append(run_table(choices))
     if choices.left_out:
-        tables.append(_left_out_table(choices.left_out))
+        tables.append(left_out_table(choices.left_out))
     panels = [_panel(found, key) for key in found.metrics[: figures.PANELS]]
     pictures = [
         Picture(
@@ -82,41 +75,6 @@ def make_report(found: Comparison, patterns: Sequence[str], folder: Path) -> Rep
     )
 
 
-def make_text(found: Comparison) -> str:
-    """Return the table for a terminal: a block for each metric."""
-    labels = [each.label for each in found.choices.every]
-    width = max(map(len, labels))
-    lines = []
-    for key in found.metrics[:_PRINTED]:
-        lines.append(f"\n{_title(key)}")
-        rows = [("", "n", "mean [95 %]", "floor", f"- {found.reference}", "Holm p", "")]
-        for label in labels:
-            mean, floor = found.means[key][label], found.floors[key][label]
-            difference = found.differences[key].get(label)
-            rows.append(
-                (
-                    label,
-                    str(mean.n if mean else 0),
-                    str(mean) if mean else "-",
-                    number(floor.mean.value) if floor else "-",
-                    _difference_text(difference.mean, difference.n)
-                    if difference and difference.mean
-                    else "-",
-                    number(difference.holm) if difference else "-",
-                    difference.verdict(better_of(key)) if difference else "reference",
-                )
-            )
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        widths[0] = width
-        for row in rows:
-            cells = (f"{cell:<{wide}}" for cell, wide in zip(row, widths, strict=True))
-            lines.append(("  " + "  ".join(cells)).rstrip())
-    if len(found.metrics) > _PRINTED:
-        rest = len(found.metrics) - _PRINTED
-        lines.append(f"\n{rest} more metrics are on the page and in tables/means.csv")
-    return "\n".join(lines).lstrip("\n") + "\n"
-
-
 def _answer(found: Comparison) -> list[str]:
     choices = found.choices
     labels = [each.label for each in choices.every]
@@ -127,7 +85,7 @@ def _answer(found: Comparison) -> list[str]:
         floor = found.floors[main][found.reference]
         beside = f", floor {floor}" if floor else ""
         role = "The reference" if found.chosen or better_of(main) is None else "Best by its mean"
-        lines.append(f"{role} in {_title(main)}: {found.reference}, {best}{beside}.")
+        lines.append(f"{role} in {title(main)}: {found.reference}, {best}{beside}.")
     if len(labels) == 1:
         lines.append("There is nothing to compare it with: no param differs but seeds and paths.")
     else:
@@ -135,13 +93,14 @@ def _answer(found: Comparison) -> list[str]:
     front = [point.label for point in found.points if point.on_front]
     if len(found.points) > 1:
         lines.append(
-            f"By their means, no choice is at least as good in both {found.quality} and "
-            f"{found.cost} as: {'; '.join(front)}."
+            f"On the Pareto front of {found.quality} and {found.cost}, by their means: "
+            f"{_listed(front)}."
         )
     if choices.left_out:
         reasons = Counter(_short_reason(each.reason) for each in choices.left_out)
         told = ", ".join(f"{n} {reason}" for reason, n in reasons.items())
-        lines.append(f"Left out: {len(choices.left_out)} runs ({told}).")
+        runs = "run" if len(choices.left_out) == 1 else "runs"
+        lines.append(f"Left out: {len(choices.left_out)} {runs} ({told}).")
     return lines
 
 
@@ -149,18 +108,18 @@ def _told_apart(found: Comparison) -> list[str]:
     """Say for each of the first metrics which differences are no chance, then what chance gives."""
     lines = []
     tested = [k for k in found.metrics if any(d.n > 1 and d.varies for d in _of(found, k))]
-    for key in [key for key in found.metrics if key in tested][:_ACROSS]:
+    for key in [key for key in found.metrics if key in tested][:ACROSS]:
         verdicts: dict[str, list[str]] = {}
         for label, each in found.differences[key].items():
             verdicts.setdefault(each.verdict(better_of(key)), []).append(label)
-        told = "; ".join(f"{verdict}: {', '.join(own)}" for verdict, own in verdicts.items())
-        lines.append(f"{_title(key)}, against {found.reference}, paired over seeds: {told}.")
+        told = "; ".join(f"{verdict}: {_listed(own)}" for verdict, own in verdicts.items())
+        lines.append(f"{title(key)}, against {found.reference}, paired over seeds: {told}.")
     if tested:
         apart = sum(any(each.told_apart for each in _of(found, key)) for key in tested)
         lines.append(
             f"Of {len(tested)} metrics that could be tested, {apart} tell a choice from the "
             f"reference; if no choice differed, {number(LEVEL * len(tested), 2)} or fewer would on "
-            "average."
+            f"average{'' if found.chosen else ', for a reference named beforehand'}."
         )
     else:
         lines.append(
@@ -168,6 +127,14 @@ def _told_apart(found: Comparison) -> list[str]:
             "the reference."
         )
     return lines
+
+
+def _listed(labels: Sequence[str]) -> str:
+    """Join labels, which may hold commas; of many, say how many."""
+    most = 8
+    if len(labels) <= most:
+        return " | ".join(labels)
+    return f"{len(labels)} choices, such as {' | '.join(labels[: most // 2])}"
 
 
 def _of(found: Comparison, key: str) -> list[Difference]:
@@ -191,15 +158,6 @@ def _short_reason(reason: str) -> str:
     return "older than another of the same choice and seed" if "older" in reason else reason
 
 
-def _title(key: str) -> str:
-    better = better_of(key)
-    return f"{key} ({better.rule})" if better else key
-
-
-def _difference_text(mean: Estimate, n: int) -> str:
-    return str(SeedMean(n, mean, math.nan))
-
-
 def _pareto(found: Comparison) -> Picture:
     assert found.quality is not None
     assert found.cost is not None
@@ -209,136 +167,28 @@ def _pareto(found: Comparison) -> Picture:
     ones = any(1 in (point.cost.n, point.quality.n) for point in found.points)
     return Picture(
         "pareto",
-        f"{_axis(found.quality, quality)} against {_axis(found.cost, cost)}: means over seeds, "
-        "bars are 95 % t intervals in both directions"
+        f"{axis_text(found.quality, quality)} against {axis_text(found.cost, cost)}: means over "
+        "seeds, bars are 95 % t intervals in both directions"
         f"{' (none where there is one seed)' if ones else ''}. Filled and joined: no other choice "
         "is at least as good in both and better in one, by the means alone; where bars overlap, "
         "the front may be another.",
         figures.draw_pareto(
             found.points,
-            _axis(found.cost, cost),
-            _axis(found.quality, quality),
+            axis_text(found.cost, cost),
+            axis_text(found.quality, quality),
             higher=quality.target == math.inf,
         ),
     )
 
 
-def _axis(key: str, better: Better) -> str:
-    return key if math.isinf(better.target) else f"distance of {key} from {number(better.target)}"
-
-
 def _panel(found: Comparison, key: str) -> figures.Panel:
     floors = [floor.mean.value for floor in found.floors[key].values() if floor is not None]
     return figures.Panel(
-        _title(key),
+        title(key),
         found.means[key],
         {each.label: list(each.values(key).values()) for each in found.choices.every},
         sum(floors) / len(floors) if floors else None,
     )
-
-
-def _choice_table(found: Comparison) -> Table:
-    """Return one row for each choice: its params, and the first metrics with intervals."""
-    rows = []
-    for each in found.choices.every:
-        row: dict[str, object] = {"choice": each.label, "n": len(each.runs)}
-        for key in found.metrics[:_ACROSS]:
-            mean, floor = found.means[key][each.label], found.floors[key][each.label]
-            row[_title(key)] = str(mean) if mean else None
-            if any(found.floors[key].values()):
-                row[f"floor of {key}"] = str(floor) if floor else None
-        rows.append(row)
-    more = len(found.metrics) - _ACROSS
-    rest = f" {more} more metrics are in the next table." if more > 0 else ""
-    return Table.of_rows(
-        "choices",
-        "Choices: mean over seeds [95 % t interval]; a dash in place of the interval where there "
-        f"is one seed.{rest}",
-        rows,
-    )
-
-
-def _mean_table(found: Comparison) -> Table:
-    rows = []
-    for key in found.metrics:
-        for each in found.choices.every:
-            mean, floor = found.means[key][each.label], found.floors[key][each.label]
-            better = better_of(key)
-            rows.append(
-                {
-                    "metric": key,
-                    "better": better.rule if better else None,
-                    "choice": each.label,
-                    "n": mean.n if mean else 0,
-                    "mean": mean.mean.value if mean else math.nan,
-                    "low": mean.mean.low if mean else math.nan,
-                    "high": mean.mean.high if mean else math.nan,
-                    "std": mean.std if mean else math.nan,
-                    "floor": floor.mean.value if floor else math.nan,
-                    "floor low": floor.mean.low if floor else math.nan,
-                    "floor high": floor.mean.high if floor else math.nan,
-                }
-            )
-    return Table.of_rows(
-        "means", "All metrics: mean over seeds, 95 % t interval, std, and the floor's.", rows
-    )
-
-
-def _difference_table(found: Comparison) -> Table:
-    rows = []
-    for key in found.metrics:
-        better = better_of(key)
-        for label, each in found.differences[key].items():
-            low, high = (each.mean.low, each.mean.high) if each.mean else (math.nan, math.nan)
-            rows.append(
-                {
-                    "metric": key if better is None else _axis(key, better),
-                    "better": better.rule if better else None,
-                    "choice": label,
-                    "pairs": each.n,
-                    "difference": each.mean.value if each.mean else math.nan,
-                    "low": low,
-                    "high": high,
-                    "p": each.p,
-                    "Holm p": each.holm,
-                    "verdict": each.verdict(better),
-                }
-            )
-    return Table.of_rows(
-        "differences",
-        f"Choice - {found.reference}, over the seeds that both have: mean, 95 % t interval, p of "
-        "the paired t test, and p corrected for the choices of the metric (Holm). No test where "
-        "there is one pair, or the differences do not vary.",
-        rows,
-    )
-
-
-def _run_table(choices: Choices) -> Table:
-    rows = [
-        {
-            "choice": each.label,
-            "seed": seed if choices.seeded else None,
-            "run": run.name,
-            "id": run.id,
-            "fingerprint": run.tags.get(FINGERPRINT_TAG),
-            "began": _date(run.start),
-        }
-        for each in choices.every
-        for seed, run in each.runs.items()
-    ]
-    return Table.of_rows("runs", "Runs that count.", rows)
-
-
-def _left_out_table(left_out: Sequence[LeftOut]) -> Table:
-    rows = [
-        {"run": run.name, "id": run.id, "began": _date(run.start), "reason": reason}
-        for run, reason in left_out
-    ]
-    return Table.of_rows("left_out", "Runs that do not count, and why.", rows)
-
-
-def _date(milliseconds: int) -> str:
-    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M}"
 
 
 def _sheets(
@@ -391,7 +241,7 @@ def _method(found: Comparison) -> dict[str, object]:
     choices = found.choices
     runs = [run for each in choices.every for run in each.runs.values()]
     tagged = all(CHOICE_TAG in run.tags for run in runs) and not found.choices.keys
-    return {
+    told: dict[str, object] = {
         "runs": f"{len(runs)} finished, {len(choices.left_out)} left out",
         "a choice is made of": CHOICE_TAG if tagged else ", ".join(choices.keys) or "nothing",
         "differ, too, but are not taken for choices": ", ".join(choices.ignored) or None,
@@ -401,6 +251,7 @@ def _method(found: Comparison) -> dict[str, object]:
         "choices of each metric",
         "values": "the last of each metric that a run logged; those not finite are left out",
     }
+    return {key: value for key, value in told.items() if value is not None}
 
 
 def _limits(found: Comparison, missed: Sequence[str]) -> list[str]:

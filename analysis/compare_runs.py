@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from gdm_repr.analysis.compare_statistics import better_of, is_cost
 from gdm_repr.run_query import FINISHED, StoredRun
 
 CHOICE_TAG, SEED_TAG, FINGERPRINT_TAG = "study.choice", "study.seed", "study.fingerprint"
@@ -31,9 +30,6 @@ _PLACE_KEY = re.compile(
     re.IGNORECASE,
 )
 _PLACE_VALUE = re.compile(r"^(\.{0,2}/|~|[A-Za-z]:[\\/]|[a-z][a-z0-9+.-]*://)")
-# Metrics in the order they are shown; others follow in that of their names.
-_FIRST = ("sample_quality/frechet", "sample_quality/kid", "sample_quality", "denoising_loss")
-_FLOOR = "_floor"
 
 
 class LeftOut(NamedTuple):
@@ -113,18 +109,17 @@ def gather(
         keys = [key for key in open_keys if not tagged or _splits_a_label(key, counted)]
     groups: dict[tuple[str, ...], list[StoredRun]] = {}
     for run in counted:
-        label = [run.tags[CHOICE_TAG]] if tagged else []
-        groups.setdefault((*label, *(_value(run, key) for key in keys)), []).append(run)
+        own = [run.tags[CHOICE_TAG]] if tagged else []
+        groups.setdefault((*own, *(_value(run, key) for key in keys)), []).append(run)
     short = _short(keys)
     every = []
-    for values, own in groups.items():
-        parts = [values[0]] if tagged else []
-        own_values = values[len(parts) :]
-        parts += [f"{name}={value}" for name, value in zip(short, own_values, strict=True)]
-        label = ", ".join(parts) or ONE_CHOICE
-        by_seed, older = _one_a_seed(label, own, seed_key, open_keys, seeds)
+    for parts, members in groups.items():
+        tag, values = parts[:tagged], parts[tagged:]
+        named = (f"{name}={value}" for name, value in zip(short, values, strict=True))
+        label = ", ".join((*tag, *named)) or ONE_CHOICE
+        by_seed, older = _one_a_seed(label, members, seed_key, open_keys, seeds)
         left_out += older
-        every.append(Choice(label, dict(zip(keys, own_values, strict=True)), by_seed))
+        every.append(Choice(label, dict(zip(keys, values, strict=True)), by_seed))
     if tagged:
         every.sort(key=lambda each: min(run.start for run in each.runs.values()))
     else:
@@ -136,44 +131,6 @@ def gather(
         seeded=all(_seed(run, seed_key) is not None for run in counted),
         left_out=tuple(left_out),
     )
-
-
-def choose_metrics(choices: Choices, wanted: Sequence[str] = ()) -> list[str]:
-    """Return the metrics to compare.
-
-    Args:
-        choices: from `gather`.
-        wanted: keys or patterns; by default all that every choice has, qualities before costs.
-
-    Raises:
-        ValueError: Nothing is wanted that there is, or choices have no metric in common.
-    """
-    names = [{key for run in each.runs.values() for key in run.metrics} for each in choices.every]
-    present = set.union(*names)
-    if wanted:
-        found = _expand("--metrics", wanted, sorted(present))
-    else:
-        floors = {floor for key in present if (floor := floor_key(key)) in present}
-        common = set.intersection(*names) - floors
-        found = sorted((key for key in common if not key.startswith("system/")), key=_rank)
-    found = [key for key in found if any(each.values(key) for each in choices.every)]
-    if not found:
-        some = ", ".join(sorted(present)[:8]) or "none"
-        raise ValueError(
-            f"--metrics: the {len(choices.every)} choices have no metric in common with a finite "
-            f"value; name some that are there ({some}) or narrow the runs with --filter"
-        )
-    return found
-
-
-def floor_key(metric: str) -> str:
-    """Return the key that a metric's floor has, if it has one.
-
-    >>> floor_key("sample_quality/kid/pixels")
-    'sample_quality_floor/kid/pixels'
-    """
-    first, slash, rest = metric.partition("/")
-    return f"{first}{_FLOOR}{slash}{rest}"
 
 
 def _why_not(run: StoredRun, runs: Sequence[StoredRun]) -> str:
@@ -268,11 +225,15 @@ def _matching(flag: str, wanted: Sequence[str], runs: Sequence[StoredRun]) -> li
     """Return the params, or else the tags, that patterns name."""
     params = sorted({key for run in runs for key in run.params})
     tags = sorted({key for run in runs for key in run.tags})
-    return _expand(flag, wanted, params, tags)
+    return expand(flag, wanted, params, tags)
 
 
-def _expand(flag: str, wanted: Sequence[str], *known: Sequence[str]) -> list[str]:
-    """Return the keys that patterns name, those of the first list that has any for each."""
+def expand(flag: str, wanted: Sequence[str], *known: Sequence[str]) -> list[str]:
+    """Return the keys that patterns name, those of the first list that has any for each.
+
+    Raises:
+        ValueError: A pattern names none; ``flag`` is the option it came from.
+    """
     found: list[str] = []
     for pattern in wanted:
         hits = next((h for keys in known if (h := [k for k in keys if _fits(k, pattern)])), None)
@@ -311,10 +272,3 @@ def _natural(value: str) -> tuple[int, float, str]:
     except ValueError:
         return 1, 0.0, value
     return (0, number, value) if math.isfinite(number) else (1, 0.0, value)
-
-
-def _rank(key: str) -> tuple[int, int, str]:
-    """Order metrics: qualities, costs, those of which nothing is known."""
-    kind = 2 if better_of(key) is None else int(is_cost(key))
-    first = next((n for n, start in enumerate(_FIRST) if key.startswith(start)), len(_FIRST))
-    return kind, first, key
