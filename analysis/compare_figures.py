@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PANELS = 6  # metrics drawn, at most
 WRITTEN_OUT = 10  # labels beside their points; of more choices, or longer ones, numbers
+_RINGS = (9, 16, 26, 40, 60, 85)  # distances of a label from its point, in points
 _LONG = 30
 _SHEET_WIDTH = 1600
 _WIDE = 3.0  # from this ratio of the sides on, pictures stand below each other
@@ -197,7 +198,7 @@ def label_points(
         size = note.get_window_extent(renderer)
         best: tuple[float, float, tuple[float, float], Bbox] | None = None
         angles = np.deg2rad([30, -30, 150, -150, 90, -90, 0, 180, 60, -60, 120, -120])
-        for radius, angle in itertools.product((9, 16, 26, 40, 60, 85), angles):
+        for radius, angle in itertools.product(_RINGS, angles):
             dx, dy = radius * math.cos(angle), radius * math.sin(angle)
             left = dx - (0 if dx > 1 else size.width / point / (1 if dx < -1 else 2))
             low = dy - size.height / point / 2
@@ -214,10 +215,10 @@ def label_points(
                 break
         assert best is not None
         note.set_position(best[2])
-        if best[1] > 16:
-            middle = (best[3].get_points().mean(0) - centre) / point
-            line = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6}
-            end = middle * 0.7
+        if best[1] > _RINGS[0]:
+            nearest = np.clip(centre, best[3].min, best[3].max)
+            end = (nearest - centre) / point
+            line = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkA": 0}
             axes.annotate("", place, end, textcoords="offset points", arrowprops=line, zorder=1)
         taken.append(best[3])
         boxes.append(best[3])

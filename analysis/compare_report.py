@@ -117,14 +117,14 @@ def _told_apart(found: Comparison) -> list[str]:
     if tested:
         apart = sum(any(each.told_apart for each in _of(found, key)) for key in tested)
         lines.append(
-            f"Of {len(tested)} metrics that could be tested, {apart} tell a choice from the "
-            f"reference; if no choice differed, {number(LEVEL * len(tested), 2)} or fewer would on "
-            f"average{'' if found.chosen else ', for a reference named beforehand'}."
+            f"Metrics that could be tested: {len(tested)}; those that tell a choice from the "
+            f"reference: {apart}. If no choice differed, {number(LEVEL * len(tested), 2)} or fewer "
+            f"would on average{'' if found.chosen else ', for a reference named beforehand'}."
         )
     else:
         lines.append(
             "No difference can be tested: that takes two seeds or more that a choice shares with "
-            "the reference."
+            "the reference, and differences that vary."
         )
     return lines
 
@@ -240,10 +240,10 @@ def _common_seed(choices: Choices) -> str | None:
 def _method(found: Comparison) -> dict[str, object]:
     choices = found.choices
     runs = [run for each in choices.every for run in each.runs.values()]
-    tagged = all(CHOICE_TAG in run.tags for run in runs) and not found.choices.keys
+    made_of = [*([CHOICE_TAG] if choices.tagged else []), *choices.keys]
     told: dict[str, object] = {
         "runs": f"{len(runs)} finished, {len(choices.left_out)} left out",
-        "a choice is made of": CHOICE_TAG if tagged else ", ".join(choices.keys) or "nothing",
+        "a choice is made of": ", ".join(made_of) or "nothing",
         "differ, too, but are not taken for choices": ", ".join(choices.ignored) or None,
         "seed": f"{SEED_TAG}, {', '.join(SEED_KEYS)}, or --seed-key: the first a run has",
         "intervals": "95 %, Student's t over seeds",

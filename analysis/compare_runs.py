@@ -65,13 +65,15 @@ class Choices:
 
     Attributes:
         every: in the order they are shown.
-        keys: params that make a choice, beside the label of a study.
+        tagged: whether the label of a study makes a choice.
+        keys: params that make it, or tell runs of one label apart.
         ignored: params that differ, too, and were not taken for a choice.
         seeded: whether all runs name their seed.
         left_out: runs that do not count.
     """
 
     every: tuple[Choice, ...]
+    tagged: bool
     keys: tuple[str, ...]
     ignored: tuple[str, ...]
     seeded: bool
@@ -126,6 +128,7 @@ def gather(
         every.sort(key=lambda each: [_natural(value) for value in each.params.values()])
     return Choices(
         every=tuple(every),
+        tagged=tagged,
         keys=tuple(keys),
         ignored=tuple(key for key in (open_keys if choice else places) if key not in keys),
         seeded=all(_seed(run, seed_key) is not None for run in counted),

@@ -3,7 +3,7 @@
     for run in find_runs(tracking_uri(), "gdm-repr", "params.seed = '0'"):
         print(run.name, run.metrics)
 
-Nothing is made by asking: a SQLite file that is not there stays away.
+Nothing is made by asking: a file or folder that is not there stays away.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from gdm_repr.mlflow_delivery import first_line, open_client
 from gdm_repr.run_record import without_password
@@ -29,8 +30,13 @@ FINISHED = "FINISHED"
 
 _PAGE = 1000  # runs asked for at once
 _NAMED = 8  # experiments that an error names, at most
-# Who asks waits at the terminal; MLflow itself would try for minutes.
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+_WHILE_READING = {
+    # Who asks waits at the terminal; MLflow itself would try for minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    # Folders of earlier versions (mlruns/) hold runs worth reading, too.
+    "MLFLOW_ALLOW_FILE_STORE": "true",
+}
 
 Answer = TypeVar("Answer")
 
@@ -229,13 +235,13 @@ def _stored(run: Run, uri: str) -> StoredRun:
 
 def _ask(uri: str, question: Callable[[MlflowClient], Answer]) -> Answer:
     """Ask a store, and turn its troubles into one line."""
-    path = uri.removeprefix("sqlite:///")
-    if path != uri and path and not Path(path).is_file():
+    path = _path(uri)
+    if path is not None and not path.exists():
         raise NotThere(
-            f"tracking_uri {uri!r}: there is no such file; give --tracking-uri, or set "
+            f"tracking_uri {uri!r}: there is nothing at this place; give --tracking-uri, or set "
             "MLFLOW_TRACKING_URI, to the store that holds the runs"
         )
-    with _patience():
+    with _while_reading():
         try:
             return question(open_client(uri))
         except (NotThere, NotUnderstood):
@@ -248,11 +254,21 @@ def _ask(uri: str, question: Callable[[MlflowClient], Answer]) -> Answer:
             ) from error
 
 
+def _path(uri: str) -> Path | None:
+    """Return where a store lies on this machine, which MLflow would make if it were not there."""
+    parts = urlsplit(uri)
+    if uri.startswith("sqlite:///"):
+        file = parts.path.removeprefix("/")
+        return Path(file) if file else None  # without one it lies in memory
+    local = parts.scheme in ("", "file") and uri != "databricks"
+    return Path(unquote(parts.path)) if local else None
+
+
 @contextmanager
-def _patience() -> Iterator[None]:
-    """Wait a while for a server, unless the user chose for how long."""
-    own = [key for key in _PATIENCE if key not in os.environ]
-    os.environ.update({key: _PATIENCE[key] for key in own})
+def _while_reading() -> Iterator[None]:
+    """Set what reading takes, where the user has not."""
+    own = [key for key in _WHILE_READING if key not in os.environ]
+    os.environ.update({key: _WHILE_READING[key] for key in own})
     try:
         yield
     finally:

@@ -36,7 +36,8 @@ def test_intervals_are_those_of_scipy(n: int) -> None:
     assert found is not None
     expected = stats.ttest_1samp(a, 0).confidence_interval(0.95)
     assert (found.mean.low, found.mean.high) == pytest.approx((expected.low, expected.high))
-    assert (found.n, found.std) == (n, pytest.approx(np.std(a, ddof=1)))
+    assert found.n == n
+    assert found.std == pytest.approx(np.std(a, ddof=1))
     difference, test = paired(by_seed(a), by_seed(b)), stats.ttest_rel(a, b)
     assert difference.mean is not None
     interval = test.confidence_interval(0.95)

@@ -82,6 +82,22 @@ def test_finished_runs_by_fingerprint(store: str, tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
+def test_folders_of_earlier_versions_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    uri = (tmp_path / "mlruns").as_uri()
+    with monkeypatch.context() as old:
+        old.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+        client = MlflowClient(uri)
+        run = client.create_run(client.create_experiment("old"), run_name="early").info.run_id
+        client.log_metric(run, "loss", 1.0)
+    (found,) = find_runs(uri, "old")
+    assert (found.name, found.metrics, found.status) == ("early", {"loss": 1.0}, "RUNNING")
+    assert "MLFLOW_ALLOW_FILE_STORE" not in os.environ
+
+
 def test_files_by_pattern(store: str, tmp_path: Path) -> None:
     *_, second, first, _ = find_runs(store, "sweep")
     found = download(first, "strip*.png", tmp_path)
@@ -99,8 +115,10 @@ def test_mistakes_are_one_line_that_says_how_to_go_on(store: str, tmp_path: Path
         find_runs(store, "swep")
     with pytest.raises(ValueError, match=r"filter 'lr is 3': MLflow does not.*write it like"):
         find_runs(store, "sweep", "lr is 3")
-    with pytest.raises(NotThere, match="no such file; give --tracking-uri"):
-        find_runs(f"sqlite:///{tmp_path}/no.db", "sweep")
+    for uri in (f"sqlite:///{tmp_path}/no", f"file://{tmp_path}/no", f"{tmp_path}/no"):
+        with pytest.raises(NotThere, match="nothing at this place; give --tracking-uri"):
+            find_runs(uri, "sweep")
+    assert not any(tmp_path.iterdir())
     (tmp_path / "text.db").write_text("this is no database" * 100)
     with pytest.raises(ValueError, match="does not answer"):
         find_runs(f"sqlite:///{tmp_path}/text.db", "sweep")
