@@ -180,6 +180,9 @@ class SolverConfig(Compute):
         "even", description="How steps in all are split: evenly, or by a measured error."
     )
     tolerance: float = Field(1e-5, gt=0, description="Of dopri5 and of --inverse's fixed point.")
+    order: tuple[int, ...] | None = Field(
+        None, description="Groups in the order of generation, of a model trained on several orders."
+    )
 
 
 class EncodeConfig(SolverConfig):

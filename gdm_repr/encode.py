@@ -159,6 +159,7 @@ def encode(config: EncodeConfig) -> int:
     from gdm_repr.summary import as_columns, as_text, summarise
 
     model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
+    model = model.with_order(config.order)
     dataset = open_images(config, model)
     probe = (
         dataset.batch(range(min(SPLIT_IMAGES, len(dataset)))).x if config.split == "auto" else None

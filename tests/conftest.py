@@ -112,7 +112,9 @@ def encoded(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_model() -> Callable[..., Path]:
     """Write a model of any parts, with random weights, that really bends its trajectories."""
 
-    def make(path: Path, shape: tuple[int, int, int], **parts: object) -> Path:
+    def make(
+        path: Path, shape: tuple[int, int, int], orders: str = "fixed", **parts: object
+    ) -> Path:
         import torch
 
         from gdm_repr.checkpoint import build_denoiser, save_checkpoint
@@ -137,7 +139,7 @@ def make_model() -> Callable[..., Path]:
             shape=shape,
             model=model,
             preprocess=Preprocess(size=(height, width)),
-            training={},
+            training={"orders": orders},
             images=0,
         )
         return path
