@@ -300,9 +300,7 @@ def test_another_order_is_that_of_a_model_built_with_it(
 
     one, x = build("one.safetensors", [1, 2, 0], "random"), images(3)
     turned = one.with_order([0, 1, 2])
-    assert torch.equal(
-        turned.encode(x).z, build("two.safetensors", [0, 1, 2], "fixed").encode(x).z
-    )
+    assert torch.equal(turned.encode(x).z, build("two.safetensors", [0, 1, 2], "fixed").encode(x).z)
     assert turned.grouping.order == turned.denoiser.grouping.order == (0, 1, 2)
     assert one.grouping.order == (1, 2, 0)  # as it was
     assert one.with_order(None) is one
