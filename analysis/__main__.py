@@ -59,7 +59,7 @@ def analyse_all(config: AllConfig) -> int:
     from gdm_repr.analysis.report import Entry, write_index
     from gdm_repr.analysis.subject import Subject
 
-    names = config.only or tuple(ANALYSES)
+    names = config.only or tuple(name for name, row in ANALYSES.items() if row.of_all)
     for name in config.settings:
         load(name)
     parts = [(analysis := load(name), part_options(analysis, config)) for name in names]
@@ -101,7 +101,7 @@ def part_options(analysis: Analysis, config: AllConfig) -> Any:  # noqa: ANN401
 
 def usage() -> str:
     """Return the text of ``gdm-repr analyse --help``."""
-    rows = {**{name: row.summary for name, row in ANALYSES.items()}, ALL: "all of these, one page"}
+    rows = {**{name: row.summary for name, row in ANALYSES.items()}, ALL: "all that fit every model, one page"}
     width = max(map(len, rows))
     return "\n".join(
         [
