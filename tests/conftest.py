@@ -52,14 +52,15 @@ _PRELOAD = [
 
 
 @pytest.fixture(scope="session")
-def launch() -> Callable[[str, list[str], Path], BaseProcess]:
+def launch() -> Callable[..., BaseProcess]:
     """Start ``gdm-repr COMMAND`` in a process that can be killed; it ends with main's status."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
 
-    def start(command: str, argv: list[str], log: Path) -> BaseProcess:
+    def start(command: str, argv: list[str], log: Path, before: str = "") -> BaseProcess:
         program = (
             # a job started in the background ignores Ctrl-C, and its children with it
+            f"import os; {before}\n"
             "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             f"import sys; sys.stdout = sys.stderr = open({str(log)!r}, 'a', buffering=1)\n"
             f"from gdm_repr.cli import main; sys.exit(main({[command, *argv]!r}))"

@@ -52,7 +52,7 @@ def values(out: Path) -> dict[str, Any]:
 
 
 def test_every_analysis_is_tried() -> None:
-    assert set(QUICK) == set(ANALYSES)
+    assert set(QUICK) == {name for name, row in ANALYSES.items() if row.of_all}
 
 
 @pytest.mark.parametrize("name", ALWAYS)

@@ -32,7 +32,8 @@ def test_a_grid_is_crossed_and_laid_over() -> None:
         seeds=(0, 7),
     )
     assert [(c.label, c.seed) for c in choices[:4]] == [
-        ("k = 1, steps 12", 0), ("k = 1, steps 24", 0), ("bands, steps 12", 0), ("bands, steps 24", 0)
+        ("k = 1, steps 12", 0), ("k = 1, steps 24", 0),
+        ("bands, steps 12", 0), ("bands, steps 24", 0),
     ]  # fmt: skip
     last = choices[-1]
     assert (last.label, last.seed, len(choices)) == ("bands, steps 24", 7, 8)
