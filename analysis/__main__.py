@@ -101,7 +101,8 @@ def part_options(analysis: Analysis, config: AllConfig) -> Any:  # noqa: ANN401
 
 def usage() -> str:
     """Return the text of ``gdm-repr analyse --help``."""
-    rows = {**{name: row.summary for name, row in ANALYSES.items()}, ALL: "all that fit every model, one page"}
+    rows = {name: row.summary for name, row in ANALYSES.items()}
+    rows[ALL] = "all that fit every model, one page"
     width = max(map(len, rows))
     return "\n".join(
         [

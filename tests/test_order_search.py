@@ -12,7 +12,20 @@ import pytest
 from gdm_repr import encode
 from gdm_repr.analysis.__main__ import main
 
-QUICK = "--features pixels --orders 10 --n 16 --searches 2 --candidates 8 --first 4".split()
+QUICK = [
+    "--features",
+    "pixels",
+    "--orders",
+    "10",
+    "--n",
+    "16",
+    "--searches",
+    "2",
+    "--candidates",
+    "8",
+    "--first",
+    "4",
+]
 
 
 @pytest.fixture
