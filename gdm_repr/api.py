@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from gdm_repr.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from gdm_repr.config import DEFAULT_SOLVER, DEFAULT_STEPS
 from gdm_repr.coordinates import Flow
 from gdm_repr.grouping import Grouping, Shape
 from gdm_repr.ode import (
@@ -28,8 +29,6 @@ from gdm_repr.ode import (
     split_steps,
     step_doubling_error,
 )
-
-DEFAULT_STEPS = 48
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +146,7 @@ class GDM:
         self,
         steps: int | Sequence[int] = DEFAULT_STEPS,
         *,
-        solver: str = "ab2",
+        solver: str = DEFAULT_SOLVER,
         coordinate: str = "whitened",
         tolerance: float = 1e-5,
         inverse: bool = False,
