@@ -86,7 +86,7 @@ def test_errors_are_those_recomputed(colour: GDM) -> None:
 
 @pytest.mark.parametrize(
     ("solver", "evaluations"),
-    [("euler", 12), ("midpoint", 24), ("heun", 24), ("rk4", 48), ("ab2", 15)],
+    [("euler", 12), ("midpoint", 24), ("heun", 24), ("rk4", 48), ("ab2", 15), ("ab3", 15)],
 )
 def test_evaluations_are_counted(colour: GDM, solver: str, evaluations: int) -> None:
     assert colour.encode(images(1), colour.plan(12, solver=solver)).evaluations == evaluations
@@ -186,7 +186,7 @@ def test_noise_is_standard_normal(model: GDM) -> None:
 
 def test_plans(model: GDM, x: Tensor) -> None:
     plan = model.plan()
-    assert (plan.solver, plan.coordinate, plan.steps) == ("ab2", "whitened", (16, 16, 16))
+    assert (plan.solver, plan.coordinate, plan.steps) == ("ab3", "whitened", (22, 21, 21))
     assert model.plan(7).steps == (3, 2, 2)
     assert model.plan((1, 2, 3)).steps == (1, 2, 3)
     split = model.plan(24, split_on=x).steps
