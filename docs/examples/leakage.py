@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gdm_repr.analysis.estimate import Estimate
 from gdm_repr.analysis.group_leakage import Leakage, measure_leakage
 from gdm_repr.analysis.noise_dependence import noise_dependence
 from gdm_repr.config import TrainConfig
@@ -60,7 +61,7 @@ def closed_form(data: ImageDataset, x: Tensor) -> Flow:
     return Flow(mixture, BLOCKS, PROCESSES["linear"], x.mean(0), x.std(0))
 
 
-def network(data: ImageDataset, *, strict: bool, images: int = 80_000) -> Flow:
+def network(data: ImageDataset, *, strict: bool, images: int = 32_000) -> Flow:
     """Train a small MLP by the project's own trainer; only ``strict`` differs."""
     config = TrainConfig.model_validate(
         {
@@ -151,6 +152,10 @@ def show(name: str, measured: Measured) -> None:
     print("  decode: RMS change of data group (row) by redrawing latent group (column), in stds")
     for row in measured.leakage.value:
         print("    " + " ".join(f"{value:8.2g}" for value in row))
+    leakage, last = measured.leakage, BLOCKS.k - 1
+    for column, whose in ((0, "the first"), (last, "its own")):
+        entry = (array[last, column] for array in (leakage.value, leakage.low, leakage.high))
+        print(f"  the last block by {whose} latents: {Estimate(*map(float, entry))}")
 
 
 def draw(matrices: dict[str, Leakage], path: str) -> None:
