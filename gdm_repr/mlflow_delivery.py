@@ -1,4 +1,4 @@
-"""Deliver the record of a run to MLflow: the one module that talks to a tracking server.
+"""Deliver the record of a run to MLflow: the one module that writes to a tracking server.
 
 Delivery resumes where the last one stopped and is idempotent: a run is found again by a tag with
 our own id; MLflow drops a metric that it has with the same step, time and value; params, tags,
@@ -27,6 +27,7 @@ from gdm_repr.run_record import (
 )
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
 
 RUN_TAG = "gdm_repr.run"
@@ -85,15 +86,11 @@ class Delivery:
         Raises:
             Unreachable: The server does not answer; what it took is marked as sent.
         """
-        for key, value in _ENVIRONMENT.items():
-            os.environ.setdefault(key, value)
         try:
+            self._client = open_client(self.uri)
             import mlflow
 
-            mlflow.set_tracking_uri(self.uri)
-            with _alone(self.uri):
-                self._client = mlflow.MlflowClient(self.uri)
-                self._client.search_experiments(max_results=1)
+            mlflow.set_tracking_uri(self.uri)  # for models, which no client logs
         except Exception as error:
             raise _unreachable(self.uri, error) from error
         try:
@@ -126,7 +123,7 @@ class Delivery:
             # A run that cannot begin leaves nowhere to send the rest to, whatever the reason.
             if kind == "start" or _is_outage(error):
                 raise _unreachable(self.uri, error) from error
-            self.refused.append(f"{kind}: {_first_line(error)}")
+            self.refused.append(f"{kind}: {first_line(error)}")
 
     def _start(self, event: Event) -> None:
         record = event["run"]
@@ -248,6 +245,18 @@ class Delivery:
         return full
 
 
+def open_client(uri: str) -> MlflowClient:
+    """Connect to a tracking server, quietly; whatever is raised, it does not answer."""
+    for key, value in _ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    from mlflow import MlflowClient
+
+    with _alone(uri):
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
 def _log_model(run: Run, checkpoint: Path, digest: str) -> None:
     """Log a checkpoint as a model from code: our installed package and the safetensors file."""
     import mlflow
@@ -303,9 +312,10 @@ def _is_outage(error: Exception) -> bool:
 
 
 def _unreachable(uri: str, error: Exception) -> Unreachable:
-    return Unreachable(f"{without_password(uri)} does not take the run ({_first_line(error)})")
+    return Unreachable(f"{without_password(uri)} does not take the run ({first_line(error)})")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return an error's type and the first line it says, without a password."""
     text = without_password((str(error).splitlines() or [""])[0])
     return f"{type(error).__name__}: {text[:200]}"
