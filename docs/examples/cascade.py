@@ -27,7 +27,7 @@ IMAGES = 12
 
 
 def plan(steps: int, k: int, solver: str = "ab2") -> Plan:
-    """Return the default steps, the same number for every group."""
+    """Return whitened steps, the same number for every group."""
     return Plan(solver, "whitened", (steps,) * k)
 
 
