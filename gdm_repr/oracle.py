@@ -125,13 +125,13 @@ def class_mixture(x: Tensor, labels: Tensor, grouping: Grouping) -> MixtureOracl
     Raises:
         ValueError: if a class has too few images for its covariance.
     """
-    classes, counts = labels.unique(return_counts=True)
+    _, component, counts = torch.unique(labels, return_inverse=True, return_counts=True)
     if int(counts.min()) <= x.shape[1]:
         raise ValueError(
             f"labels: a class has {int(counts.min())} images, which leaves a covariance of "
             f"{x.shape[1]} elements singular; use classes of more images or fewer elements"
         )
-    parts = [x[labels == label].double() for label in classes]
+    parts = [x[component == m].double() for m in range(len(counts))]
     return MixtureOracle(
         counts / counts.sum().double(),
         torch.stack([part.mean(0) for part in parts]),

@@ -1,6 +1,6 @@
 """Prop. 3.1: k = d with one step a group is an autoregressive model, and what of it is left out.
 
-python docs/examples/autoregressive.py
+python docs/examples/autoregressive.py [--steps 500]
 
 Data are a mixture of Gaussians over d = 4 elements, so that E[x_l | x_earlier] is known. First the
 closed-form u, then two kinds of network of one architecture, trained on the same points:
@@ -14,6 +14,7 @@ seen.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from itertools import combinations
 
@@ -37,7 +38,8 @@ GROUPING = build_grouping("elementwise", (1, 1, D), order=[2, 0, 3, 1])
 ONE_STEP = Plan("euler", "uniform", (1,) * D)  # the paper's solver
 LINEAR = PROCESSES["linear"]
 SEEDS = range(3)
-TRAIN, HELD_OUT, STEPS, BATCH = 4096, 1024, 1500, 128
+TRAIN, HELD_OUT = 4096, 1024
+BATCH, LR = 128, 3e-3
 
 Loss = Callable[[Tensor, Tensor, ScheduleOutput], Tensor]  # x, z (B, 1, d), levels -> (B,)
 
@@ -89,36 +91,37 @@ def network(seed: int) -> nn.Module:
     return build_network(options, in_channels=1, out_channels=1, shape=(1, D), levels=D)
 
 
-def train(weights: nn.Module, each: Loss, x: Tensor, seed: int) -> None:
+def train(weights: nn.Module, each: Loss, x: Tensor, seed: int, steps: int) -> None:
     """Minimise a loss over points and over the d starts of a step, all from the seed."""
     schedule = schedule_from_order(GROUPING.order)
-    optimizer = torch.optim.Adam(weights.parameters(), lr=3e-3)
-    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, STEPS)
+    starts = schedule.at(schedule.t_end)  # t = l / d: Eqs. (20), (21)
+    starts = ScheduleOutput(starts.A.float(), starts.dA_dt.float(), starts.active)
+    optimizer = torch.optim.Adam(weights.parameters(), lr=LR, fused=True)
+    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, steps)
     generator = torch.Generator().manual_seed(seed)
-    for _ in range(STEPS):
+    for _ in range(steps):
         rows = torch.randint(len(x), (BATCH,), generator=generator)
         z = torch.randn(BATCH, 1, D, generator=generator)
-        t = schedule.t_end[torch.randint(D, (BATCH,), generator=generator)]  # t = l / d
-        at = schedule.at(t)  # Eqs. (20), (21)
-        levels = ScheduleOutput(at.A.float(), at.dA_dt.float(), at.active)
+        at = starts.rows(torch.randint(D, (BATCH,), generator=generator))
         optimizer.zero_grad()
-        each(x[rows], z, levels).mean().backward()  # type: ignore[no-untyped-call]
+        each(x[rows], z, at).mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         decay.step()
 
 
-def autoregressive(x: Tensor, seed: int) -> Callable[[Tensor], Tensor]:
+def autoregressive(x: Tensor, seed: int, steps: int) -> Callable[[Tensor], Tensor]:
     """Train f(x_earlier) by least squares; return its predictions of all elements."""
     f = network(seed)
 
     def run(x: Tensor, known: Tensor) -> Tensor:
-        return f((x * known[:, None])[:, :, None], known)[:, :, 0]
+        out: Tensor = f((x * known[:, None])[:, :, None], known)
+        return out[:, :, 0]
 
     def each(x: Tensor, z: Tensor, at: ScheduleOutput) -> Tensor:
         own = nn.functional.one_hot(at.active, D)[:, None]
         return D * (own * (x - run(x, at.A)) ** 2).sum((1, 2))  # Eq. (26), mean over d elements
 
-    train(f, each, x, seed)
+    train(f, each, x, seed, steps)
 
     @torch.no_grad()
     def predict(x: Tensor) -> Tensor:
@@ -132,13 +135,13 @@ def autoregressive(x: Tensor, seed: int) -> Callable[[Tensor], Tensor]:
     return predict
 
 
-def groupwise(x: Tensor, seed: int, *, strict: bool) -> Flow:
+def groupwise(x: Tensor, seed: int, steps: int, *, strict: bool) -> Flow:
     """Train u by Eq. (7), the paper's parametrisation, and return its flow."""
     config = DenoiserConfig(conditioning="embed", preconditioning="none", strict=strict)
     mean, std = x.mean(0), x.std(0)
     basis = build_basis("identity", (1, D))
     u = Denoiser(network(seed), basis, GROUPING, LINEAR, config, mean, std)
-    train(u.network, lambda x, z, at: loss("eq7", u, x, z, at), x, seed)
+    train(u.network, lambda x, z, at: loss("eq7", u, x, z, at), x, seed, steps)
     return Flow(u, GROUPING, LINEAR, u.mean, u.std)
 
 
@@ -149,7 +152,7 @@ def rms(difference: Tensor) -> float:
 
 def closed_form(mixture: MixtureOracle) -> None:
     """Compare the sampler's one step with E[x_l | x_earlier], and count what it can draw."""
-    x = mixture.sample(HELD_OUT, torch.Generator().manual_seed(1))
+    x = mixture.sample(HELD_OUT, torch.Generator().manual_seed(11))
     std = x.std(0)
     flow = Flow(mixture, GROUPING, LINEAR, x.mean(0)[None], std[None])
     error = float((one_step_predictions(flow, x, 2) - conditional_mean(mixture, x)).abs().max())
@@ -168,44 +171,51 @@ def closed_form(mixture: MixtureOracle) -> None:
     print(f"  sigma of the best autoregressive N(f, sigma^2)    {residual:.3f}")
 
 
-def trained(mixture: MixtureOracle) -> None:
+def trained(mixture: MixtureOracle, steps: int) -> None:
     """Train both kinds and compare their predictions."""
     x = mixture.sample(TRAIN, torch.Generator().manual_seed(10)).float()[:, None]
     held_out = mixture.sample(HELD_OUT, torch.Generator().manual_seed(11))
     truth, points = conditional_mean(mixture, held_out), held_out.float()
-    ar = [autoregressive(x, seed)(points) for seed in SEEDS]
-    flows = {
-        strict: [groupwise(x, seed, strict=strict) for seed in SEEDS] for strict in (True, False)
-    }
-    strict, plain = (
-        [one_step_predictions(flow, points, 12) for flow in flows[strict]]
-        for strict in (True, False)
-    )
+    ar = [autoregressive(x, seed, steps)(points) for seed in SEEDS]
+    strict = one_step_predictions(groupwise(x, SEEDS[0], steps, strict=True), points, 12)
+    plain, other_z = [], []
+    for seed in SEEDS:
+        flow = groupwise(x, seed, steps, strict=False)
+        plain.append(one_step_predictions(flow, points, 12))
+        other_z.append(one_step_predictions(flow, points, 13))
     pairs = list(combinations(SEEDS, 2))
+    control = [rms(ar[a] - ar[b]) for a, b in pairs]
+    same = rms(strict - ar[0])
+    other = [rms(plain[a] - ar[b]) for a, b in pairs]
     rows = {
-        "AR - AR, other seed (control)": [rms(ar[a] - ar[b]) for a, b in pairs],
-        "strict GDM - AR, same seed": [rms(a - b) for a, b in zip(strict, ar, strict=True)],
-        "strict GDM - AR, other seed": [rms(strict[a] - ar[b]) for a, b in pairs],
-        "paper's GDM - AR, other seed": [rms(plain[a] - ar[b]) for a, b in pairs],
+        "AR - AR, other seed (control)": control,
+        "strict GDM - AR, same seed": [same],
+        "paper's GDM - AR, other seed": other,
+        "paper's GDM - itself, other z": [rms(a - b) for a, b in zip(plain, other_z, strict=True)],
         "AR - closed form": [rms(a - truth) for a in ar],
-        "strict GDM - closed form": [rms(a - truth) for a in strict],
         "paper's GDM - closed form": [rms(a - truth) for a in plain],
     }
-    print(f"trained, RMS difference of predictions of x_l ({HELD_OUT} points, {len(SEEDS)} seeds)")
+    print(f"trained for {steps} steps: RMS differences of predictions of x_l, seeds 0-2")
     for name, values in rows.items():
-        print(f"  {name:32s} {' '.join(f'{v:.2e}' for v in values)}")
-    print(
-        f"  std of x {rms(held_out - held_out.mean(0)):.3f}, x - E[x | earlier] "
-        f"{rms(held_out - truth):.3f}, E - mean {rms(truth - truth.mean(0)):.3f}"
-    )
+        print(f"  {name:32s} {'  '.join(f'{value:.1e}' for value in values)}")
+    scale = rms(held_out - truth)
+    print(f"  to compare: std of x {rms(held_out - held_out.mean(0)):.3f}, ", end="")
+    print(f"of x - E[x | earlier] {scale:.3f}, of E[x | earlier] {rms(truth - truth.mean(0)):.3f}")
+    # The same sums but for rounding, 6e-8 in float32, which training lets grow.
+    assert same < 0.1 * min(control)
+    # That noise is not needed holds for the best u; a network has to learn it. It stays within
+    # three times what another seed changes, and a third of what no model can predict.
+    assert max(other) < min(3 * max(control), scale / 3)
 
 
-def main() -> None:
+def main(steps: int = 500) -> None:
     """Print the numbers and check the law."""
     mixture = curved_mixture()
     closed_form(mixture)
-    trained(mixture)
+    trained(mixture, steps)
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=500, help="training steps of every network")
+    main(parser.parse_args().steps)
