@@ -13,7 +13,7 @@ from pydantic import Field
 
 from gdm_repr.analysis.options import FeatureConfig
 from gdm_repr.analysis.runner import ANALYSES, Analysis, command_line, made_by, perform
-from gdm_repr.command import run
+from gdm_repr.command import build, run
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.report import Entry
@@ -59,7 +59,7 @@ def analyse_all(config: AllConfig) -> int:
     from gdm_repr.analysis.report import Entry, write_index
     from gdm_repr.analysis.subject import Subject
 
-    names = config.only or tuple(ANALYSES)
+    names = config.only or tuple(name for name, row in ANALYSES.items() if row.of_all)
     for name in config.settings:
         load(name)
     parts = [(analysis := load(name), part_options(analysis, config)) for name in names]
@@ -88,8 +88,6 @@ def part_options(analysis: Analysis, config: AllConfig) -> Any:  # noqa: ANN401
     Raises:
         ValueError: for options that it does not have.
     """
-    from pydantic import ValidationError
-
     fields = analysis.options.model_fields
     common = {
         key: getattr(config, key)
@@ -97,19 +95,14 @@ def part_options(analysis: Analysis, config: AllConfig) -> Any:  # noqa: ANN401
         if key in fields and key not in {"config", "dry_run"}
     }
     own = config.settings.get(analysis.name, {})
-    try:
-        return analysis.options(**{**common, "out": Path(config.out) / analysis.name, **own})
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ValueError(
-            f"--settings {analysis.name}.{place}={first['input']!r}: {first['msg']}"
-        ) from None
+    values = {**common, "out": Path(config.out) / analysis.name, **own}
+    return build(analysis.options, values, f"--settings {analysis.name}.")
 
 
 def usage() -> str:
     """Return the text of ``gdm-repr analyse --help``."""
-    rows = {**{name: row.summary for name, row in ANALYSES.items()}, ALL: "all of these, one page"}
+    rows = {name: row.summary for name, row in ANALYSES.items()}
+    rows[ALL] = "all that fit every model, one page"
     width = max(map(len, rows))
     return "\n".join(
         [

@@ -43,10 +43,17 @@ class Analysis:
 
 
 class Row(NamedTuple):
-    """One row of the table: the module that holds ``ANALYSIS``, and the line shown by help."""
+    """One row of the table.
+
+    Attributes:
+        module: that holds ``ANALYSIS``.
+        summary: the line shown by help.
+        of_all: whether ``all`` runs it: it fits every model.
+    """
 
     module: str
     summary: str
+    of_all: bool = True
 
 
 ANALYSES = {
@@ -71,6 +78,11 @@ ANALYSES = {
         "gdm_repr.analysis.sample_quality", "how far samples are from real images"
     ),
     "leakage": Row("gdm_repr.analysis.leakage", "which latent groups move which data groups"),
+    "order_search": Row(
+        "gdm_repr.analysis.order_search",
+        "which order of generation is good (models of many orders)",
+        of_all=False,
+    ),
 }
 
 

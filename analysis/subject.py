@@ -55,10 +55,10 @@ class Subject:
             ValueError: for a checkpoint or store that can't be used together.
         """
         self._config = config
-        self.model = GDM.from_pretrained(
+        model = GDM.from_pretrained(
             config.checkpoint, device=config.device, precision=config.precision
         )
-        self.store, self.plan = open_latents(config.latents, self.model)
+        self.model, self.store, self.plan = open_latents(config.latents, model)
         strict = self.model.checkpoint.model.denoiser.strict
         self.generation = Generation(self.model.flow, self.plan, strict=strict)
 

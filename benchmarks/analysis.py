@@ -26,6 +26,7 @@ import numpy as np
 from gdm_repr import GDM
 from gdm_repr.analysis.features import build_extractor
 from gdm_repr.analysis.variance import anchor_variances, cut_grid
+from gdm_repr.config import DEFAULT_STEPS
 from gdm_repr.generation import Generation, first_elements
 
 
@@ -95,7 +96,7 @@ def main() -> int:
     parser.add_argument("--anchors", type=int, default=16)
     parser.add_argument("--draws", type=int, default=64)
     parser.add_argument("--cuts", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=48)
+    parser.add_argument("--steps", type=int, default=DEFAULT_STEPS)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--quick", action="store_true", help="a few anchors, draws and steps")

@@ -5,7 +5,7 @@
 
 Images and preprocess are those that the checkpoint was trained with. Training ends after so many
 minutes of CPU time, on all cores together, or after --steps if that is sooner: give these to repeat
-a run bit for bit. A batch and its noise depend on the seed and on the step alone.
+a run bit for bit. Ctrl-C ends it sooner; what is trained by then is used. A batch and its noise depend on the seed and on the step alone.
 
 The loss of an image (Higgins et al. 2017) is its cross-entropy, summed over pixels and channels
 scaled to [0, 1], plus beta times the KL divergence of q(z|x) from N(0, I), summed over latents; in
@@ -38,6 +38,7 @@ from torch.nn import functional as F
 from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.checkpoint import FORMAT, save_tensors
+from gdm_repr.command import uninterrupted
 from gdm_repr.data import ImageDataset, load, open_data
 from gdm_repr.images import Preprocess
 from gdm_repr.train import IN_MEMORY_BYTES
@@ -106,29 +107,34 @@ class Codes(NamedTuple):
 
 
 def train(model: BetaVAE, dataset: ImageDataset, options: argparse.Namespace) -> tuple[int, float]:
-    """Train until CPU time or steps are spent; return steps and CPU seconds."""
+    """Train until CPU time or steps are spent, or Ctrl-C; return steps and CPU seconds."""
     optimizer = torch.optim.Adam(model.parameters(), lr=options.lr)
     latents = model.decoder[0].in_features
     if np.prod(dataset.shape) * len(dataset) <= IN_MEMORY_BYTES:
         dataset = dataset.in_memory()
     batches = shuffled_batches(len(dataset), options.batch_size, options.seed, 0)
     started, step, spent = time.process_time(), 0, 0.0
-    for step, batch in enumerate(load(dataset, batches, workers=0, draw=count())):
-        spent = time.process_time() - started
-        if spent >= 60 * options.cpu_minutes or step == options.steps:
-            return step, spent
-        state = np.random.SeedSequence([options.seed, step]).generate_state(1)
-        if not len(batch.x):  # all in the quarantine
-            continue
-        noise = torch.randn(
-            (len(batch.x), latents), generator=torch.Generator().manual_seed(int(state[0]))
-        )
-        loss = model.loss(batch.x, noise, options.beta)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        if step % 1000 == 0:
-            print(f"step {step}  {spent / 60:.1f} CPU minutes  loss {loss.item():.1f}", flush=True)
+    try:
+        for step, batch in enumerate(load(dataset, batches, workers=0, draw=count())):
+            spent = time.process_time() - started
+            if spent >= 60 * options.cpu_minutes or step == options.steps:
+                break
+            state = np.random.SeedSequence([options.seed, step]).generate_state(1)
+            if not len(batch.x):  # all in the quarantine
+                continue
+            noise = torch.randn(
+                (len(batch.x), latents), generator=torch.Generator().manual_seed(int(state[0]))
+            )
+            with uninterrupted():
+                loss = model.loss(batch.x, noise, options.beta)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+            if step % 1000 == 0:
+                minutes = f"{spent / 60:.1f} CPU minutes"
+                print(f"step {step}  {minutes}  loss {loss.item():.1f}", flush=True)
+    except KeyboardInterrupt:
+        print("interrupted: what is trained is used", file=sys.stderr)
     return step, spent
 
 

@@ -29,9 +29,9 @@ from gdm_repr.ode import Plan, decode, encode, even_steps, split_steps
 
 PAPER = ("euler", "uniform")
 BUDGETS = (12, 18, 24, 36, 48, 72, 96, 126, 192)
-PER_STEP = {"euler": 1, "ab2": 1, "midpoint": 2, "heun": 2, "rk4": 4}
+PER_STEP = {"euler": 1, "ab2": 1, "ab3": 1, "midpoint": 2, "heun": 2, "rk4": 4}
 SPLIT_BUDGETS = (12, 18, 24, 36)  # where steps are few, it matters which group gets them
-SPLIT_SOLVERS = ("midpoint", "ab2")
+SPLIT_SOLVERS = ("midpoint", "ab2", "ab3")
 SPLIT = "whitened, split"
 SPLIT_IMAGES = 32
 TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4)  # dopri5 takes tolerances, not steps
@@ -60,8 +60,8 @@ def plans(solver: str, coordinate: str, k: int, budgets: tuple[int, ...] = BUDGE
         return [Plan(solver, coordinate, (1,) * k, tolerance=t) for t in TOLERANCES]
     result = []
     for budget in (*budgets, 128) if (solver, coordinate) == PAPER else budgets:
-        # ab2 starts every group with one more evaluation
-        steps = (budget - (k if solver == "ab2" else 0)) // PER_STEP[solver]
+        # these start every group with one more evaluation
+        steps = (budget - (k if solver in ("ab2", "ab3") else 0)) // PER_STEP[solver]
         if steps >= k:
             result.append(Plan(solver, coordinate, even_steps(steps, k)))
     return result

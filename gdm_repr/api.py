@@ -10,6 +10,7 @@ s = m.sample(16, seed=0)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from gdm_repr.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from gdm_repr.config import DEFAULT_SOLVER, DEFAULT_STEPS
 from gdm_repr.coordinates import Flow
 from gdm_repr.grouping import Grouping, Shape
 from gdm_repr.ode import (
@@ -27,8 +29,6 @@ from gdm_repr.ode import (
     split_steps,
     step_doubling_error,
 )
-
-DEFAULT_STEPS = 48
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +110,33 @@ class GDM:
         """
         return cls(load_checkpoint(find_checkpoint(name)), device, precision)
 
+    def with_order(self, order: Sequence[int] | None) -> GDM:
+        """Return this model generating its groups in another order that it was trained on.
+
+        Args:
+            order: group numbers, the first one generated first; None leaves the order.
+
+        Raises:
+            ValueError: if it is no order of the groups, or not one of training's.
+        """
+        if order is None or tuple(order) == self.grouping.order:
+            return self
+        grouping = self.grouping.with_order(order)
+        trained = self.checkpoint.training.get("orders", "fixed")
+        listed = [] if isinstance(trained, str) else [tuple(each) for each in trained]
+        if trained != "random" and grouping.order not in listed:
+            raise ValueError(
+                f"order={list(order)}: this model was trained on orders={trained!r} with order "
+                f"{list(self.grouping.order)}; use one of these, or train with orders=random"
+            )
+        denoiser = copy(self.denoiser)
+        denoiser.grouping = grouping
+        other = copy(self)
+        other.checkpoint = replace(self.checkpoint, denoiser=denoiser)
+        other.denoiser, other.grouping = denoiser, grouping
+        other.flow = replace(self.flow, u=denoiser, grouping=grouping)
+        return other
+
     @property
     def shape(self) -> Shape:
         """Shape (C, H, W) of the images."""
@@ -119,7 +146,7 @@ class GDM:
         self,
         steps: int | Sequence[int] = DEFAULT_STEPS,
         *,
-        solver: str = "ab2",
+        solver: str = DEFAULT_SOLVER,
         coordinate: str = "whitened",
         tolerance: float = 1e-5,
         inverse: bool = False,

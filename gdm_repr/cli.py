@@ -26,6 +26,7 @@ COMMANDS = {
     "sample": Command("gdm_repr.sample", "draw new images from a model"),
     "edit": Command("gdm_repr.edit", "mix, vary, set or interpolate latents of images"),
     "analyse": Command("gdm_repr.analysis.__main__", "say what the latents hold, in a report"),
+    "study": Command("gdm_repr.analysis.study", "train, score and compare choices"),
     "compare": Command("gdm_repr.analysis.compare", "compare the choices behind stored runs"),
     "selftest": Command("gdm_repr.selftest", "check the known truths on this machine"),
     "track": Command("gdm_repr.tracking", "send a run's local record to MLflow (replay)"),

@@ -198,10 +198,8 @@ def parse(options: type[Options], name: str, argv: Sequence[str] | None) -> Opti
     try:
         values = read_yaml(Path(given)) if given else {}
         for source in (EnvSettingsSource(options), flags(args=arguments)):
-            values = _laid_over(values, source())
-        return options(**values)
-    except ValidationError as error:
-        raise ValueError(_first_problem(error, options)) from None
+            values = laid_over(values, source())
+        return build(options, values)
     except SettingsError as error:
         raise ValueError(f"{error}: {error.__cause__}" if error.__cause__ else str(error)) from None
 
@@ -218,7 +216,24 @@ def _joined(arguments: Sequence[str]) -> list[str]:
     return joined
 
 
-def _laid_over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def build(options: type[Options], values: Mapping[str, Any], place: str = "") -> Options:
+    """Make a command's options of values by name.
+
+    Args:
+        options: the command's model.
+        values: plain, as from JSON or YAML.
+        place: where they come from, put before what is wrong.
+
+    Raises:
+        ValueError: naming the option, its value and the rule it breaks.
+    """
+    try:
+        return options(**values)
+    except ValidationError as error:
+        raise ValueError(place + _first_problem(error, options)) from None
+
+
+def laid_over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Lay options over others: another ``name`` takes the place of the old one's options, too."""
     if "name" in above and above["name"] != below.get("name", above["name"]):
         return dict(above)
@@ -226,7 +241,7 @@ def _laid_over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     for key, value in above.items():
         under = below.get(key)
         if isinstance(under, dict) and isinstance(value, dict):
-            merged[key] = _laid_over(under, value)
+            merged[key] = laid_over(under, value)
         else:
             merged[key] = value
     return merged

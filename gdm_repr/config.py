@@ -30,6 +30,7 @@ Orders = Annotated[
     Literal["fixed", "random"] | tuple[tuple[int, ...], ...], BeforeValidator(_unwrap)
 ]
 Device = Literal["auto", "cpu", "cuda"]
+DEFAULT_SOLVER, DEFAULT_STEPS = "ab3", 64  # see docs/solvers.md and the model card of scenes
 SHIPPED = "scenes"  # the model that comes with the package
 SHIPPED_DATA = "scenes:0-64"  # what it encodes when no data are named; it never saw them
 CHECKPOINT = "Model: a .safetensors file, a folder of one, a hub id, or scenes, which is shipped."
@@ -173,13 +174,18 @@ class SolverConfig(Compute):
     """Options of everything that solves the ODE."""
 
     checkpoint: str = Field(SHIPPED, description=CHECKPOINT)
-    solver: str = Field("ab2", description="euler, midpoint, heun, rk4, ab2 or dopri5.")
+    solver: str = Field(
+        DEFAULT_SOLVER, description="euler, midpoint, heun, rk4, ab2, ab3 or dopri5."
+    )
     coordinate: str = Field("whitened", description="whitened, or uniform (the paper's).")
-    steps: Steps = Field(48, description="Steps in all, or for each group.")
+    steps: Steps = Field(DEFAULT_STEPS, description="Steps in all, or for each group.")
     split: Literal["even", "auto"] = Field(
         "even", description="How steps in all are split: evenly, or by a measured error."
     )
     tolerance: float = Field(1e-5, gt=0, description="Of dopri5 and of --inverse's fixed point.")
+    order: tuple[int, ...] | None = Field(
+        None, description="Groups in the order of generation, of a model trained on several orders."
+    )
 
 
 class EncodeConfig(SolverConfig):

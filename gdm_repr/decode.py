@@ -81,8 +81,11 @@ def safe_name(name: str) -> str:
     return "/".join(parts)
 
 
-def open_latents(path: Path, model: GDM) -> tuple[LatentStore, Plan]:
-    """Open a model's latent store, and say by which plan it was encoded.
+def open_latents(path: Path, model: GDM) -> tuple[GDM, LatentStore, Plan]:
+    """Open a model's latent store.
+
+    Returns:
+        The model in the order of generation that the store was encoded by, the store, and the plan.
 
     Raises:
         ValueError: if the store can't be read, is empty, or is another model's.
@@ -91,10 +94,9 @@ def open_latents(path: Path, model: GDM) -> tuple[LatentStore, Plan]:
     from gdm_repr.ode import Plan
 
     store = open_store(path)
-    basis, grouping = model.basis.fingerprint(), model.grouping.fingerprint()
-    store.require(
-        {"checkpoint": model.checkpoint.fingerprint, "basis": basis, "grouping": grouping}
-    )
+    store.require({"checkpoint": model.checkpoint.fingerprint, "basis": model.basis.fingerprint()})
+    model = model.with_order(store.manifest.settings.get("order"))
+    store.require({"grouping": model.grouping.fingerprint()})
     if not len(store):
         raise ValueError(f"--latents {str(path)!r}: the store holds no image")
     try:
@@ -106,16 +108,17 @@ def open_latents(path: Path, model: GDM) -> tuple[LatentStore, Plan]:
             f"--latents {str(path)!r}: its manifest does not say how it was encoded "
             f"({error!r}); encode again"
         ) from error
-    return store, plan
+    return model, store, plan
 
 
 def read_latents(
     config: DecodeConfig, model: GDM
-) -> tuple[Iterator[tuple[list[str], Any]], int, Plan]:
+) -> tuple[GDM, Iterator[tuple[list[str], Any]], int, Plan]:
     """Open a latent store or array.
 
     Returns:
-        Batches of ids and latents (n, C, d), their total number, and the plan they were encoded by.
+        The model as :func:`open_latents` returns it, batches of ids and latents (n, C, d), their
+        total number, and the plan they were encoded by.
 
     Raises:
         ValueError: if the latents can't be read or are another model's.
@@ -144,10 +147,10 @@ def read_latents(
             ([f"{i:06d}" for i in range(s, min(s + size, n))], np.array(z[s : min(s + size, n)]))
             for s in range(0, n, size)
         )
-        return parts, n, model.plan()
-    store, plan = open_latents(config.latents, model)
+        return model, parts, n, model.plan()
+    model, store, plan = open_latents(config.latents, model)
     n = min(len(store), config.limit or len(store))
-    return _first_rows(store, n, size), n, plan
+    return model, _first_rows(store, n, size), n, plan
 
 
 def _first_rows(store: LatentStore, n: int, size: int) -> Iterator[tuple[list[str], Any]]:
@@ -172,7 +175,7 @@ def decode(config: DecodeConfig) -> int:
     from gdm_repr.api import GDM
 
     model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
-    batches, n, plan = read_latents(config, model)
+    model, batches, n, plan = read_latents(config, model)
     resolved = config.model_dump(mode="json", exclude={"config", "dry_run"})
     with tracking.start(
         "decode",

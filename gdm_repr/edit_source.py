@@ -63,12 +63,13 @@ class Editor:
             given = "neither" if config.data is None else "both"
             raise ValueError(f"--data, --latents: {given} given; give one of them")
         self.config = config
-        self.model = model = GDM.from_pretrained(
+        model = GDM.from_pretrained(
             config.checkpoint, device=config.device, precision=config.precision
         )
+        self.model = model = model.with_order(config.order)
         self.store = None
         if config.latents is not None:
-            self.store, self.plan = open_latents(config.latents, model)
+            self.model, self.store, self.plan = open_latents(config.latents, model)
         else:
             split_on = None
             if config.split == "auto":
@@ -83,7 +84,7 @@ class Editor:
                 split_on=split_on,
             )
         strict = model.checkpoint.model.denoiser.strict
-        self.generation = Generation(model.flow, self.plan, strict=strict)
+        self.generation = Generation(self.model.flow, self.plan, strict=strict)
 
     def originals(self, items: Sequence[str], flag: str, data: str | None = None) -> Originals:
         """Get items with their latents.

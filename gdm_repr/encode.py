@@ -156,9 +156,10 @@ def encode(config: EncodeConfig) -> int:
     from gdm_repr import tracking
     from gdm_repr.api import GDM
     from gdm_repr.latents import StoreWriter, open_store
-    from gdm_repr.summary import as_columns, as_text, summarise
+    from gdm_repr.summary import as_columns, as_metrics, as_text, summarise
 
     model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
+    model = model.with_order(config.order)
     dataset = open_images(config, model)
     probe = (
         dataset.batch(range(min(SPLIT_IMAGES, len(dataset)))).x if config.split == "auto" else None
@@ -190,18 +191,7 @@ def encode(config: EncodeConfig) -> int:
         spread = np.linspace(0, len(store) - 1, min(SHEET_IMAGES, len(store))).round().astype(int)
         draw_sheet(model, dataset, plan, store.index[spread].tolist(), sheet)
         summary = summarise(store)
-        for row in summary:
-            values = {
-                tracking.BAND_MEAN: row.mean,
-                tracking.BAND_STD: row.std,
-                tracking.BAND_KURTOSIS: row.kurtosis,
-                tracking.BAND_KS: row.ks,
-                tracking.ROUND_TRIP_RMSE: row.round_trip_rmse,
-                tracking.LATENT_RMSE: row.latent_rmse,
-            }
-            tracked.metrics(
-                {tracking.band_metric(k, row.band): v for k, v in values.items() if v == v}
-            )
+        tracked.metrics(as_metrics(summary))
         tracked.table("bands", as_columns(summary))
         tracked.artifact(sheet)
         for name in ERRORS:

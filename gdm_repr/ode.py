@@ -14,6 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from gdm_repr.config import DEFAULT_SOLVER
 from gdm_repr.coordinates import COORDINATES, Flow
 from gdm_repr.solvers import SOLVERS, Field, Step
 
@@ -31,7 +32,7 @@ class Plan:
         max_iterations: fixed-point iterations a step before it is flagged as failed.
     """
 
-    solver: str = "ab2"
+    solver: str = DEFAULT_SOLVER
     coordinate: str = "whitened"
     steps: tuple[int, ...] = (16,)
     tolerance: float = 1e-5

@@ -113,6 +113,33 @@ def block_whitening(x: Tensor, mean: Tensor, S: Tensor, grouping: Grouping) -> T
     return z
 
 
+def class_mixture(x: Tensor, labels: Tensor, grouping: Grouping) -> MixtureOracle:
+    """Fit one Gaussian to each class of images: real statistics of which u is known.
+
+    Args:
+        x: data in the basis's coordinates, shape (n, D), with noise (such as dequantisation's) on
+            every element, so that no covariance is singular.
+        labels: class of each, shape (n,).
+        grouping: the groups over the D elements.
+
+    Raises:
+        ValueError: if a class has too few images for its covariance.
+    """
+    _, component, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+    if int(counts.min()) <= x.shape[1]:
+        raise ValueError(
+            f"labels: a class has {int(counts.min())} images, which leaves a covariance of "
+            f"{x.shape[1]} elements singular; use classes of more images or fewer elements"
+        )
+    parts = [x[component == m].double() for m in range(len(counts))]
+    return MixtureOracle(
+        counts / counts.sum().double(),
+        torch.stack([part.mean(0) for part in parts]),
+        torch.stack([torch.cov(part.T, correction=0) for part in parts]),
+        grouping,
+    )
+
+
 def figure_1a_mixture(grouping: Grouping) -> MixtureOracle:
     """Return a 2-D mixture like Fig. 1(a): four separated Gaussians of unequal weight in [-1, 1].
 

@@ -46,6 +46,8 @@ SAMPLE_QUALITY_FLOOR = "sample_quality_floor"  # real images against real ones
 DENOISING_LOSS = "denoising_loss"
 SECONDS_PER_SAMPLE = "seconds_per_sample"
 EVALUATIONS_PER_SAMPLE = "evaluations_per_sample"
+ORDER_SCORE = "order_score"  # Frechet distance by order of generation
+ORDER_CORRELATION = "order_correlation"
 ELEMENT_FACTORS = "element_factors"
 ELEMENT_FACTORS_CONTROL = "element_factors_control"
 

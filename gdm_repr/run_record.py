@@ -129,6 +129,11 @@ def tracking_uri(given: str | None = None) -> str:
     return uri
 
 
+def experiment_name(given: str | None = None) -> str:
+    """MLflow experiment: as given, or MLFLOW_EXPERIMENT_NAME, or else ``gdm-repr``."""
+    return given or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gdm-repr"
+
+
 def without_password(uri: str) -> str:
     """A tracking URI as it may be shown and kept."""
     return re.sub(r"//[^/@]*@", "//", uri)

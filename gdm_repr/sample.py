@@ -23,6 +23,7 @@ def sample(config: SampleConfig) -> int:
     from gdm_repr.decode import ImageWriter
 
     model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
+    model = model.with_order(config.order)
     # the split is measured where a sampler goes: on the model's own samples
     plan = model.plan(
         config.steps, solver=config.solver, coordinate=config.coordinate, tolerance=config.tolerance

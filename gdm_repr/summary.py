@@ -12,6 +12,15 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from gdm_repr.latents import LatentStore
+from gdm_repr.run_facts import (
+    BAND_KS,
+    BAND_KURTOSIS,
+    BAND_MEAN,
+    BAND_STD,
+    LATENT_RMSE,
+    ROUND_TRIP_RMSE,
+    band_metric,
+)
 
 BINS = 4096  # of N(0, 1)'s probability: the KS distance is exact to 1 / BINS
 KS_95 = 1.358  # asymptotic 95 % point of sqrt(n) D_n (Kolmogorov 1933)
@@ -124,6 +133,23 @@ def _rms(store: LatentStore, name: str, band: int) -> float:
 def as_columns(summary: list[BandSummary]) -> dict[str, list[object]]:
     """Return the summary as named columns."""
     return {f.name: [getattr(row, f.name) for row in summary] for f in fields(BandSummary)}
+
+
+def as_metrics(summary: list[BandSummary]) -> dict[str, float]:
+    """Return the summary as tracked metrics, without what was not measured."""
+    found = {
+        band_metric(kind, row.band): value
+        for row in summary
+        for kind, value in (
+            (BAND_MEAN, row.mean),
+            (BAND_STD, row.std),
+            (BAND_KURTOSIS, row.kurtosis),
+            (BAND_KS, row.ks),
+            (ROUND_TRIP_RMSE, row.round_trip_rmse),
+            (LATENT_RMSE, row.latent_rmse),
+        )
+    }
+    return {key: value for key, value in found.items() if not np.isnan(value)}
 
 
 def as_text(summary: list[BandSummary]) -> str:

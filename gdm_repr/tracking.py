@@ -48,6 +48,7 @@ from gdm_repr.run_record import (
     advice,
     append_event,
     end_last_line,
+    experiment_name,
     read_events,
     read_sent,
     tracking_uri,
@@ -245,7 +246,7 @@ def start(
     run = Run(command, out, record_id, enabled=True)
     facts = {
         "command": command,
-        "experiment": experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gdm-repr",
+        "experiment": experiment_name(experiment),
         "name": run_name or f"{command} {out.resolve().name}",
         "parent": parent,
     }

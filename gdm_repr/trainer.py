@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gdm_repr.api import DEFAULT_STEPS, GDM, choose_device
+from gdm_repr.api import GDM, choose_device
 from gdm_repr.axes import Axes, principal_axes
 from gdm_repr.basis import build_basis
 from gdm_repr.checkpoint import (
@@ -29,7 +29,7 @@ from gdm_repr.checkpoint import (
     save_checkpoint,
     save_tensors,
 )
-from gdm_repr.config import TrainConfig
+from gdm_repr.config import DEFAULT_STEPS, TrainConfig
 from gdm_repr.data import ImageDataset
 from gdm_repr.denoiser import Denoiser
 from gdm_repr.models.ema import EMA

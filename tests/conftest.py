@@ -52,14 +52,15 @@ _PRELOAD = [
 
 
 @pytest.fixture(scope="session")
-def launch() -> Callable[[str, list[str], Path], BaseProcess]:
+def launch() -> Callable[..., BaseProcess]:
     """Start ``gdm-repr COMMAND`` in a process that can be killed; it ends with main's status."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
 
-    def start(command: str, argv: list[str], log: Path) -> BaseProcess:
+    def start(command: str, argv: list[str], log: Path, before: str = "") -> BaseProcess:
         program = (
             # a job started in the background ignores Ctrl-C, and its children with it
+            f"import os; {before}\n"
             "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             f"import sys; sys.stdout = sys.stderr = open({str(log)!r}, 'a', buffering=1)\n"
             f"from gdm_repr.cli import main; sys.exit(main({[command, *argv]!r}))"
@@ -112,7 +113,9 @@ def encoded(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_model() -> Callable[..., Path]:
     """Write a model of any parts, with random weights, that really bends its trajectories."""
 
-    def make(path: Path, shape: tuple[int, int, int], **parts: object) -> Path:
+    def make(
+        path: Path, shape: tuple[int, int, int], orders: str = "fixed", **parts: object
+    ) -> Path:
         import torch
 
         from gdm_repr.checkpoint import build_denoiser, save_checkpoint
@@ -137,7 +140,7 @@ def make_model() -> Callable[..., Path]:
             shape=shape,
             model=model,
             preprocess=Preprocess(size=(height, width)),
-            training={},
+            training={"orders": orders},
             images=0,
         )
         return path

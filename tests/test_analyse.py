@@ -52,7 +52,7 @@ def values(out: Path) -> dict[str, Any]:
 
 
 def test_every_analysis_is_tried() -> None:
-    assert set(QUICK) == set(ANALYSES)
+    assert set(QUICK) == {name for name, row in ANALYSES.items() if row.of_all}
 
 
 @pytest.mark.parametrize("name", ALWAYS)
@@ -172,7 +172,7 @@ def test_options_of_all_reach_their_analysis(tmp_path: Path) -> None:
     assert (options.draws, options.seed, options.features) == (5, 3, ("pixels",))
     assert options.out == tmp_path / "out" / "band_variance"
     wrong = config.model_copy(update={"settings": {"band_variance": {"drwas": 5}}})
-    with pytest.raises(ValueError, match=r"--settings band_variance.drwas=5"):
+    with pytest.raises(ValueError, match=r"--settings band_variance.drwas: no such option"):
         part_options(load("band_variance"), wrong)
     with pytest.raises(ValueError, match="analysis 'bandvariance': unknown"):
         load("bandvariance")

@@ -86,7 +86,7 @@ def test_errors_are_those_recomputed(colour: GDM) -> None:
 
 @pytest.mark.parametrize(
     ("solver", "evaluations"),
-    [("euler", 12), ("midpoint", 24), ("heun", 24), ("rk4", 48), ("ab2", 15)],
+    [("euler", 12), ("midpoint", 24), ("heun", 24), ("rk4", 48), ("ab2", 15), ("ab3", 15)],
 )
 def test_evaluations_are_counted(colour: GDM, solver: str, evaluations: int) -> None:
     assert colour.encode(images(1), colour.plan(12, solver=solver)).evaluations == evaluations
@@ -186,7 +186,7 @@ def test_noise_is_standard_normal(model: GDM) -> None:
 
 def test_plans(model: GDM, x: Tensor) -> None:
     plan = model.plan()
-    assert (plan.solver, plan.coordinate, plan.steps) == ("ab2", "whitened", (16, 16, 16))
+    assert (plan.solver, plan.coordinate, plan.steps) == ("ab3", "whitened", (22, 21, 21))
     assert model.plan(7).steps == (3, 2, 2)
     assert model.plan((1, 2, 3)).steps == (1, 2, 3)
     split = model.plan(24, split_on=x).steps
@@ -289,3 +289,28 @@ def test_cuda_agrees_with_the_cpu(
     torch.testing.assert_close(z_gpu.cpu(), z, atol=tolerance, rtol=0)
     torch.testing.assert_close(gpu.decode(z).cpu(), cpu.decode(z), atol=tolerance, rtol=0)
     torch.testing.assert_close(gpu.noise(2).cpu(), cpu.noise(2))
+
+
+def test_another_order_is_that_of_a_model_built_with_it(
+    make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    def build(name: str, order: list[int], orders: str) -> GDM:
+        grouping = {"name": "bands", "cuts": [5, 9], "order": order}
+        return GDM.from_pretrained(make_model(tmp_path / name, RGB, orders, grouping=grouping))
+
+    one, x = build("one.safetensors", [1, 2, 0], "random"), images(3)
+    turned = one.with_order([0, 1, 2])
+    assert torch.equal(turned.encode(x).z, build("two.safetensors", [0, 1, 2], "fixed").encode(x).z)
+    assert turned.grouping.order == turned.denoiser.grouping.order == (0, 1, 2)
+    assert one.grouping.order == (1, 2, 0)  # as it was
+    assert one.with_order(None) is one
+
+
+@pytest.mark.parametrize(
+    ("order", "words"), [([0, 1, 2], "trained on orders='fixed'"), ([0, 1, 1], "no permutation")]
+)
+def test_an_order_that_was_not_trained_is_refused(
+    colour: GDM, order: list[int], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        colour.with_order(order)

@@ -182,3 +182,18 @@ def test_arrays_that_are_no_latents_are_refused(
     np.save(tmp_path / "z.npy", z)
     assert decode.main(arguments(trained, tmp_path / "z.npy", tmp_path / "x")) == 2
     assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_store_of_another_order_is_decoded_in_it(
+    make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    model = make_model(
+        tmp_path / "m.safetensors", (1, 8, 8), "random", grouping={"name": "bands", "cuts": [6, 21]}
+    )
+    flags = ["--checkpoint", str(model), "--data", "digits", "--limit", "3", "--no-track"]
+    assert encode.main([*flags, "--order", "2,0,1", "--out", str(tmp_path / "z")]) == 0
+    argv = arguments(model, tmp_path / "z", tmp_path / "x", "--format", "npy")
+    assert decode.main(argv) == 0
+    z = open_store(tmp_path / "z").z()
+    x = GDM.from_pretrained(model).with_order([2, 0, 1]).decode(torch.from_numpy(z))
+    np.testing.assert_allclose(np.load(tmp_path / "x" / "images.npy"), x.numpy(), atol=1e-5)

@@ -330,7 +330,7 @@ def test_a_store_is_edited_as_it_was_encoded(
     assert edit.main(arguments("mix", trained, out, *flags)) == 0
     facts = json.loads((out / "mix.json").read_text())
     assert [each["ids"] for each in facts["inputs"]] == [["000002"], ["000005"]]
-    assert facts["inputs"][0]["plan"]["solver"] == "ab2"
+    assert facts["inputs"][0]["plan"]["solver"] == "ab3"
     printed = capsys.readouterr().out
     assert "RMS error at most" in printed and "converged" not in printed
     again = ["again", "--recipe", str(out / "mix.json"), "--out", str(tmp_path / "y")]

@@ -157,7 +157,7 @@ def test_ten_kills_leave_the_store_of_an_unbroken_run(
     ("flags", "says"),
     [
         (["--steps", "9"], ["solver.steps is [2, 2, 2]", "this run has [3, 3, 3]"]),
-        (["--solver", "heun"], ["solver.solver is 'ab2'", "'heun'"]),
+        (["--solver", "heun"], ["solver.solver is 'ab3'", "'heun'"]),
         (["--precision", "bf16"], ["solver.precision is 'fp32'", "'bf16'"]),
         (["--limit", "7"], ["items is 8", "this run has 7"]),
         (["--shard-size", "3"], ["shard_size is 4", "this run has 3"]),

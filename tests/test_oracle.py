@@ -9,7 +9,13 @@ from scipy import linalg
 from torch import Tensor
 
 from gdm_repr.grouping import Grouping, build_grouping
-from gdm_repr.oracle import MixtureOracle, block_whitening, figure_1a_mixture, gaussian_oracle
+from gdm_repr.oracle import (
+    MixtureOracle,
+    block_whitening,
+    class_mixture,
+    figure_1a_mixture,
+    gaussian_oracle,
+)
 from gdm_repr.process import PROCESSES
 
 D = 4
@@ -188,3 +194,16 @@ def test_the_mixture_of_figure_1a() -> None:
     gaps = torch.cdist(oracle.means, oracle.means) + torch.diag(torch.full((4,), math.inf))
     largest_std = torch.linalg.eigvalsh(oracle.covariances).max().sqrt()
     assert gaps.min() > 4 * largest_std  # separated
+
+
+def test_a_mixture_of_classes_has_the_data_s_moments() -> None:
+    x = mixture().sample(300, torch.Generator().manual_seed(8))
+    labels = torch.arange(300) % 3 * 5  # classes need not be 0, 1, 2
+    fitted = class_mixture(x, labels, GROUPS)
+    mean = fitted.weights @ fitted.means
+    second = fitted.covariances + fitted.means[:, :, None] * fitted.means[:, None, :]
+    S = (fitted.weights[:, None, None] * second).sum(0) - mean[:, None] * mean
+    assert torch.allclose(mean, x.mean(0), atol=1e-12)
+    assert torch.allclose(S, torch.cov(x.T, correction=0), atol=1e-12)
+    with pytest.raises(ValueError, match="labels: a class has 4 images"):
+        class_mixture(x[:12], labels[:12], GROUPS)

@@ -1,0 +1,194 @@
+"""What a study holds: the choices to compare, each with all of its options.
+
+A choice is a set of options laid over the study's own, by name: ``train.model``, ``train.widths``,
+``encode.steps``, ``encode.order``, ``score.n``. A mapping is laid over, so that ``train.model:
+{grouping: {name: single}}`` leaves the network as it is. Importing this module does not import
+torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from gdm_repr.analysis.runner import NOT_COMPARED
+from gdm_repr.analysis.sample_quality import SampleQualityConfig
+from gdm_repr.command import Command, build, laid_over, read_yaml
+from gdm_repr.config import Count, EncodeConfig, TrainConfig
+
+PARTS = ("train", "encode", "score")
+Options = dict[str, Any]
+# Options that change how a model or store is made, not what it is.
+MACHINE = {"config", "dry_run", "resume", "out", "track", "workers", "device", "compile"}
+TRAIN_FREE = MACHINE | {"checkpoint_every", "sample_every"}
+ENCODE_FREE = MACHINE | {"checkpoint", "batch_size", "shard_size"}
+
+
+class StudyConfig(Command):
+    """Train, encode, sample and score every choice of a grid or a list, and compare them.
+
+    The file names the choices; options laid over each other are train's, encode's and
+    sample_quality's own. What was trained or scored already is not done again, here or in the
+    tracking store. Choices that differ in encode's or score's options only share one model. Stop it
+    whenever you like; the same command goes on.
+
+    Example:
+      python -m gdm_repr.analysis.study configs/studies/groupings-digits.yaml
+      python -m gdm_repr.analysis.study configs/studies/groupings-digits.yaml --jobs 2 --seeds 0,1
+    """
+
+    name: str | None = Field(None, description="Of the study; the file's name by default.")
+    out: Path | None = Field(None, description="Its folder; runs/studies/NAME by default.")
+    base: Path | None = Field(None, description="YAML file of training options to start from.")
+    train: Options = Field({}, description="Training options, laid over these.")
+    encode: Options = Field({}, description="Options of encode: data, limit, steps, order, ...")
+    score: Options = Field({}, description="Options of sample_quality: n, features, ...")
+    grid: dict[str, list[Any] | dict[str, Any]] = Field(
+        {}, description="Axes, crossed: option -> values, or option -> {label: value}."
+    )
+    choices: dict[str, Options] = Field(
+        {}, description="Single choices, label -> {option: value}, crossed with the grid."
+    )
+    seeds: tuple[int, ...] = Field(
+        (0,),
+        min_length=1,
+        description="Of training and scoring; every choice is made with each.",
+    )
+    jobs: Count = Field(1, description="Processes at once; they share the cores.")
+    experiment: str | None = Field(None, description="MLflow experiment; gdm-repr by default.")
+    track: bool = Field(True, description="Record the study and send it to MLflow.")
+
+    def title(self) -> str:
+        """Return the study's name."""
+        return self.name or (self.config.stem if self.config else "study")
+
+    def folder(self) -> Path:
+        """Return the study's folder."""
+        return self.out or Path("runs/studies") / self.title()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One choice with one seed.
+
+    Attributes:
+        label: what is chosen, without the seed.
+        seed: of training and scoring.
+        train: options of training; ``out`` is left open.
+        encode: options of encoding; ``checkpoint`` and ``out`` are left open.
+        score: options of the scores; ``checkpoint``, ``latents`` and ``out`` are left open.
+    """
+
+    label: str
+    seed: int
+    train: Options
+    encode: Options
+    score: Options
+
+    def configs(self, model: Path, folder: Path) -> tuple[EncodeConfig, SampleQualityConfig]:
+        """Return the options of encoding and scoring in a folder."""
+        where = f"choice {self.label!r}: "
+        encode = {**self.encode, "checkpoint": str(model), "out": folder / "latents"}
+        score = {**self.score, "checkpoint": str(model), "latents": folder / "latents"}
+        return (
+            build(EncodeConfig, {**encode, "track": False}, f"{where}encode."),
+            build(
+                SampleQualityConfig,
+                {**score, "out": folder / "quality", "track": False},
+                f"{where}score.",
+            ),
+        )
+
+    def train_config(self, folder: Path) -> TrainConfig:
+        """Return the options of training in a folder."""
+        values = {**self.train, "out": folder, "resume": True, "track": False}
+        return build(TrainConfig, values, f"choice {self.label!r}: train.")
+
+
+def list_choices(config: StudyConfig) -> list[Choice]:
+    """Return every choice with every seed, seeds last.
+
+    Raises:
+        ValueError: for options that are not there, labels given twice, or nothing to choose from.
+    """
+    study = {part: dict(getattr(config, part)) for part in PARTS}
+    if config.base is not None:
+        study["train"] = laid_over(read_yaml(config.base), study["train"])
+    study["encode"].setdefault("data", study["train"].get("data"))
+    axes = [_axis(name, values) for name, values in config.grid.items()]
+    if config.choices:
+        axes.insert(0, list(config.choices.items()))
+    if not axes:
+        raise ValueError("--grid, --choices: a study needs choices; name at least one in either")
+    choices = []
+    for seed in config.seeds:
+        for picked in itertools.product(*axes):
+            options = {part: dict(values) for part, values in study.items()}
+            options = laid_over(options, {"train": {"seed": seed}, "score": {"seed": seed}})
+            for _, overrides in picked:
+                for name, value in overrides.items():
+                    options = laid_over(options, _nested(name, value))
+            label = ", ".join(label for label, _ in picked)
+            choice = Choice(label, seed, **options)
+            choice.train_config(Path("model"))  # mistakes are told before anything is made
+            choice.configs(Path("model"), Path("choice"))
+            choices.append(choice)
+    labels = [choice.label for choice in choices if choice.seed == config.seeds[0]]
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise ValueError(f"choice {twice[0]!r}: named twice; give every choice a name of its own")
+    return choices
+
+
+def _axis(name: str, values: Sequence[Any] | Mapping[str, Any]) -> list[tuple[str, Options]]:
+    """Return an axis's labels and the options that each stands for."""
+    if isinstance(values, Mapping):
+        return [(str(label), {name: value}) for label, value in values.items()]
+    last = name.rpartition(".")[2]
+    return [(f"{last} {value}", {name: value}) for value in values]
+
+
+def _nested(name: str, value: object) -> Options:
+    """Turn ``train.model.process`` into nested mappings.
+
+    >>> _nested("encode.steps", 48)
+    {'encode': {'steps': 48}}
+    """
+    part, *path = name.split(".")
+    if part not in PARTS or not path:
+        raise ValueError(
+            f"option {name!r}: must begin with {', '.join(f'{part}.' for part in PARTS[:-1])} or "
+            f"{PARTS[-1]}., as train.model or encode.steps"
+        )
+    for key in reversed(path):
+        value = {key: value}
+    return {part: value}
+
+
+def model_fingerprint(config: TrainConfig, data: str) -> str:
+    """Return a digest of what a model is made of: its options, and its data's fingerprint."""
+    return _digest({"data": data, **config.model_dump(mode="json", exclude=TRAIN_FREE)})
+
+
+def choice_fingerprint(
+    model: str, encode: EncodeConfig, score: SampleQualityConfig, data: str
+) -> str:
+    """Return a digest of a choice: its model's, and the options and data it is scored with."""
+    return _digest(
+        {
+            "model": model,
+            "data": data,
+            "encode": encode.model_dump(mode="json", exclude=ENCODE_FREE),
+            "score": score.model_dump(mode="json", exclude=NOT_COMPARED),
+        }
+    )
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,198 @@
+"""One task of a study in a process of its own: train a model, or score a choice.
+
+``python -m gdm_repr.analysis.study_work TASK.json`` is what :mod:`gdm_repr.analysis.study` starts.
+It ends when its standard input does, so that no task outlives a study that was killed; what it had
+done by then is kept, and the same task goes on from there. A lock keeps two processes from one
+task.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gdm_repr.analysis.study_options import Choice
+from gdm_repr.command import run_command
+
+if TYPE_CHECKING:
+    from gdm_repr.analysis.subject import Subject
+
+TRAINED = "trained.json"  # in a model's folder, once it is trained
+SCORED = "scored.json"  # in a choice's folder, once it is scored
+CHOICE, SEED, FINGERPRINT, STUDY = "study.choice", "study.seed", "study.fingerprint", "study.name"
+TRAIN_SECONDS = "train_seconds"
+LOG = "log.jsonl"  # of training
+SHEET, STRIP, GROUPING = "samples.png", "strip.png", "grouping.png"
+SHEET_IMAGES, SHEET_COLUMNS = 48, 12
+STRIP_IMAGES, STRIP_FRAMES = 4, 10
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a process has to do.
+
+    Attributes:
+        choice: to train a model for, or to score.
+        model: folder of the model.
+        folder: of the choice; None trains the model.
+        tags: of the choice's tracked run.
+        parent: the study's tracked run; None tracks nothing.
+        experiment: MLflow's.
+    """
+
+    choice: Choice
+    model: str
+    folder: str | None = None
+    tags: dict[str, str] | None = None
+    parent: str | None = None
+    experiment: str | None = None
+
+    @property
+    def place(self) -> Path:
+        """Folder that the task writes to."""
+        return Path(self.folder or self.model)
+
+    @property
+    def done(self) -> Path:
+        """File that is there once the task is done."""
+        return self.place / (TRAINED if self.folder is None else SCORED)
+
+    def write(self) -> Path:
+        """Write the task as JSON and return the file."""
+        self.place.mkdir(parents=True, exist_ok=True)
+        path = self.place / "task.json"
+        path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> Task:
+        """Read a task."""
+        facts = json.loads(path.read_text("utf-8"))
+        return cls(**{**facts, "choice": Choice(**facts["choice"])})
+
+
+def work(task: Task) -> int:
+    """Do a task that is not done yet."""
+    with _alone(task.place):
+        if not task.done.exists():
+            _finish(task.done, _score(task) if task.folder else _train(task))
+    return 0
+
+
+def _train(task: Task) -> dict[str, Any]:
+    """Train, and say how long it takes without interruptions: images over the median rate."""
+    from statistics import median
+
+    from gdm_repr.run_facts import IMAGES_PER_SECOND
+    from gdm_repr.train import train
+
+    config = task.choice.train_config(Path(task.model))
+    train(config)
+    records = [json.loads(line) for line in (config.out / LOG).read_text("utf-8").splitlines()]
+    return {TRAIN_SECONDS: config.images / median(each[IMAGES_PER_SECOND] for each in records)}
+
+
+def _score(task: Task) -> dict[str, Any]:
+    """Encode, score, draw, and track it all as one run."""
+    from gdm_repr import tracking
+    from gdm_repr.analysis.runner import perform
+    from gdm_repr.analysis.sample_quality import ANALYSIS
+    from gdm_repr.analysis.subject import Subject
+    from gdm_repr.encode import encode
+    from gdm_repr.run_facts import ROUND_TRIP_RMSE
+    from gdm_repr.summary import as_metrics, summarise
+
+    choice, model, folder = task.choice, Path(task.model), task.place
+    encoding, scoring = choice.configs(model, folder)
+    resolved = {
+        "choice": choice.label,
+        "seed": choice.seed,
+        "train": choice.train_config(model).model_dump(mode="json", exclude={"config", "dry_run"}),
+        "encode": encoding.model_dump(mode="json", exclude={"config", "dry_run"}),
+        "score": scoring.model_dump(mode="json", exclude={"config", "dry_run"}),
+    }
+    with tracking.start(
+        "study-choice",
+        resolved,
+        folder,
+        enabled=task.parent is not None,
+        experiment=task.experiment,
+        run_name=f"{choice.label}, seed {choice.seed}",
+        parent=task.parent,
+        tags=task.tags,
+    ) as tracked:
+        encode(encoding)
+        subject = Subject(scoring)
+        report, written = perform(ANALYSIS, scoring, subject)
+        metrics: dict[str, float] = {}
+        for _, values in report.metrics:
+            metrics |= values
+        metrics |= as_metrics(summarise(subject.store))
+        if "round_trip_error" in subject.store.manifest.errors:
+            errors = subject.store.errors("round_trip_error").astype("f8")
+            metrics[ROUND_TRIP_RMSE] = float((errors**2).mean() ** 0.5)
+        metrics |= json.loads((model / TRAINED).read_text("utf-8"))
+        pictures = [*_draw(subject, folder, choice.seed), model / GROUPING]
+        manifest = subject.store.manifest
+        source = str(manifest.settings["source"])
+        tracked.inputs(source, manifest.fingerprint["data"], encoding.images())
+        tracked.metrics(metrics)
+        for path in (*pictures, written.page):
+            tracked.artifact(path)
+    return {"metrics": metrics, "pictures": [str(path.resolve()) for path in pictures]}
+
+
+def _draw(subject: Subject, folder: Path, seed: int) -> list[Path]:
+    """Draw samples, and how the first of them come about."""
+    import numpy as np
+
+    from gdm_repr.analysis.process_strip import process_frames
+    from gdm_repr.pictures import as_grid, save_sheet
+
+    model = subject.model
+    z = model.noise(SHEET_IMAGES, seed=seed)
+    sheet, strip = folder / SHEET, folder / STRIP
+    x = model.decode(z, subject.plan).cpu().numpy()
+    save_sheet(as_grid(x, SHEET_COLUMNS), sheet)
+    frames = process_frames(model, z[:STRIP_IMAGES], subject.plan, STRIP_FRAMES).cpu().numpy()
+    save_sheet(list(np.moveaxis(frames, 0, 1)), strip)
+    return [sheet, strip]
+
+
+def _finish(path: Path, facts: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process works here."""
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _end_with_parent() -> None:
+    """Interrupt this process once its standard input ends."""
+
+    def listen() -> None:
+        sys.stdin.buffer.read()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
+    threading.Thread(target=listen, daemon=True).start()
+
+
+if __name__ == "__main__":
+    _end_with_parent()
+    sys.exit(run_command("study", lambda: work(Task.read(Path(sys.argv[1])))))

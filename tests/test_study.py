@@ -1,0 +1,89 @@
+"""A study as a command: killed and taken up again, nothing is trained, scored or logged twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+from gdm_repr.analysis.study import main
+from gdm_repr.run_query import find_runs
+
+STUDY = """
+train:
+  data: digits
+  preprocess: {dequantize: true}
+  model: {network: {name: mlp, width: 16, depth: 1}, grouping: {name: bands, cuts: [6]}}
+  images: 2_560
+  batch_size: 128
+  checkpoint_every: 1_280
+encode: {limit: 60}
+score: {n: 20, features: [pixels], loss_images: 4, levels: 2, directions: 8, shown: 4}
+grid:
+  encode.steps: [4, 8]
+"""
+
+
+def test_a_killed_study_goes_on_and_does_nothing_twice(
+    launch: Callable[..., BaseProcess],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(STUDY)
+    out = tmp_path / "runs/studies/tiny"
+    environment = f"os.environ['MLFLOW_TRACKING_URI'] = {uri!r}; os.chdir({str(tmp_path)!r})"
+    job = launch("study", ["tiny.yaml"], tmp_path / "log", environment)
+    while job.is_alive() and not list(out.glob("models/*/trained.json")):
+        time.sleep(0.05)
+    os.kill(job.pid or 0, signal.SIGKILL)
+    job.join()
+    (trained,) = out.glob("models/*/trained.json")
+    assert not list(out.glob("choices/*/scored.json"))
+    before = trained.stat().st_mtime_ns
+
+    assert main(["tiny.yaml"]) == 0
+    assert trained.stat().st_mtime_ns == before
+    runs = find_runs(uri, "gdm-repr")
+    parents = [run for run in runs if run.parent is None]
+    children = sorted((run for run in runs if run.parent), key=lambda run: run.name)
+    assert [run.status for run in runs] == ["FINISHED"] * 3
+    assert [run.name for run in parents] == ["tiny"]
+    assert [run.name for run in children] == ["steps 4, seed 0", "steps 8, seed 0"]
+    for run, steps in zip(children, (4, 8), strict=True):
+        assert run.tags["study.choice"] == f"steps {steps}"
+        assert run.params["encode.steps"] == str(steps)
+        assert run.metrics["evaluations_per_sample"] == steps + 2
+        assert {"sample_quality/frechet/pixels", "round_trip_rmse", "train_seconds"} <= {
+            *run.metrics
+        }
+    scored = [json.loads(path.read_text()) for path in out.glob("choices/*/scored.json")]
+    assert all(Path(name).is_file() for each in scored for name in each["pictures"])
+
+    # what the tracking store has is not done again elsewhere either
+    capsys.readouterr()
+    shutil.rmtree(out)
+    assert main(["tiny.yaml"]) == 0
+    assert "2 are in the tracking store already" in capsys.readouterr().err
+    assert not list(out.glob("models/*")) and not list(out.glob("choices/*"))
+
+
+def test_what_fails_is_told_and_the_rest_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(STUDY.replace("[4, 8]", "[1, 4]"))  # two bands need two steps
+    assert main(["tiny.yaml", "--no-track"]) == 2
+    error = capsys.readouterr().err
+    assert "1 of 3 tasks failed" in error and "fewer than the 2 groups" in error
+    assert len(list(Path("runs/studies/tiny").glob("choices/*/scored.json"))) == 1

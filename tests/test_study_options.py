@@ -1,0 +1,97 @@
+"""What a study holds: every choice with all of its options, and mistakes told beforehand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gdm_repr.analysis.study_options import (
+    Choice,
+    StudyConfig,
+    choice_fingerprint,
+    list_choices,
+    model_fingerprint,
+)
+
+TRAIN = {"data": "digits", "images": 100, "model": {"network": {"name": "mlp", "width": 8}}}
+
+
+def study(**values: Any) -> list[Choice]:  # noqa: ANN401
+    return list_choices(StudyConfig(**{"train": TRAIN, **values}))
+
+
+def test_a_grid_is_crossed_and_laid_over() -> None:
+    bands = {"basis": {"name": "dct"}, "grouping": {"name": "bands", "cuts": [6]}}
+    choices = study(
+        grid={
+            "train.model": {"k = 1": {"grouping": {"name": "single"}}, "bands": bands},
+            "encode.steps": [12, 24],
+        },
+        seeds=(0, 7),
+    )
+    assert [(c.label, c.seed) for c in choices[:4]] == [
+        ("k = 1, steps 12", 0), ("k = 1, steps 24", 0),
+        ("bands, steps 12", 0), ("bands, steps 24", 0),
+    ]  # fmt: skip
+    last = choices[-1]
+    assert (last.label, last.seed, len(choices)) == ("bands, steps 24", 7, 8)
+    training = last.train_config(Path("m"))
+    assert training.seed == 7 and training.model.grouping.options() == {"cuts": [6]}
+    assert training.model.network.name == "mlp"  # kept: a mapping is laid over
+    encoding, scoring = last.configs(Path("m"), Path("c"))
+    assert (encoding.steps, encoding.data, encoding.seed, scoring.seed) == (24, "digits", 0, 7)
+    assert (encoding.out, scoring.latents) == (Path("c/latents"), Path("c/latents"))
+
+
+def test_a_list_names_each_choice() -> None:
+    choices = study(
+        choices={"slow": {"train.lr": 1e-4, "train.images": 50}, "fast": {"train.lr": 1e-2}}
+    )
+    assert [c.label for c in choices] == ["slow", "fast"]
+    assert [c.train_config(Path("m")).images for c in choices] == [50, 100]
+
+
+def test_a_study_starts_from_a_training_file(tmp_path: Path) -> None:
+    base = tmp_path / "train.yaml"
+    base.write_text("data: digits\nimages: 7\nlr: 0.5\n")
+    (choice,) = study(base=base, train={"images": 9}, grid={"train.widths": {"even": [1.0]}})
+    config = choice.train_config(Path("m"))
+    assert (config.images, config.lr, config.widths) == (9, 0.5, (1.0,))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, "name at least one"),
+        ({"grid": {"steps": [1, 2]}}, r"option 'steps': must begin with train., encode. or score."),
+        ({"grid": {"train.imags": [1]}}, "choice 'imags 1': train.imags: no such option"),
+        ({"grid": {"train.images": [0]}}, "choice 'images 0': train.images=0: Input should be"),
+        ({"grid": {"encode.steps": ["many"]}}, "choice 'steps many': encode.steps"),
+        ({"grid": {"score.n": [1]}}, r"choice 'n 1': score.n=1"),
+        ({"grid": {"encode.steps": [3, 3]}}, "choice 'steps 3': named twice"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_made(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        study(**values)
+
+
+def test_fingerprints_change_with_what_matters_alone() -> None:
+    def of(**options: object) -> str:
+        (choice,) = study(choices={"one": {f"train.{k}": v for k, v in options.items()}})
+        return model_fingerprint(choice.train_config(Path("m")), "data")
+
+    assert of() == of(workers=0, checkpoint_every=3, compile=True)
+    assert len({of(), of(lr=0.1), of(images=99), of(seed=5)}) == 4
+
+    def scored(**options: object) -> str:
+        names = {key.replace("__", "."): value for key, value in options.items()}
+        (choice,) = study(choices={"one": names})
+        return choice_fingerprint("model", *choice.configs(Path("m"), Path("c")), "data")
+
+    assert scored() == scored(encode__batch_size=3, score__batch_size=9)
+    assert (
+        len({scored(), scored(encode__steps=9), scored(score__n=9), scored(encode__order=[0])}) == 4
+    )
