@@ -8,7 +8,6 @@ Reads any MLflow store (:mod:`gdm_repr.run_query`), sorts its runs into choices 
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,10 +83,10 @@ def select(config: CompareConfig, uri: str) -> tuple[list[StoredRun], StoredRun 
         ValueError: There is no such store, experiment or parent, or the filter is not understood.
     """
     from gdm_repr.run_query import PARENT_TAG, find_runs
+    from gdm_repr.run_record import experiment_name
 
     if config.parent is None:
-        name = config.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gdm-repr"
-        return find_runs(uri, name, config.filter), None
+        return find_runs(uri, experiment_name(config.experiment), config.filter), None
     parent = _parent(config.parent, config.experiment, uri)
     own = f"tags.`{PARENT_TAG}` = '{parent.id}'"
     query = f"{own} and {config.filter}" if config.filter else own

@@ -26,10 +26,13 @@ NONE = "-"  # value of a param that a run has not
 _SEED = re.compile(r"(^|[./_-])(seed|random_state)$", re.IGNORECASE)
 # Params that say where things lie, by the last word of their key or by their value.
 _PLACE_KEY = re.compile(
-    r"(^|[./_-])(out|output|path|dir|directory|folder|file|log|logs|uri|url|checkpoint|ckpt)$",
+    r"(^|[./_-])(out|output|path|dir|directory|folder|file|log|logs|uri|url|checkpoint|ckpt|latents)$",
     re.IGNORECASE,
 )
-_PLACE_VALUE = re.compile(r"^(\.{0,2}/|~|[A-Za-z]:[\\/]|[a-z][a-z0-9+.-]*://)")
+_PLACE_VALUE = re.compile(
+    # one slash may stand in a model's name, two are a path
+    r"^(\.{0,2}/|~|[A-Za-z]:[\\/]|[a-z][a-z0-9+.-]*://|[^\s/]+/[^\s/]+/[^\s/])"
+)
 
 
 class LeftOut(NamedTuple):

@@ -61,6 +61,8 @@ def test_a_choice_is_what_differs_besides_seeds_and_places() -> None:
     assert found.keys == ("model.name", "optim.lr")
     assert found.ignored == ("cache", "output_dir")
     assert found.seeded
+    named = [stored(n, {"model": model}) for n, model in enumerate(("a/small", "a/large"))]
+    assert labels(gather(named)).keys() == {"model=a/large", "model=a/small"}
     assert labels(gather(runs, choice=["optim.*"])).keys() == {"lr=1e-2", "lr=1e-10"}
 
 
@@ -68,7 +70,14 @@ def test_a_study_s_label_is_the_choice_and_what_differs_below_it_is_told() -> No
     runs = [
         stored(
             place,
-            {"grouping": label, "steps": steps, "out": f"{place}"},
+            {
+                "grouping": label,
+                "steps": steps,
+                "score.out": f"{place}",
+                "score.latents": f"c/{place}",
+                "train.seed": seed,
+                "cache": f"runs/small/{place}",
+            },
             tags={"study.choice": label, "study.seed": seed},
         )
         for place, (label, seed, steps) in enumerate(
