@@ -186,7 +186,7 @@ def _end_with_parent() -> None:
     """Interrupt this process once its standard input ends."""
 
     def listen() -> None:
-        sys.stdin.buffer.read()
+        os.read(0, 1)  # sys.stdin would hold a lock, over which a forked loader would wait for ever
         os.kill(os.getpid(), signal.SIGINT)
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
