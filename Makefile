@@ -35,7 +35,7 @@ digits: $(READY)  ## train on handwritten digits, encode, decode, sample, analys
 	@echo "report     $(DIGITS)/analysis/index.html"
 
 test: $(READY)  ## run the tests and the doctests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check

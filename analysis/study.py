@@ -144,6 +144,7 @@ class Pool:
                         if (status := process.poll()) is None:
                             continue
                         del self.running[key]
+                        _close(process)
                         task = tasks[key][0]
                         if status == 0 and task.done.exists():
                             done.add(key)
@@ -173,13 +174,18 @@ class Pool:
     def _stop(self) -> None:
         """Let what still runs save what it has, and end."""
         for process in self.running.values():
-            assert process.stdin is not None
-            process.stdin.close()
+            _close(process)
         for process in self.running.values():
             try:
                 process.wait(_PATIENCE_S)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    """End a process's input."""
+    assert process.stdin is not None
+    process.stdin.close()
 
 
 def _name(task: Task) -> str:
@@ -230,6 +236,9 @@ def study(config: StudyConfig) -> int:
         )
         pool = Pool(config.jobs)
         pool.run(tasks, config.title())
+        if config.track:
+            for path in _compare(config, plan):
+                tracked.artifact(path, "" if path.suffix == ".html" else "figures")
         if pool.failed:
             first = next(iter(pool.failed))
             raise ValueError(
@@ -238,6 +247,30 @@ def study(config: StudyConfig) -> int:
                 "again: what is done stays"
             )
     return 0
+
+
+def _compare(config: StudyConfig, plan: Plan) -> list[Path]:
+    """Compare what is finished, and return the page and its pictures."""
+    from gdm_repr.analysis.compare import CompareConfig, compare
+    from gdm_repr.analysis.report import PAGE
+    from gdm_repr.run_record import read_sent, tracking_uri, warn
+
+    uri, out = tracking_uri(), config.folder() / "comparison"
+    runs = list(plan.known.values())
+    for task, _ in plan.choices.values():
+        if task.done.exists():
+            runs += read_sent(task.place, uri)["runs"].values()
+    if not runs:
+        warn("no run has come to the tracking store, so that there is nothing to compare")
+        return []
+    named = ", ".join(f"'{run}'" for run in dict.fromkeys(runs))
+    given = {"experiment": config.experiment, "filter": f"attributes.run_id IN ({named})"}
+    try:
+        compare(CompareConfig(**{**given, "out": out, "log_to_parent": False}))
+    except ValueError as error:
+        warn(f"no comparison: {error}")
+        return []
+    return [out / PAGE, *sorted((out / "figures").glob("*.png"))]
 
 
 def _stored(config: StudyConfig) -> dict[str, str]:

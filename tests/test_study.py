@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -45,7 +44,7 @@ def test_a_killed_study_goes_on_and_does_nothing_twice(
     environment = f"os.environ['MLFLOW_TRACKING_URI'] = {uri!r}; os.chdir({str(tmp_path)!r})"
     job = launch("study", ["tiny.yaml"], tmp_path / "log", environment)
     while job.is_alive() and not list(out.glob("models/*/trained.json")):
-        time.sleep(0.05)
+        job.join(0.05)
     os.kill(job.pid or 0, signal.SIGKILL)
     job.join()
     (trained,) = out.glob("models/*/trained.json")
@@ -67,6 +66,8 @@ def test_a_killed_study_goes_on_and_does_nothing_twice(
         assert {"sample_quality/frechet/pixels", "round_trip_rmse", "train_seconds"} <= {
             *run.metrics
         }
+    assert (out / "comparison/report.html").is_file()
+    assert "evaluations_per_sample" in capsys.readouterr().out
     scored = [json.loads(path.read_text()) for path in out.glob("choices/*/scored.json")]
     assert all(Path(name).is_file() for each in scored for name in each["pictures"])
 
