@@ -126,7 +126,8 @@ def covariance(x: Floats) -> Floats:
     if len(x) < 2:
         raise ValueError(f"n={len(x)} images: at least 2 are needed for a covariance")
     S: Floats = np.cov(x, rowvar=False)
-    return S + RIDGE * np.trace(S) / len(S) * np.eye(len(S))
+    S += RIDGE * np.trace(S) / len(S) * np.eye(len(S))
+    return S
 
 
 def predict(S: Floats, grouping: Grouping, order: Order) -> Predictors:

@@ -264,9 +264,10 @@ def _compare(config: StudyConfig, plan: Plan) -> list[Path]:
         warn("no run has come to the tracking store, so that there is nothing to compare")
         return []
     named = ", ".join(f"'{run}'" for run in dict.fromkeys(runs))
-    given = {"experiment": config.experiment, "filter": f"attributes.run_id IN ({named})"}
+    query = f"attributes.run_id IN ({named})"
     try:
-        compare(CompareConfig(**{**given, "out": out, "log_to_parent": False}))
+        given = {"experiment": config.experiment, "filter": query, "out": out}
+        compare(CompareConfig.model_validate(given))
     except ValueError as error:
         warn(f"no comparison: {error}")
         return []
