@@ -37,7 +37,7 @@ _PATIENCE_S = 60.0  # for processes to save what they have
 
 
 @dataclass
-class Plan:
+class Todo:
     """What is left to do.
 
     Attributes:
@@ -51,9 +51,9 @@ class Plan:
     known: dict[str, str] = field(default_factory=dict)
 
 
-def make_plan(
+def make_todo(
     config: StudyConfig, choices: Sequence[Choice], stored: dict[str, str], parent: str | None
-) -> Plan:
+) -> Todo:
     """Say what has to be trained and scored.
 
     Args:
@@ -65,7 +65,7 @@ def make_plan(
     Raises:
         ValueError: if the data can't be opened.
     """
-    plan, data = Plan(), _Data()
+    todo, data = Todo(), _Data()
     for choice in choices:
         training = choice.train_config(Path("model"))
         encoding, scoring = choice.configs(Path("model"), Path("choice"))
@@ -83,12 +83,14 @@ def make_plan(
             "fingerprint.model": model,
         }
         task = Task(choice, home, str(folder), tags, parent, config.experiment)
-        plan.choices[own] = task, model
-        if own in stored and not task.done.exists():
-            plan.known[own] = stored[own]
+        todo.choices[own] = task, model
+        if task.done.exists():
             continue
-        plan.models[model] = Task(choice, home)
-    return plan
+        if own in stored:
+            todo.known[own] = stored[own]
+        else:
+            todo.models[model] = Task(choice, home)
+    return todo
 
 
 class _Data:
@@ -220,24 +222,24 @@ def study(config: StudyConfig) -> int:
         tags={STUDY: config.title()},
     ) as tracked:
         stored = _stored(config) if config.track else {}
-        plan = make_plan(config, choices, stored, tracked.record_id if config.track else None)
+        todo = make_todo(config, choices, stored, tracked.record_id if config.track else None)
         tasks: dict[str, tuple[Task, str | None]] = {
-            f"model {key}": (task, None) for key, task in plan.models.items()
+            f"model {key}": (task, None) for key, task in todo.models.items()
         }
         tasks |= {
             key: (task, f"model {model}")
-            for key, (task, model) in plan.choices.items()
-            if key not in plan.known
+            for key, (task, model) in todo.choices.items()
+            if key not in todo.known
         }
         print(
-            f"{len(choices)} choices with seeds, {len(plan.models)} models; "
-            f"{len(plan.known)} are in the tracking store already",
+            f"{len(choices)} choices with seeds, {len(todo.models)} models; "
+            f"{len(todo.known)} are in the tracking store already",
             file=sys.stderr,
         )
         pool = Pool(config.jobs)
         pool.run(tasks, config.title())
         if config.track:
-            for path in _compare(config, plan):
+            for path in _compare(config, todo):
                 tracked.artifact(path, "" if path.suffix == ".html" else "figures")
         if pool.failed:
             first = next(iter(pool.failed))
@@ -249,15 +251,15 @@ def study(config: StudyConfig) -> int:
     return 0
 
 
-def _compare(config: StudyConfig, plan: Plan) -> list[Path]:
+def _compare(config: StudyConfig, todo: Todo) -> list[Path]:
     """Compare what is finished, and return the page and its pictures."""
     from gdm_repr.analysis.compare import CompareConfig, compare
     from gdm_repr.analysis.report import PAGE
     from gdm_repr.run_record import read_sent, tracking_uri, warn
 
     uri, out = tracking_uri(), config.folder() / "comparison"
-    runs = list(plan.known.values())
-    for task, _ in plan.choices.values():
+    runs = list(todo.known.values())
+    for task, _ in todo.choices.values():
         if task.done.exists():
             runs += read_sent(task.place, uri)["runs"].values()
     if not runs:
