@@ -37,7 +37,7 @@ from torch.nn import functional as F
 
 from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.subject import Subject
-from gdm_repr.checkpoint import FORMAT, save_tensors
+from gdm_repr.checkpoint import FORMAT, load_tensors, save_tensors
 from gdm_repr.command import uninterrupted
 from gdm_repr.data import ImageDataset, load, open_data
 from gdm_repr.images import Preprocess
@@ -185,6 +185,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", help="images to train on, if not found by the checkpoint's name")
     parser.add_argument("--cpu-minutes", type=float, help="CPU time that training may take")
     parser.add_argument("--steps", type=int, help="steps at most")
+    parser.add_argument("--weights", type=Path, help="beta_vae.safetensors, instead of training")
     parser.add_argument("--beta", type=float, default=4.0)
     parser.add_argument("--size", type=int, default=10, help="latents")
     parser.add_argument("--batch-size", type=int, default=64)
@@ -200,8 +201,8 @@ def main(argv: list[str] | None = None) -> int:
         dataset, shown = (open_data(name, preprocess) for name in (data, "scenes:0-64"))
         batch = shown.batch(range(len(shown)))
         parts = iter([(batch.ids, batch.x)])
-    elif not (options.checkpoint and options.latents and options.cpu_minutes):
-        parser.error("give --checkpoint, --latents and --cpu-minutes, or --quick")
+    elif not (options.checkpoint and options.latents and (options.cpu_minutes or options.weights)):
+        parser.error("give --checkpoint, --latents and --cpu-minutes or --weights, or --quick")
     else:
         given = {"checkpoint": options.checkpoint, "latents": options.latents, "out": options.out}
         subject = Subject(AnalysisConfig.model_validate(given))
@@ -216,7 +217,12 @@ def main(argv: list[str] | None = None) -> int:
     if dataset.shape[1] != dataset.shape[2]:
         raise ValueError(f"images of shape {dataset.shape}: must be square")
     model = BetaVAE(dataset.shape[0], dataset.shape[1], options.size)
-    steps, seconds = train(model, dataset, options)
+    if options.weights:
+        tensors, before = load_tensors(options.weights)
+        model.load_state_dict(tensors)
+        steps, seconds = before["steps"], 60 * before["cpu_minutes"]
+    else:
+        steps, seconds = train(model, dataset, options)
     facts = {
         "data": data, "preprocess": preprocess.model_dump(mode="json"), "beta": options.beta,
         "lr": options.lr, "batch_size": options.batch_size, "seed": options.seed,

@@ -30,7 +30,7 @@ Orders = Annotated[
     Literal["fixed", "random"] | tuple[tuple[int, ...], ...], BeforeValidator(_unwrap)
 ]
 Device = Literal["auto", "cpu", "cuda"]
-DEFAULT_SOLVER, DEFAULT_STEPS = "ab3", 64  # see docs/solvers.md and the model card of scenes
+DEFAULT_SOLVER, DEFAULT_STEPS = "ab3", 72  # see docs/solvers.md and the model card of scenes
 SHIPPED = "scenes"  # the model that comes with the package
 SHIPPED_DATA = "scenes:0-64"  # what it encodes when no data are named; it never saw them
 CHECKPOINT = "Model: a .safetensors file, a folder of one, a hub id, or scenes, which is shipped."

@@ -186,7 +186,7 @@ def test_noise_is_standard_normal(model: GDM) -> None:
 
 def test_plans(model: GDM, x: Tensor) -> None:
     plan = model.plan()
-    assert (plan.solver, plan.coordinate, plan.steps) == ("ab3", "whitened", (22, 21, 21))
+    assert (plan.solver, plan.coordinate, plan.steps) == ("ab3", "whitened", (24, 24, 24))
     assert model.plan(7).steps == (3, 2, 2)
     assert model.plan((1, 2, 3)).steps == (1, 2, 3)
     split = model.plan(24, split_on=x).steps
