@@ -79,6 +79,11 @@ def test_codes_of_a_store_depend_on_the_seed_alone(
         found.append(codes)
     np.testing.assert_array_equal(found[0], found[1])
     assert np.abs(found[0] - found[2]).max() > 0
+    taken = ["--weights", str(tmp_path / "a" / "beta_vae.safetensors"), "--size", "3"]
+    assert (
+        script.main([*files, *taken, "--data", "scenes:30-90", "--out", str(tmp_path / "d")]) == 0
+    )
+    np.testing.assert_array_equal(read_codes(tmp_path / "d" / "codes.npz")[1], found[0])
     weights, facts = load_tensors(tmp_path / "a" / "beta_vae.safetensors")
     assert (facts["steps"], facts["beta"], len(facts["kl"])) == (4, 4.0, 3)
     again = script.BetaVAE(3, 16, 3)
