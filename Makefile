@@ -15,7 +15,7 @@ help:  ## show these lines
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
 
 demo: $(READY)  ## encode held-out scenes with the shipped model and analyse their latents (about 5 minutes)
-	$(BIN)/gdm-repr encode --data scenes:0-200 --out $(DEMO)/latents
+	$(BIN)/gdm-repr encode --data scenes:0-200 --steps 48 --out $(DEMO)/latents
 	$(BIN)/gdm-repr analyse all --config configs/scenes-analysis.yaml --latents $(DEMO)/latents --out $(DEMO)/analysis
 	@echo
 	@echo "latents    $(DEMO)/latents   (Parquet; gdm_repr.latents.open_store reads it)"
