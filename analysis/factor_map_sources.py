@@ -71,6 +71,8 @@ def _components(
     made = []
     for number in range(folds):
         fitted = x[fold != number]
-        pca = Components(min(len(columns.columns), *fitted.shape), random_state=seed).fit(fitted)
+        # n images have n - 1 components; one more would be rounding, blown up in other images
+        most = min(len(columns.columns), len(fitted) - 1, fitted.shape[1])
+        pca = Components(most, random_state=seed).fit(fitted)
         made.append(pca.transform(x).astype(np.float32))
     return made
