@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 
 from gdm_repr.analysis import factor_map
-from gdm_repr.analysis.factor_map_cells import MOST_BANDS, column_sets
+from gdm_repr.analysis.correlation_columns import layout
+from gdm_repr.analysis.factor_map_cells import MOST_BANDS, PCA, column_sets
+from gdm_repr.analysis.factor_map_sources import tables
+from gdm_repr.analysis.options import AnalysisConfig
+from gdm_repr.analysis.subject import Subject
 
 FEW = ["--permutations", "9", "--resamples", "40", "--folds", "3", "--no-track"]
 
@@ -67,3 +71,15 @@ def test_what_is_refused(
     files = ["--checkpoint", str(trained), "--latents", str(encoded), "--out", str(tmp_path)]
     assert factor_map.main([*files, *FEW, *argv]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_n_images_have_no_nth_principal_component(
+    trained: Path, encoded: Path, tmp_path: Path
+) -> None:
+    """It would be rounding, which other images, scaled by it, blow up."""
+    given = {"checkpoint": str(trained), "latents": encoded, "out": tmp_path}
+    subject = Subject(AnalysisConfig.model_validate(given))
+    columns, fold = layout(subject.model.grouping, 1, 64), np.arange(96) % 3
+    for number, scores in enumerate(tables(PCA, subject, range(96), columns, fold, [], seed=0)):
+        std = scores[fold != number].std(0)
+        assert scores.shape == (96, 63) and std[0] > std[-1] > 1e-4 * std[0]
