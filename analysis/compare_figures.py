@@ -75,6 +75,7 @@ def draw_panels(panels: Sequence[Panel]) -> Figure:
             axes.legend(frameon=False, fontsize="x-small")
         axes.set_yticks(range(len(labels)), labels, fontsize="small")
         axes.set_ylim(len(labels) - 0.4, -0.6)
+        axes.locator_params(axis="x", nbins=5)
         axes.set_title(panel.title, fontsize="small", loc="left")
         axes.tick_params(axis="x", labelsize="small")
         axes.grid(axis="y", color="0.92", linewidth=0.8)
