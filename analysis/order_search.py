@@ -151,7 +151,7 @@ def _drawing(config: OrderSearchConfig, subject: Subject, extractor: Extractor, 
 def _score(
     config: OrderSearchConfig, real: Floats, samples: Floats, other: Floats
 ) -> dict[str, Any]:
-    """Return the Frechet distance with its interval, and its ratio to the floor."""
+    """Return the Frechet distance with its interval, and its floor."""
     from gdm_repr.analysis.frechet import FRECHET
     from gdm_repr.analysis.jackknife import compare
 
