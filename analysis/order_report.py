@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from gdm_repr.analysis.estimate import Estimate, number
 from gdm_repr.analysis.figures import COLOURS, WIDTH, new_figure
 from gdm_repr.analysis.orders import Order, Predictors
-from gdm_repr.analysis.process_strip import process_frames
 from gdm_repr.analysis.report import Picture, Report, Table
 from gdm_repr.pictures import LabelledSheet, label_sheet
+from gdm_repr.process_strip import process_frames
 from gdm_repr.run_facts import ORDER_CORRELATION, ORDER_SCORE, metric_key
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def _draw_processes(
     rows, labels = [], []
     for label, order in (("best", best), ("worst", worst)):
         strip = process_frames(subject.model.with_order(order), z, subject.plan, frames)
-        for i, row in enumerate(np.moveaxis(strip.cpu().numpy(), 0, 1)):
+        for i, row in enumerate(np.moveaxis(strip.x.cpu().numpy(), 0, 1)):
             rows.append(row)
             labels.append(f"{label}\n{_name(order)}" if i == 0 else "")
     columns = ["noise", *[""] * (frames - 2), "image"]

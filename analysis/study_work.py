@@ -155,16 +155,16 @@ def _draw(subject: Subject, folder: Path, seed: int) -> list[Path]:
     """Draw samples, and how the first of them come about."""
     import numpy as np
 
-    from gdm_repr.analysis.process_strip import process_frames
     from gdm_repr.pictures import as_grid, save_sheet
+    from gdm_repr.process_strip import process_frames
 
     model = subject.model
     z = model.noise(SHEET_IMAGES, seed=seed)
     sheet, strip = folder / SHEET, folder / STRIP
     x = model.decode(z, subject.plan).cpu().numpy()
     save_sheet(as_grid(x, SHEET_COLUMNS), sheet)
-    frames = process_frames(model, z[:STRIP_IMAGES], subject.plan, STRIP_FRAMES).cpu().numpy()
-    save_sheet(list(np.moveaxis(frames, 0, 1)), strip)
+    frames = process_frames(model, z[:STRIP_IMAGES], subject.plan, STRIP_FRAMES).x
+    save_sheet(list(np.moveaxis(frames.cpu().numpy(), 0, 1)), strip)
     return [sheet, strip]
 
 

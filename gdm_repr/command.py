@@ -264,7 +264,8 @@ def _first_problem(error: ValidationError, options: type[BaseModel]) -> str:
     if first["type"] == "extra_forbidden":
         return f"{place}: no such option; see --help for those there are"
     more = f" ({len(error.errors()) - 1} more)" if len(error.errors()) > 1 else ""
-    return f"{place}={first['input']!r}: {first['msg']}{more}"
+    problem = first["msg"].removeprefix("Value error, ")
+    return f"{place}={first['input']!r}: {problem}{more}"
 
 
 def run(

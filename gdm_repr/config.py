@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from gdm_repr.command import Command
 from gdm_repr.images import Preprocess
@@ -23,7 +23,14 @@ def _unwrap(value: object) -> object:
     return value
 
 
+def _no_frame_or_two(value: int) -> int:
+    if value == 1:
+        raise ValueError("must be 0, for no picture, or at least 2, the noise and the image")
+    return value
+
+
 Count = Annotated[int, Field(ge=1)]
+Frames = Annotated[int, Field(ge=0), AfterValidator(_no_frame_or_two)]
 Steps = Annotated[int | tuple[int, ...], BeforeValidator(_unwrap)]
 TimeLaw = Annotated[Literal["uniform", "groups"] | tuple[float, ...], BeforeValidator(_unwrap)]
 Orders = Annotated[
@@ -260,9 +267,15 @@ class SampleConfig(SolverConfig):
 
     Example:
       python -m gdm_repr.sample --checkpoint runs/digits --n 64 --seed 0 --out samples
+      python -m gdm_repr.sample --n 16 --frames 8 --out samples
     """
 
     n: Count = Field(64, description="Number of images.")
     seed: int = Field(0, ge=0, description="Image i is made from seed + i, whatever the batch.")
     out: Path = Field(description="Folder for the images and their sheet.")
+    frames: Frames = Field(
+        0,
+        description="States in which process.png shows how the first images come about, from noise "
+        "to image; 0 draws none.",
+    )
     format: Literal["png", "npy"] = Field("png", description="PNG files, or one float32 array.")

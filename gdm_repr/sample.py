@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from gdm_repr.command import run
 from gdm_repr.config import SampleConfig
 
+STRIPS = 4  # images whose generation is drawn
+
 
 def sample(config: SampleConfig) -> int:
     """Run the command.
@@ -21,6 +23,7 @@ def sample(config: SampleConfig) -> int:
     from gdm_repr import tracking
     from gdm_repr.api import GDM
     from gdm_repr.decode import ImageWriter
+    from gdm_repr.process_strip import process_sheet
 
     model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
     model = model.with_order(config.order)
@@ -55,10 +58,18 @@ def sample(config: SampleConfig) -> int:
                     )
                 writer.write(x, [f"seed{config.seed + start + i:06d}" for i in range(n)])
                 bar.update(n)
-        sheet = writer.finish()
+        sheet, process = writer.finish(), config.out / "process.png"
         tracked.artifact(sheet)
+        if config.frames:
+            n = min(STRIPS, config.n)
+            rows = [f"seed {config.seed + i}" for i in range(n)]
+            z = model.noise(n, seed=config.seed)
+            process_sheet(model, z, plan, config.frames, rows).save(process)
+            tracked.artifact(process)
     print(f"drew {config.n} images: {config.out}")
     print(f"the first of them: {sheet}")
+    if config.frames:
+        print(f"how they come about: {process}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from gdm_repr import GDM, sample
 from gdm_repr.pictures import to_uint8
+from gdm_repr.process_strip import process_sheet
 
 
 def arguments(model: Path, out: Path, *flags: str) -> list[str]:
@@ -66,11 +68,45 @@ def test_settings_reach_the_solver(trained: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(x, model.sample(8, plan=split), atol=1e-5)
 
 
+@pytest.mark.parametrize(("n", "rows"), [(2, 2), (9, 4)])
+def test_the_process_is_drawn_when_asked_for(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], n: int, rows: int
+) -> None:
+    drawn(trained, tmp_path / "without", "--n", "1")
+    assert not (tmp_path / "without" / "process.png").exists()
+    out, seed = tmp_path / "x", 7
+    x = drawn(trained, out, "--n", str(n), "--seed", str(seed), "--frames", "5")
+    assert str(out / "process.png") in capsys.readouterr().out
+    model = GDM.from_pretrained(trained)
+    names = [f"seed {seed + i}" for i in range(rows)]
+    same = process_sheet(model, model.noise(rows, seed=seed), model.plan(6), 5, names)
+    with Image.open(out / "process.png") as file:
+        picture = np.asarray(file).astype(int)
+    assert np.abs(picture - same.pixels).max() <= 1
+    last = picture[:, same.margin + 4 * same.column :, 0]  # ends with the sample itself
+    image = np.kron(to_uint8(x[rows - 1])[..., 0].astype(int), np.ones((12, 12), int))
+    assert np.abs(last[-100:-4, :96] - image).max() <= 1
+
+
+def test_the_process_is_tracked(
+    trained: Path, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    argv = arguments(trained, tmp_path / "x", "--n", "1", "--frames", "2")
+    argv.remove("--no-track")
+    assert sample.main(argv) == 0
+    record = (tmp_path / "x" / "track.jsonl").read_text()
+    assert "process.png" in record
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
         (["--n", "0"], "n='0': Input should be greater than or equal to 1"),
         (["--seed", "-1"], "seed='-1'"),
+        (["--frames", "1"], "frames='1': must be 0, for no picture, or at least 2"),
+        (["--frames", "-1"], "frames='-1'"),
         (["--steps", "2"], "fewer than the 3 groups"),
         (["--solver", "dopri5", "--split", "auto"], "chooses its own steps"),
     ],
