@@ -1,4 +1,4 @@
-"""The examples of docs/propositions.md, each of which checks its proposition itself."""
+"""The examples of docs/, each of which checks its proposition or figure itself."""
 
 from __future__ import annotations
 
@@ -21,12 +21,10 @@ def example(name: str) -> ModuleType:
     return module
 
 
-def test_the_page_names_every_example() -> None:
-    page = (DOCS / "propositions.md").read_text()
-    scripts = [path.name for path in (DOCS / "examples").glob("*.py")]
-    assert len(scripts) == 3
-    for name in scripts:
-        assert f"python docs/examples/{name}" in page
+def test_the_pages_name_every_example() -> None:
+    pages = "".join((DOCS / name).read_text() for name in ("propositions.md", "reproduction.md"))
+    for script in (DOCS / "examples").glob("*.py"):
+        assert f"python docs/examples/{script.name}" in pages
 
 
 def test_proposition_3_1(capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,4 +41,18 @@ def test_proposition_3_3(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     picture = tmp_path / "leakage.png"
     example("leakage.py").main(str(picture))
     assert "strict network" in capsys.readouterr().out
+    assert picture.stat().st_size > 0
+
+
+def test_figure_1a(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    picture = tmp_path / "mixture.png"
+    example("mixture.py").main(n=500, steps=100, seeds=(0,), out=picture)
+    assert "distance to Knothe-Rosenblatt" in capsys.readouterr().out
+    assert picture.stat().st_size > 0
+
+
+def test_figure_12(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    picture = tmp_path / "bases.png"
+    example("bases.py").main(8, picture)
+    assert "refl.-DCT-II" in capsys.readouterr().out
     assert picture.stat().st_size > 0
