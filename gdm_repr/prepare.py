@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -37,47 +39,37 @@ _COUNTS = ("images", "quarantined")
 
 
 def png_paths(ids: Sequence[str]) -> list[str]:
-    """Return the relative path of each item's file.
+    """Return the relative path of each item's file, all different.
 
-    The suffix of an image gives way to ``.png``, but for items that would then share a file. What
-    a folder of images passes over (hidden names), or takes for an image (a folder's suffix), is
-    escaped.
-
-    Raises:
-        ValueError: two items would still share a file.
+    The suffix of an image gives way to ``.png``, but for items that would then share a file; names
+    that differ in upper and lower case only would, on some file systems. What a folder of images
+    passes over (hidden names), or takes for an image (a folder's suffix), is escaped.
 
     Example:
-        >>> png_paths(["cat/1.jpg", "2", "a.bmp", "a.gif", "b.png#r0c1"])
-        ['cat/1.png', '2.png', 'a.bmp.png', 'a.gif.png', 'b.png#r0c1.png']
+        >>> png_paths(["cat/1.jpg", "2", "a.bmp", "a.gif", "A.gif", "b.png#r0c1"])
+        ['cat/1.png', '2.png', 'a.png', 'a.gif.png', 'A.gif#2.png', 'b.png#r0c1.png']
     """
-    from collections import Counter
-
     from gdm_repr.decode import safe_name
     from gdm_repr.file_source import IMAGE_SUFFIXES
 
     def is_image(name: str) -> bool:
         return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
-    def escaped(part: str) -> str:
-        return part.replace(".", "%2E", 1) if part.startswith(".") else part
+    def visible(part: str) -> str:
+        return re.sub(r"^\.", "%2E", re.sub("^__MACOSX$", "%5F_MACOSX", part))
 
-    names = []
+    paths: list[str] = []
+    taken: set[str] = set()
     for item in ids:
-        *folders, name = map(escaped, safe_name(item).split("/"))
-        folders = [f.replace(".", "%2E") if is_image(f) else f for f in folders]
-        folders = ["%" + f if f == "__MACOSX" else f for f in folders]
-        names.append("/".join([*folders, name]))
-    short = [str(PurePosixPath(name).with_suffix("")) if is_image(name) else name for name in names]
-    # file systems that don't tell upper from lower case would mix up A.png and a.png
-    shared = Counter(name.casefold() for name in short)
-    paths = [
-        f"{name if shared[stem.casefold()] > 1 else stem}.png"
-        for name, stem in zip(names, short, strict=True)
-    ]
-    first: dict[str, str] = {}
-    for item, path in zip(ids, paths, strict=True):
-        if (other := first.setdefault(path.casefold(), item)) != item:
-            raise ValueError(f"items {other!r} and {item!r} would share {path!r}; rename one")
+        *folders, name = map(visible, safe_name(item).split("/"))
+        folders = [part.replace(".", "%2E") if is_image(part) else part for part in folders]
+        stem = str(PurePosixPath(name).with_suffix("")) if is_image(name) else name
+        for named in itertools.chain([stem, name], (f"{name}#{n}" for n in itertools.count(2))):
+            path = "/".join([*folders, f"{named}.png"])
+            if path.casefold() not in taken:
+                break
+        taken.add(path.casefold())
+        paths.append(path)
     return paths
 
 
@@ -122,7 +114,16 @@ def save_png(pixels: Pixels, path: Path) -> None:
 
     picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda temporary: picture.save(temporary, "png"))
+    # to wait for the disk took three times as long as all else
+    write_atomically(path, lambda temporary: picture.save(temporary, "png"), sync=False)
+
+
+def is_made(path: Path) -> bool:
+    """Say whether a file is there, and not empty, as a power failure may leave it."""
+    try:
+        return path.stat().st_size > 0
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def labels_csv(dataset: ImageDataset, paths: Sequence[str], rejected: Sequence[Rejected]) -> str:
@@ -241,7 +242,7 @@ def _make_pending(config: PrepareConfig, maker: Maker) -> list[Rejected]:
     from gdm_repr.data import work_ahead
 
     total = len(maker.paths)
-    pending = [i for i, path in enumerate(maker.paths) if not (config.out / path).exists()]
+    pending = [i for i, path in enumerate(maker.paths) if not is_made(config.out / path)]
     if len(pending) < total:
         print(f"resuming: {total - len(pending)} of {total} images are there", file=sys.stderr)
     chunks = [pending[start : start + CHUNK] for start in range(0, len(pending), CHUNK)]
