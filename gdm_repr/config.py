@@ -68,6 +68,8 @@ class DenoiserConfig(BaseModel):
         preconditioning: ``spectral``, by every element's std; ``principal``, along each group's
             principal axes; or ``none`` (the paper's).
         strict: hide elements already turned to noise from the network.
+        inputs: what the network sees and answers in: ``pixels``, or ``coefficients``, each where it
+            lies on the basis's grid (Fig. 10); with the pixel basis both are the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -75,6 +77,7 @@ class DenoiserConfig(BaseModel):
     conditioning: Literal["concat", "embed"] = "embed"
     preconditioning: Literal["spectral", "principal", "none"] = "spectral"
     strict: bool = True
+    inputs: Literal["pixels", "coefficients"] = "pixels"
 
 
 class ModelConfig(BaseModel):
