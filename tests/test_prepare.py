@@ -165,6 +165,27 @@ def test_workers_change_nothing(wild: Path, tmp_path: Path) -> None:
             assert (many / path.relative_to(alone)).read_bytes() == path.read_bytes()
 
 
+def test_a_zip_keeps_its_folders(wild: Path, tmp_path: Path) -> None:
+    packed = shutil.make_archive(str(tmp_path / "wild"), "zip", wild)
+    out = prepared(packed, tmp_path / "out", "--size", "8", "--workers", "1")
+    direct, again = everything(wild, Preprocess(size=8)), everything(out, Preprocess())
+    assert torch.equal(again.x, direct.x)
+    assert again.labels == direct.labels
+
+
+def test_what_stops_the_job_is_one_line(
+    wild: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = prepared(wild, tmp_path / "out", "--size", "8")
+    shutil.rmtree(out / "dog")
+    (out / "dog").write_text("in the way")
+    for workers in ("0", "1"):
+        argv = ["--data", str(wild), "--size", "8", "--out", str(out), "--workers", workers]
+        capsys.readouterr()
+        assert prepare.main(argv) == 2
+        assert "error: " in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_names_become_paths_that_a_folder_takes_for_images(tmp_path: Path) -> None:
     ids = [
         "../a",
