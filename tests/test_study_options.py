@@ -71,8 +71,11 @@ def test_a_study_starts_from_a_training_file(tmp_path: Path) -> None:
         ({"grid": {"train.images": [0]}}, "choice 'images 0': train.images=0: Input should be"),
         ({"grid": {"encode.steps": ["many"]}}, "choice 'steps many': encode.steps"),
         ({"grid": {"score.n": [1]}}, r"choice 'n 1': score.n=1"),
-        ({"analyse": {"traversals": {}}}, "analysis 'traversals': unknown; choose from band_var"),
-        ({"analyse": {"traversal": {"anchor": 1}}}, "analyse.traversal.anchor: no such option"),
+        ({"analyse": {"traversals": {}}, "choices": {"a": {}}}, "analysis 'traversals': unknown; choose from band_var"),
+        (
+            {"choices": {"a": {"analyse.traversal.anchor": 1}}},
+            "choice 'a': analyse.traversal.anchor: no such option",
+        ),
         ({"grid": {"encode.steps": [3, 3]}}, "choice 'steps 3': named twice"),
     ],
 )
@@ -107,7 +110,7 @@ def test_fingerprints_change_with_what_matters_alone() -> None:
 
 def test_further_analyses_come_after_the_scores_and_share_the_seed() -> None:
     (choice,) = study(
-        analyse={"traversal": {"anchors": 3}, "leakage": {"seed": 8}},
+        analyse={"traversal": {"anchors": 7}, "leakage": {"seed": 8}},
         choices={"one": {"analyse.traversal.features": ["pixels"]}},
         seeds=(5,),
     )
@@ -116,5 +119,5 @@ def test_further_analyses_come_after_the_scores_and_share_the_seed() -> None:
     assert [analysis.name for analysis, _ in found] == names
     assert [options.out for _, options in found] == [Path("c") / name for name in names]
     assert [options.seed for _, options in found] == [5, 5, 8]
-    assert found[1][1].model_dump()["anchors"] == 3
+    assert found[1][1].model_dump()["anchors"] == 7
     assert found[1][1].model_dump()["features"] == ("pixels",)
