@@ -1,9 +1,9 @@
 """What a study holds: the choices to compare, each with all of its options.
 
 A choice is a set of options laid over the study's own, by name: ``train.model``, ``train.widths``,
-``encode.steps``, ``encode.order``, ``score.n``, ``analyse.traversal.anchors``. A mapping is laid over, so that ``train.model:
-{grouping: {name: single}}`` leaves the network as it is. Importing this module does not import
-torch.
+``encode.steps``, ``score.n``, ``analyse.traversal.anchors``. A mapping is laid over, so that
+``train.model: {grouping: {name: single}}`` leaves the network as it is. Importing this module does
+not import torch.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ ENCODE_FREE = MACHINE | {"checkpoint", "batch_size", "shard_size"}
 class StudyConfig(Command):
     """Train, encode, sample and score every choice of a grid or a list, and compare them.
 
-    The file names the choices; options laid over each other are train's, encode's,
-    sample_quality's and those of further analyses. What was trained or scored already is not done again, here or in the
-    tracking store. Choices that differ in encode's or score's options only share one model. Stop it
+    The file names the choices; options laid over each other are train's, encode's, sample_quality's
+    and those of further analyses. What was trained or scored already is not done again, here or in
+    the tracking store. Choices that differ in other options than train's share one model. Stop it
     whenever you like; the same command goes on.
 
     Example:

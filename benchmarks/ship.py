@@ -1,9 +1,10 @@
-"""Write a model in half precision for the package, and measure what that changes.
+"""Write a model partly in half precision for the package, and measure what that changes.
 
     python benchmarks/ship.py runs/scenes gdm_repr/assets/scenes.safetensors
 
 The network's large weights become float16, which hold most of the file and bear it best; all else
-stays float32, which loading turns the others into again. Held-out scenes are encoded by both models: printed are the RMS and the largest difference of
+stays float32, which loading turns the others into again. Held-out scenes are encoded by both
+models: printed are the RMS and the largest difference of
 latents, and the RMS difference of the images that both decode from the same latents.
 """
 
@@ -18,7 +19,7 @@ from gdm_repr.data import open_data
 from gdm_repr.encode import model_preprocess
 
 LARGEST_RMS = 1e-3
-LARGE = 50_000  # numbers; with every weight halved latents of the shipped model differ 20 times more
+LARGE = 50_000  # numbers; halving the small ones, too, changes latents 20 times as much
 
 
 def main() -> int:

@@ -66,12 +66,18 @@ def test_a_study_starts_from_a_training_file(tmp_path: Path) -> None:
     ("values", "words"),
     [
         ({}, "name at least one"),
-        ({"grid": {"steps": [1, 2]}}, r"option 'steps': must begin with train., encode., score. or analyse."),
+        (
+            {"grid": {"steps": [1, 2]}},
+            "option 'steps': must begin with train., encode., score. or analyse.",
+        ),
         ({"grid": {"train.imags": [1]}}, "choice 'imags 1': train.imags: no such option"),
         ({"grid": {"train.images": [0]}}, "choice 'images 0': train.images=0: Input should be"),
         ({"grid": {"encode.steps": ["many"]}}, "choice 'steps many': encode.steps"),
         ({"grid": {"score.n": [1]}}, r"choice 'n 1': score.n=1"),
-        ({"analyse": {"traversals": {}}, "choices": {"a": {}}}, "analysis 'traversals': unknown; choose from band_var"),
+        (
+            {"analyse": {"traversals": {}}, "choices": {"a": {}}},
+            "analysis 'traversals': unknown; choose from band_var",
+        ),
         (
             {"choices": {"a": {"analyse.traversal.anchor": 1}}},
             "choice 'a': analyse.traversal.anchor: no such option",
@@ -95,13 +101,12 @@ def test_fingerprints_change_with_what_matters_alone() -> None:
     def scored(**options: object) -> str:
         names = {key.replace("__", "."): value for key, value in options.items()}
         (choice,) = study(choices={"one": names})
-        encoding, analyses = (
-            make(Path("m"), Path("c")) for make in (choice.encode_config, choice.analyses)
-        )
+        folders = Path("m"), Path("c")
+        encoding, analyses = choice.encode_config(*folders), choice.analyses(*folders)
         return choice_fingerprint("model", encoding, analyses, "data")
 
     assert scored() == scored(encode__batch_size=3, score__batch_size=9)
-    different = [
+    different: list[dict[str, Any]] = [
         {}, {"encode__steps": 9}, {"score__n": 9}, {"encode__order": [0]},
         {"analyse__leakage": {}}, {"analyse__leakage": {"images": 3}},
     ]  # fmt: skip
