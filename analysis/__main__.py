@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from gdm_repr.analysis.options import FeatureConfig
-from gdm_repr.analysis.runner import ANALYSES, Analysis, command_line, made_by, perform
+from gdm_repr.analysis.runner import ANALYSES, Analysis, command_line, load, made_by, perform
 from gdm_repr.command import build, run
 
 if TYPE_CHECKING:
@@ -35,18 +35,6 @@ class AllConfig(FeatureConfig):
     settings: dict[str, dict[str, Any]] = Field(
         {}, description="Options of single analyses, by their names, as JSON or in the YAML file."
     )
-
-
-def load(name: str) -> Analysis:
-    """Import an analysis.
-
-    Raises:
-        ValueError: if there is no such analysis.
-    """
-    if name not in ANALYSES:
-        raise ValueError(f"analysis {name!r}: unknown; choose from {', '.join(ANALYSES)}")
-    analysis: Analysis = importlib.import_module(ANALYSES[name].module).ANALYSIS
-    return analysis
 
 
 def analyse_all(config: AllConfig) -> int:

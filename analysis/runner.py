@@ -6,6 +6,7 @@ Importing this module does not import torch.
 
 from __future__ import annotations
 
+import importlib
 import json
 import shlex
 from collections.abc import Callable, Sequence
@@ -84,6 +85,18 @@ ANALYSES = {
         of_all=False,
     ),
 }
+
+
+def load(name: str) -> Analysis:
+    """Import an analysis.
+
+    Raises:
+        ValueError: if there is no such analysis.
+    """
+    if name not in ANALYSES:
+        raise ValueError(f"analysis {name!r}: unknown; choose from {', '.join(ANALYSES)}")
+    analysis: Analysis = importlib.import_module(ANALYSES[name].module).ANALYSIS
+    return analysis
 
 
 def run_analysis(analysis: Analysis, argv: Sequence[str] | None) -> int:

@@ -23,6 +23,7 @@ from gdm_repr.analysis.study_options import (
     choice_fingerprint,
     list_choices,
     model_fingerprint,
+    study_fingerprint,
 )
 from gdm_repr.analysis.study_work import CHOICE, FINGERPRINT, SEED, STUDY, Task
 from gdm_repr.command import run
@@ -68,11 +69,12 @@ def make_todo(
     todo, data = Todo(), _Data()
     for choice in choices:
         training = choice.train_config(Path("model"))
-        encoding, scoring = choice.configs(Path("model"), Path("choice"))
+        encoding = choice.encode_config(Path("model"), Path("choice"))
+        analyses = choice.analyses(Path("model"), Path("choice"))
         how = training.preprocess
         model = model_fingerprint(training, data.fingerprint(training.data, training, how))
         encoded = data.fingerprint(encoding.images(), encoding, how)
-        own = choice_fingerprint(model, encoding, scoring, encoded)
+        own = choice_fingerprint(model, encoding, analyses, encoded)
         folder = config.folder() / "choices" / own[:SHORT]
         home = str(config.folder() / "models" / model[:SHORT])
         tags = {
@@ -231,9 +233,11 @@ def study(config: StudyConfig) -> int:
             for key, (task, model) in todo.choices.items()
             if key not in todo.known
         }
+        fingerprint = study_fingerprint(todo.choices)
+        tracked.tags({"fingerprint.study": fingerprint})
         print(
-            f"{len(choices)} choices with seeds, {len(todo.models)} models; "
-            f"{len(todo.known)} are in the tracking store already",
+            f"study {fingerprint[:SHORT]}: {len(choices)} choices with seeds, {len(todo.models)} "
+            f"models; {len(todo.known)} are in the tracking store already",
             file=sys.stderr,
         )
         pool = Pool(config.jobs)

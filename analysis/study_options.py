@@ -1,9 +1,9 @@
 """What a study holds: the choices to compare, each with all of its options.
 
 A choice is a set of options laid over the study's own, by name: ``train.model``, ``train.widths``,
-``encode.steps``, ``encode.order``, ``score.n``. A mapping is laid over, so that ``train.model:
-{grouping: {name: single}}`` leaves the network as it is. Importing this module does not import
-torch.
+``encode.steps``, ``score.n``, ``analyse.traversal.anchors``. A mapping is laid over, so that
+``train.model: {grouping: {name: single}}`` leaves the network as it is. Importing this module does
+not import torch.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from gdm_repr.analysis.runner import NOT_COMPARED
-from gdm_repr.analysis.sample_quality import SampleQualityConfig
+from gdm_repr.analysis.options import AnalysisConfig
+from gdm_repr.analysis.runner import NOT_COMPARED, Analysis, load
 from gdm_repr.command import Command, build, laid_over, read_yaml
 from gdm_repr.config import Count, EncodeConfig, TrainConfig
 
-PARTS = ("train", "encode", "score")
+PARTS = ("train", "encode", "score", "analyse")
+LATENTS = "latents"  # in a choice's folder
 Options = dict[str, Any]
 # Options that change how a model or store is made, not what it is.
 MACHINE = {"config", "dry_run", "resume", "out", "track", "workers", "device", "compile"}
@@ -34,9 +35,9 @@ ENCODE_FREE = MACHINE | {"checkpoint", "batch_size", "shard_size"}
 class StudyConfig(Command):
     """Train, encode, sample and score every choice of a grid or a list, and compare them.
 
-    The file names the choices; options laid over each other are train's, encode's and
-    sample_quality's own. What was trained or scored already is not done again, here or in the
-    tracking store. Choices that differ in encode's or score's options only share one model. Stop it
+    The file names the choices; options laid over each other are train's, encode's, sample_quality's
+    and those of further analyses. What was trained or scored already is not done again, here or in
+    the tracking store. Choices that differ in other options than train's share one model. Stop it
     whenever you like; the same command goes on.
 
     Example:
@@ -50,6 +51,9 @@ class StudyConfig(Command):
     train: Options = Field({}, description="Training options, laid over these.")
     encode: Options = Field({}, description="Options of encode: data, limit, steps, order, ...")
     score: Options = Field({}, description="Options of sample_quality: n, features, ...")
+    analyse: dict[str, Options] = Field(
+        {}, description="Further analyses of every choice: name -> options."
+    )
     grid: dict[str, list[Any] | dict[str, Any]] = Field(
         {}, description="Axes, crossed: option -> values, or option -> {label: value}."
     )
@@ -84,6 +88,7 @@ class Choice:
         train: options of training; ``out`` is left open.
         encode: options of encoding; ``checkpoint`` and ``out`` are left open.
         score: options of the scores; ``checkpoint``, ``latents`` and ``out`` are left open.
+        analyse: options of further analyses, by name; the same are left open.
     """
 
     label: str
@@ -91,20 +96,29 @@ class Choice:
     train: Options
     encode: Options
     score: Options
+    analyse: dict[str, Options] = field(default_factory=dict)
 
-    def configs(self, model: Path, folder: Path) -> tuple[EncodeConfig, SampleQualityConfig]:
-        """Return the options of encoding and scoring in a folder."""
-        where = f"choice {self.label!r}: "
-        encode = {**self.encode, "checkpoint": str(model), "out": folder / "latents"}
-        score = {**self.score, "checkpoint": str(model), "latents": folder / "latents"}
-        return (
-            build(EncodeConfig, {**encode, "track": False}, f"{where}encode."),
-            build(
-                SampleQualityConfig,
-                {**score, "out": folder / "quality", "track": False},
-                f"{where}score.",
-            ),
-        )
+    def encode_config(self, model: Path, folder: Path) -> EncodeConfig:
+        """Return the options of encoding in a folder."""
+        given = {"checkpoint": str(model), "out": folder / LATENTS, "track": False}
+        return build(EncodeConfig, {**self.encode, **given}, f"choice {self.label!r}: encode.")
+
+    def analyses(self, model: Path, folder: Path) -> list[tuple[Analysis, AnalysisConfig]]:
+        """Return the analyses with their options, that of the samples first.
+
+        Raises:
+            ValueError: for analyses and options that are not there.
+        """
+        found = []
+        parts = {"score": ("sample_quality", self.score)}
+        parts |= {f"analyse.{name}": (name, options) for name, options in self.analyse.items()}
+        for part, (name, options) in parts.items():
+            analysis, given = load(name), {"checkpoint": str(model), "latents": folder / LATENTS}
+            given |= {"out": folder / name, "track": False}
+            values = {"seed": self.seed, **options, **given}
+            place = f"choice {self.label!r}: {part}."
+            found.append((analysis, build(analysis.options, values, place)))
+        return found
 
     def train_config(self, folder: Path) -> TrainConfig:
         """Return the options of training in a folder."""
@@ -131,14 +145,15 @@ def list_choices(config: StudyConfig) -> list[Choice]:
     for seed in config.seeds:
         for picked in itertools.product(*axes):
             options = {part: dict(values) for part, values in study.items()}
-            options = laid_over(options, {"train": {"seed": seed}, "score": {"seed": seed}})
+            options = laid_over(options, {"train": {"seed": seed}})
             for _, overrides in picked:
                 for name, value in overrides.items():
                     options = laid_over(options, _nested(name, value))
             label = ", ".join(label for label, _ in picked)
             choice = Choice(label, seed, **options)
             choice.train_config(Path("model"))  # mistakes are told before anything is made
-            choice.configs(Path("model"), Path("choice"))
+            choice.encode_config(Path("model"), Path("choice"))
+            choice.analyses(Path("model"), Path("choice"))
             choices.append(choice)
     labels = [choice.label for choice in choices if choice.seed == config.seeds[0]]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
@@ -177,7 +192,7 @@ def model_fingerprint(config: TrainConfig, data: str) -> str:
 
 
 def choice_fingerprint(
-    model: str, encode: EncodeConfig, score: SampleQualityConfig, data: str
+    model: str, encode: EncodeConfig, analyses: Sequence[tuple[Analysis, AnalysisConfig]], data: str
 ) -> str:
     """Return a digest of a choice: its model's, and the options and data it is scored with."""
     return _digest(
@@ -185,9 +200,17 @@ def choice_fingerprint(
             "model": model,
             "data": data,
             "encode": encode.model_dump(mode="json", exclude=ENCODE_FREE),
-            "score": score.model_dump(mode="json", exclude=NOT_COMPARED),
+            "analyses": {
+                analysis.name: options.model_dump(mode="json", exclude=NOT_COMPARED)
+                for analysis, options in analyses
+            },
         }
     )
+
+
+def study_fingerprint(choices: Iterable[str]) -> str:
+    """Return a digest of a study: of its choices' fingerprints, in any order."""
+    return _digest({"choices": sorted(choices)})
 
 
 def _digest(facts: Mapping[str, Any]) -> str:

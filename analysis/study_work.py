@@ -105,20 +105,22 @@ def _score(task: Task) -> dict[str, Any]:
     """Encode, score, draw, and track it all as one run."""
     from gdm_repr import tracking
     from gdm_repr.analysis.runner import perform
-    from gdm_repr.analysis.sample_quality import ANALYSIS
     from gdm_repr.analysis.subject import Subject
     from gdm_repr.encode import encode
     from gdm_repr.run_facts import ROUND_TRIP_RMSE
     from gdm_repr.summary import as_metrics, summarise
 
     choice, model, folder = task.choice, Path(task.model), task.place
-    encoding, scoring = choice.configs(model, folder)
+    encoding, analyses = choice.encode_config(model, folder), choice.analyses(model, folder)
     resolved = {
         "choice": choice.label,
         "seed": choice.seed,
         "train": choice.train_config(model).model_dump(mode="json", exclude={"config", "dry_run"}),
         "encode": encoding.model_dump(mode="json", exclude={"config", "dry_run"}),
-        "score": scoring.model_dump(mode="json", exclude={"config", "dry_run"}),
+        "analyse": {
+            analysis.name: options.model_dump(mode="json", exclude={"config", "dry_run"})
+            for analysis, options in analyses
+        },
     }
     with tracking.start(
         "study-choice",
@@ -131,11 +133,14 @@ def _score(task: Task) -> dict[str, Any]:
         tags=task.tags,
     ) as tracked:
         encode(encoding)
-        subject = Subject(scoring)
-        report, written = perform(ANALYSIS, scoring, subject)
-        metrics: dict[str, float] = {}
-        for _, values in report.metrics:
-            metrics |= values
+        subject, metrics = Subject(analyses[0][1]), dict[str, float]()
+        for analysis, options in analyses:
+            report, written = perform(analysis, options, subject)
+            for step, values in report.metrics:
+                metrics |= values if step == 0 else {}  # curves are on the page
+            tracked.artifact(written.page, analysis.name)
+            for picture in written.pictures:
+                tracked.artifact(picture, f"{analysis.name}/figures")
         metrics |= as_metrics(summarise(subject.store))
         if "round_trip_error" in subject.store.manifest.errors:
             errors = subject.store.errors("round_trip_error").astype("f8")
@@ -146,7 +151,7 @@ def _score(task: Task) -> dict[str, Any]:
         source = str(manifest.settings["source"])
         tracked.inputs(source, manifest.fingerprint["data"], encoding.images())
         tracked.metrics(metrics)
-        for path in (*pictures, written.page):
+        for path in pictures:
             tracked.artifact(path)
     return {"metrics": metrics, "pictures": [str(path.resolve()) for path in pictures]}
 

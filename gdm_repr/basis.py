@@ -82,6 +82,10 @@ class Basis:
         rank = self._matrices(values)[3]
         return values[..., rank].reshape(*values.shape[:-1], *self.shape)
 
+    def elements(self, grid: Tensor) -> Tensor:
+        """Return values on the grid (.., H, W) in the basis's order (.., d): undo layout."""
+        return grid.flatten(-2)[..., self._matrices(grid)[2]]
+
     def _matrices(self, like: Tensor) -> tuple[Tensor, ...]:
         key = (like.dtype, like.device)
         if key not in self._cache:

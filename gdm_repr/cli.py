@@ -20,6 +20,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "prepare": Command("gdm_repr.prepare", "decode and resize images once, into small PNG files"),
     "train": Command("gdm_repr.train", "train a model on images"),
     "encode": Command("gdm_repr.encode", "turn a data set into a store of grouped latents"),
     "decode": Command("gdm_repr.decode", "turn a store of latents back into images"),

@@ -9,7 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 
 from gdm_repr.command import Command
 from gdm_repr.images import Preprocess
@@ -36,6 +44,7 @@ TimeLaw = Annotated[Literal["uniform", "groups"] | tuple[float, ...], BeforeVali
 Orders = Annotated[
     Literal["fixed", "random"] | tuple[tuple[int, ...], ...], BeforeValidator(_unwrap)
 ]
+Size = Annotated[Count | tuple[Count, Count] | None, BeforeValidator(_unwrap)]
 Device = Literal["auto", "cpu", "cuda"]
 DEFAULT_SOLVER, DEFAULT_STEPS = "ab3", 72  # see docs/solvers.md and the model card of scenes
 SHIPPED = "scenes"  # the model that comes with the package
@@ -74,6 +83,8 @@ class DenoiserConfig(BaseModel):
         preconditioning: ``spectral``, by every element's std; ``principal``, along each group's
             principal axes; or ``none`` (the paper's).
         strict: hide elements already turned to noise from the network.
+        inputs: what the network sees and answers in: ``pixels``, or ``coefficients``, each where it
+            lies on the basis's grid (Fig. 10); with the pixel basis both are the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -81,6 +92,7 @@ class DenoiserConfig(BaseModel):
     conditioning: Literal["concat", "embed"] = "embed"
     preconditioning: Literal["spectral", "principal", "none"] = "spectral"
     strict: bool = True
+    inputs: Literal["pixels", "coefficients"] = "pixels"
 
 
 class ModelConfig(BaseModel):
@@ -114,6 +126,50 @@ class Compute(Command):
         256, description="Images at a time; it changes speed and memory, not results."
     )
     track: bool = Field(True, description="Record the run and send it to MLflow.")
+
+
+class PrepareConfig(Command):
+    """Decode and resize images once, into a folder of small PNG files.
+
+    An item's id gives its file's path below the folder, so that sub-folders stay; labels are also
+    written to labels.csv, for --labels. The pixels are those that the other commands would see,
+    8-bit or 16-bit gray; floats are refused. A folder that was interrupted is resumed by running
+    the same command again.
+
+    Example:
+      python -m gdm_repr.prepare --data downloads/images1024x1024 --size 64 --out data/ffhq64
+      python -m gdm_repr.prepare --data cifar10:downloads --out data/cifar10
+    """
+
+    data: str = Field(
+        description="Path of images, or a source: photos, scenes[:START-STOP], cifar10:FOLDER, "
+        "dsprites:FILE, shapes3d:FILE, mpi3d:FILE, cars3d:FOLDER, smallnorb:FOLDER."
+    )
+    out: Path = Field(description="Folder for the images; an unfinished one is resumed.")
+    labels: Path | None = Field(None, description="Labels: a CSV, or CelebA's list of attributes.")
+    size: Size = Field(
+        None, description="Side of a square, or height,width; the images' own by default."
+    )
+    fit: Literal["center", "resize", "tile"] = Field(
+        "center",
+        description="How images come to size: cut to its shape, ignoring theirs, or in tiles.",
+    )
+    channels: Literal["rgb", "gray"] | None = Field(
+        None, description="As the first image by default."
+    )
+    limit: Count | None = Field(None, description="Prepare the first items only.")
+    workers: int = Field(1, ge=0, description="Processes that make files.")
+
+    @field_validator("fit")
+    @classmethod
+    def _tile_has_size(cls, fit: str, info: ValidationInfo) -> str:
+        if fit == "tile" and info.data.get("size", 0) is None:
+            raise ValueError("cuts tiles of --size pixels; give --size")
+        return fit
+
+    def preprocess(self) -> Preprocess:
+        """Return how images become the files' pixels."""
+        return Preprocess(size=self.size, fit=self.fit, channels=self.channels)
 
 
 class TrainConfig(Compute):

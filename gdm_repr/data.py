@@ -13,11 +13,11 @@ settings, the seed and the draw: neither batching, nor order, nor workers change
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from gdm_repr.dataset import Batch, ImageDataset, Indices
 from gdm_repr.images import Preprocess
@@ -33,7 +33,11 @@ __all__ = [
     "Rejected",
     "load",
     "open_data",
+    "work_ahead",
 ]
+
+Key = TypeVar("Key")
+Result = TypeVar("Result")
 
 _PREFETCH = 4  # batches a worker prepares ahead: rides out a slow image without filling memory
 
@@ -92,15 +96,37 @@ def load(
     if workers < 0:
         raise ValueError(f"workers={workers} is negative; give 0 or more processes")
     import torch
-    from torch.utils.data import DataLoader
 
     pin = pin and torch.cuda.is_available()
     keys = zip(batches, repeat(draw) if isinstance(draw, int) else draw, strict=False)
     if workers == 0 or dataset.is_in_memory:
         ready = (dataset.batch(indices, number) for indices, number in keys)
         return (batch.pin_memory() for batch in ready) if pin else ready
+    return work_ahead(_Drawn(dataset), keys, workers=workers, pin=pin)
+
+
+def work_ahead(
+    function: Callable[[Key], Result],
+    keys: Iterable[Key],
+    *,
+    workers: int,
+    pin: bool = False,
+) -> Iterator[Result]:
+    """Call a function on keys in worker processes and return what it gives, in order.
+
+    Args:
+        function: Of one key; it and its results are sent between processes.
+        keys: May be endless, they are read a few calls ahead of the consumer.
+        workers: Number of processes; 0 calls it in this one, when a result is asked for.
+        pin: Put tensors into page-locked memory.
+    """
+    if workers == 0:
+        return map(function, keys)
+    import torch
+    from torch.utils.data import DataLoader
+
     loader = DataLoader(
-        cast(Any, _Drawn(dataset)),
+        cast(Any, _Indexed(function)),
         batch_size=None,
         sampler=cast(Any, keys),
         num_workers=workers,
@@ -112,10 +138,20 @@ def load(
 
 
 @dataclass(frozen=True)
+class _Indexed:
+    """What a worker process holds: it is indexed by a key."""
+
+    function: Callable[[Any], Any]
+
+    def __getitem__(self, key: object) -> object:
+        return self.function(key)
+
+
+@dataclass(frozen=True)
 class _Drawn:
-    """What a worker process holds: it is indexed by a whole batch."""
+    """Makes a whole batch of its indices and the number of its noise."""
 
     dataset: ImageDataset
 
-    def __getitem__(self, key: tuple[Indices, int]) -> Batch:
+    def __call__(self, key: tuple[Indices, int]) -> Batch:
         return self.dataset.batch(*key)

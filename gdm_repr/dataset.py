@@ -122,10 +122,36 @@ class ImageDataset:
         return self._layout.shape
 
     @property
+    def levels(self) -> int:
+        """Highest level of integer pixels, such as 255; 0 for float data."""
+        return self._layout.levels
+
+    @property
     def quantum(self) -> float:
         """Width of one level in units of x: 2/L, dequantized 2/(L + 1), 0 for float data."""
         levels = self._layout.levels
         return 2 / (levels + self.preprocess.dequantize) if levels else 0.0
+
+    def pixels(self, index: int) -> Pixels:
+        """Return one item as it is before it becomes x.
+
+        Returns:
+            Pixels (H, W, C): uint8 or uint16 levels, or float32 in [-1, 1].
+
+        Raises:
+            BadImage: The item can't be used.
+        """
+        pixels, layout = self._fitted(index), self._layout
+        channels, *size = layout.shape
+        if pixels.dtype != layout.dtype:
+            bits, common = 8 * pixels.itemsize, 8 * layout.dtype.itemsize
+            raise BadImage(f"{bits}-bit values among {common}-bit images")
+        if list(pixels.shape[:2]) != size:
+            got, wanted = "x".join(map(str, pixels.shape[:2])), "x".join(map(str, size))
+            raise BadImage(f"{got} px among images of {wanted} px; set a size")
+        if pixels.shape[2] > channels and self.preprocess.channels is None:
+            raise BadImage("colour among gray images; set channels to 'rgb' or 'gray'")
+        return to_channels(pixels, channels)
 
     def fingerprint(self) -> str:
         """Return a sha256 (hex) of all that x depends on, and of ids and labels; no path enters.
@@ -198,27 +224,13 @@ class ImageDataset:
             kept = 0
             for i in asked.tolist():
                 try:
-                    pixels[kept] = np.moveaxis(self._item(i), 2, 0)
+                    pixels[kept] = np.moveaxis(self.pixels(i), 2, 0)
                     kept += 1
                 except BadImage as error:
                     reject[i] = str(error)
             pixels = pixels[:kept]
         index = np.array([i for i in asked.tolist() if i not in reject], np.int64)
         return index, pixels, [Rejected(i, self.ids[i], why) for i, why in reject.items()]
-
-    def _item(self, index: int) -> Pixels:
-        """Return pixels (H, W, C) of one item in the common layout; raises BadImage."""
-        pixels, layout = self._fitted(index), self._layout
-        channels, *size = layout.shape
-        if pixels.dtype != layout.dtype:
-            bits, common = 8 * pixels.itemsize, 8 * layout.dtype.itemsize
-            raise BadImage(f"{bits}-bit values among {common}-bit images")
-        if list(pixels.shape[:2]) != size:
-            got, wanted = "x".join(map(str, pixels.shape[:2])), "x".join(map(str, size))
-            raise BadImage(f"{got} px among images of {wanted} px; set a size")
-        if pixels.shape[2] > channels and self.preprocess.channels is None:
-            raise BadImage("colour among gray images; set channels to 'rgb' or 'gray'")
-        return to_channels(pixels, channels)
 
     def _fitted(self, index: int) -> Pixels:
         """Return pixels of one item at the size asked for; raises BadImage."""

@@ -1,7 +1,8 @@
 """The denoiser: network + conditioning + preconditioning = the callable u(x_t, A) (Eq. 8, A.1).
 
-State lives in the basis's coordinates, x_t of shape (B, C, d); the network only ever sees pixel
-space. Per element n with data mean mu and std s, at level A with coefficients alpha and sigma,
+State lives in the basis's coordinates, x_t of shape (B, C, d); the network sees pixels, unless
+``inputs: coefficients`` shows it the coefficients (to see what that costs, Fig. 10). Per element n
+with data mean mu and std s, at level A with coefficients alpha and sigma,
 
     R^2 = alpha^2 s^2 + sigma^2,   cos(theta) = alpha s / R,   sin(theta) = sigma / R,
     w = (x_t - alpha mu) / R,      of unit variance at every level.
@@ -41,7 +42,7 @@ class Denoiser(nn.Module):
     """u(x_t, A) for one basis, grouping and process.
 
     Args:
-        network: maps (B, C_in, H, W) and levels (B, m) to (B, C, H, W), in pixel space.
+        network: maps (B, C_in, H, W) and levels (B, m) to (B, C, H, W).
         basis: U.
         grouping: the groups; levels are one per group.
         process: the interpolation.
@@ -141,12 +142,15 @@ class Denoiser(nn.Module):
         A = A.to(state.dtype).expand(len(state), -1)
         if self.config.strict:
             state = state * (self.expand(A) > 0)
-        pixels, levels = self.basis.inverse(state), self.told(A)
+        in_pixels = self.config.inputs == "pixels"
+        shown = self.basis.inverse(state) if in_pixels else self.basis.layout(state)
+        levels = self.told(A)
         if self.config.conditioning == "concat":
             grid = self.basis.layout(self.expand(levels).expand_as(state))
-            pixels, levels = torch.cat([pixels, grid], dim=1), levels.mean(dim=1, keepdim=True)
+            shown, levels = torch.cat([shown, grid], dim=1), levels.mean(dim=1, keepdim=True)
         with torch.autocast(
             state.device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None
         ):
-            out: Any = self.network(pixels.float(), levels.float())
-        return self.basis.forward(out.to(state.dtype))
+            out: Any = self.network(shown.float(), levels.float())
+        out = out.to(state.dtype)
+        return self.basis.forward(out) if in_pixels else self.basis.elements(out)

@@ -273,13 +273,17 @@ def damaged(file: Path, error: Exception) -> ValueError:
     )
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` make a file beside ``path``, bring it to the disk, then give it its name."""
+def write_atomically(path: Path, write: Callable[[Path], object], *, sync: bool = True) -> None:
+    """Let ``write`` make a file beside ``path``, bring it to the disk, then give it its name.
+
+    Without ``sync`` the disk takes its time, and a power failure may leave an empty file.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        if sync:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except FileNotFoundError:
         # Another worker finished the store meanwhile and swept our copy of the same bytes away.
@@ -287,6 +291,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             raise
     finally:
         temporary.unlink(missing_ok=True)
+    if not sync:
+        return
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -29,6 +29,7 @@ from gdm_repr.checkpoint import (
     save_checkpoint,
     save_tensors,
 )
+from gdm_repr.command import build
 from gdm_repr.config import DEFAULT_STEPS, TrainConfig
 from gdm_repr.data import ImageDataset
 from gdm_repr.denoiser import Denoiser
@@ -266,8 +267,10 @@ class Trainer:
                 f"training state {str(path)!r}: is no training state; remove it to start again"
             )
         now = self.config.model_dump(mode="json")
-        for name, before in facts["config"].items():
-            if name not in FREE_ON_RESUME and now.get(name) != before:
+        # read as options again: those that came into being since then had their defaults
+        started = build(TrainConfig, facts["config"], f"training state {str(path)!r}: ")
+        for name, before in started.model_dump(mode="json").items():
+            if name not in FREE_ON_RESUME and now[name] != before:
                 raise ValueError(
                     f"{name}={now.get(name)!r}: the run in {str(self.config.out)!r} was started "
                     f"with {before!r}; resume with the same options or choose another --out"

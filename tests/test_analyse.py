@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from gdm_repr import command, encode
-from gdm_repr.analysis.__main__ import AllConfig, load, main, part_options
+from gdm_repr.analysis.__main__ import AllConfig, main, part_options
 from gdm_repr.analysis.options import FeatureConfig
-from gdm_repr.analysis.runner import ANALYSES, command_line
+from gdm_repr.analysis.runner import ANALYSES, command_line, load
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.run_record import read_events
 

@@ -85,6 +85,7 @@ def test_layout_puts_every_element_at_its_position(basis: Basis) -> None:
     assert grid.shape == (2, height, width)
     rows, cols = torch.from_numpy(basis.positions).unbind(1)
     assert torch.equal(grid[:, rows, cols], values)
+    assert torch.equal(basis.elements(grid), values)
 
 
 def test_element_is_the_inner_product_with_its_basis_image(basis: Basis) -> None:

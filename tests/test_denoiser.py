@@ -84,13 +84,13 @@ CONFIGS = [
     for conditioning in CONDITIONINGS
     for preconditioning in PRECONDITIONINGS
     for strict in (True, False)
-]
+] + [DenoiserConfig(preconditioning="spectral", strict=True, inputs="coefficients")]
 STRICT = [config for config in CONFIGS if config.strict]
 
 
 def identify(config: DenoiserConfig) -> str:
     strict = "strict" if config.strict else "open"
-    return f"{config.conditioning}-{config.preconditioning}-{strict}"
+    return f"{config.conditioning}-{config.preconditioning}-{strict}-{config.inputs}"
 
 
 def states(n: int = 5, seed: int = 1) -> Tensor:
@@ -148,6 +148,17 @@ def test_the_network_sees_pixels_and_the_levels_where_elements_lie() -> None:
     assert torch.allclose(seen(0), p.basis.inverse(x_t), atol=1e-6)
     grid = p.basis.layout(A[:, torch.from_numpy(p.grouping.index)].expand(5, C, D))
     assert torch.allclose(seen(C), grid, atol=1e-6)
+
+
+def test_the_network_sees_coefficients_where_they_lie_when_asked_to() -> None:
+    config = DenoiserConfig(
+        conditioning="concat", preconditioning="none", strict=False, inputs="coefficients"
+    )
+    x_t, A = states().float(), torch.tensor([[1.0, 0.4, 0.0]])
+    denoiser = build(config)
+    grid = denoiser.basis.layout(torch.cat([x_t, A[:, denoiser.index].expand(5, C, D)], 1))
+    out = denoiser.network(grid, A.mean(1, keepdim=True).expand(5, 1))
+    assert torch.equal(denoiser.basis.layout(denoiser(x_t, A)), out)
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)

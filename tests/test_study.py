@@ -25,6 +25,7 @@ train:
   checkpoint_every: 1_280
 encode: {limit: 60}
 score: {n: 20, features: [pixels], loss_images: 4, levels: 2, directions: 8, shown: 4}
+analyse: {leakage: {images: 4}}
 grid:
   encode.steps: [4, 8]
 """
@@ -63,13 +64,14 @@ def test_a_killed_study_goes_on_and_does_nothing_twice(
         assert run.tags["study.choice"] == f"steps {steps}"
         assert run.params["encode.steps"] == str(steps)
         assert run.metrics["evaluations_per_sample"] == steps + 2
-        assert {"sample_quality/frechet/pixels", "round_trip_rmse", "train_seconds"} <= {
-            *run.metrics
-        }
+        expected = {"sample_quality/frechet/pixels", "round_trip_rmse", "train_seconds"}
+        assert expected <= {*run.metrics}
+        assert any(key.startswith("leakage") for key in run.metrics)
     assert (out / "comparison/report.html").is_file()
     assert "evaluations_per_sample" in capsys.readouterr().out
     scored = [json.loads(path.read_text()) for path in out.glob("choices/*/scored.json")]
     assert all(Path(name).is_file() for each in scored for name in each["pictures"])
+    assert len(list(out.glob("choices/*/leakage/report.html"))) == 2
 
     # what the tracking store has is not done again elsewhere either
     capsys.readouterr()

@@ -40,7 +40,8 @@ def test_a_grid_is_crossed_and_laid_over() -> None:
     training = last.train_config(Path("m"))
     assert training.seed == 7 and training.model.grouping.options() == {"cuts": [6]}
     assert training.model.network.name == "mlp"  # kept: a mapping is laid over
-    encoding, scoring = last.configs(Path("m"), Path("c"))
+    encoding = last.encode_config(Path("m"), Path("c"))
+    ((_, scoring),) = last.analyses(Path("m"), Path("c"))
     assert (encoding.steps, encoding.data, encoding.seed, scoring.seed) == (24, "digits", 0, 7)
     assert (encoding.out, scoring.latents) == (Path("c/latents"), Path("c/latents"))
 
@@ -65,11 +66,22 @@ def test_a_study_starts_from_a_training_file(tmp_path: Path) -> None:
     ("values", "words"),
     [
         ({}, "name at least one"),
-        ({"grid": {"steps": [1, 2]}}, r"option 'steps': must begin with train., encode. or score."),
+        (
+            {"grid": {"steps": [1, 2]}},
+            "option 'steps': must begin with train., encode., score. or analyse.",
+        ),
         ({"grid": {"train.imags": [1]}}, "choice 'imags 1': train.imags: no such option"),
         ({"grid": {"train.images": [0]}}, "choice 'images 0': train.images=0: Input should be"),
         ({"grid": {"encode.steps": ["many"]}}, "choice 'steps many': encode.steps"),
         ({"grid": {"score.n": [1]}}, r"choice 'n 1': score.n=1"),
+        (
+            {"analyse": {"traversals": {}}, "choices": {"a": {}}},
+            "analysis 'traversals': unknown; choose from band_var",
+        ),
+        (
+            {"choices": {"a": {"analyse.traversal.anchor": 1}}},
+            "choice 'a': analyse.traversal.anchor: no such option",
+        ),
         ({"grid": {"encode.steps": [3, 3]}}, "choice 'steps 3': named twice"),
     ],
 )
@@ -89,9 +101,28 @@ def test_fingerprints_change_with_what_matters_alone() -> None:
     def scored(**options: object) -> str:
         names = {key.replace("__", "."): value for key, value in options.items()}
         (choice,) = study(choices={"one": names})
-        return choice_fingerprint("model", *choice.configs(Path("m"), Path("c")), "data")
+        folders = Path("m"), Path("c")
+        encoding, analyses = choice.encode_config(*folders), choice.analyses(*folders)
+        return choice_fingerprint("model", encoding, analyses, "data")
 
     assert scored() == scored(encode__batch_size=3, score__batch_size=9)
-    assert (
-        len({scored(), scored(encode__steps=9), scored(score__n=9), scored(encode__order=[0])}) == 4
+    different: list[dict[str, Any]] = [
+        {}, {"encode__steps": 9}, {"score__n": 9}, {"encode__order": [0]},
+        {"analyse__leakage": {}}, {"analyse__leakage": {"images": 3}},
+    ]  # fmt: skip
+    assert len({scored(**options) for options in different}) == 6
+
+
+def test_further_analyses_come_after_the_scores_and_share_the_seed() -> None:
+    (choice,) = study(
+        analyse={"traversal": {"anchors": 7}, "leakage": {"seed": 8}},
+        choices={"one": {"analyse.traversal.features": ["pixels"]}},
+        seeds=(5,),
     )
+    found = choice.analyses(Path("m"), Path("c"))
+    names = ["sample_quality", "traversal", "leakage"]
+    assert [analysis.name for analysis, _ in found] == names
+    assert [options.out for _, options in found] == [Path("c") / name for name in names]
+    assert [options.seed for _, options in found] == [5, 5, 8]
+    assert found[1][1].model_dump()["anchors"] == 7
+    assert found[1][1].model_dump()["features"] == ("pixels",)

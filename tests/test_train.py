@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from gdm_repr import GDM, train
-from gdm_repr.checkpoint import load_tensors
+from gdm_repr.checkpoint import load_tensors, save_tensors
 from gdm_repr.config import TrainConfig
 from gdm_repr.coordinates import Flow
 from gdm_repr.data import Preprocess, open_data
@@ -323,6 +323,14 @@ def test_resume_refuses_other_images_and_states(
     )
     assert train.main(arguments(tmp_path / "run", *flags, "--resume")) == 2
     assert "is no training state" in capsys.readouterr().err
+
+
+def test_a_state_from_before_an_option_came_into_being_goes_on(tmp_path: Path) -> None:
+    fit(tmp_path, "--images", "64")
+    tensors, facts = load_tensors(tmp_path / "state.safetensors")
+    del facts["config"]["model"]["denoiser"]["inputs"], facts["config"]["accumulate"]
+    save_tensors(tmp_path / "state.safetensors", tensors, facts)
+    assert train.main(arguments(tmp_path, "--images", "128", "--resume")) == 0
 
 
 def test_bad_training_images_are_quarantined(tmp_path: Path) -> None:
