@@ -2,9 +2,10 @@
 
 python docs/examples/mixture.py [--steps 1000] [--out runs/examples/mixture.png]
 
-Data are four Gaussians, so that u is known. The ODE is solved from the same noise by both schedules,
-first with that u, then with that of small MLPs. With k = d = 2 the exact ODE has to be the
-Knothe-Rosenblatt map, which is known without any ODE: z_1 = Phi^-1 F(x_1), z_2 = Phi^-1 F(x_2 | x_1).
+Data are four Gaussians, so that u is known. The ODE is solved from the same noise by both
+schedules, first with that u, then with that of small MLPs. With k = d = 2 the exact ODE has to be
+the Knothe-Rosenblatt map, which is known without any ODE:
+z_1 = Phi^-1 F(x_1), z_2 = Phi^-1 F(x_2 | x_1).
 """
 
 from __future__ import annotations
