@@ -7,7 +7,7 @@ Of a model trained on random orders. Scores, search and predictors are those of
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -59,6 +59,8 @@ def analyse(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Re
     from gdm_repr.analysis.order_report import Found, Searched, make_report
     from gdm_repr.analysis.orders import (
         covariance,
+        halving_rounds,
+        halving_samples,
         predict,
         random_orders,
         rank_correlation,
@@ -71,15 +73,19 @@ def analyse(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Re
     halves = choose_halves(len(subject.store), config.n, config.seed)
     real, other = (_features(extractor, subject, rows) for rows in (halves.real, halves.other))
     orders = random_orders(k, config.orders, config.seed)
-    cost = (len(orders) + config.searches) * config.n
+    first = min(config.first, config.n)
+    candidates = len(random_orders(k, config.candidates, config.seed))  # few groups have fewer
+    search_cost = halving_samples(halving_rounds(candidates, first, config.n))
+    cost = (len(orders) + config.searches) * config.n + config.searches * search_cost
     with tqdm(total=cost, unit="img", unit_scale=True, desc="orders") as bar:
 
         def scored(order: Order) -> dict[str, Any]:
             key = f"order {list(order)}"
             if key not in journal:
-                draw = _drawing(config, subject, extractor, config.seed)
+                draw = _drawing(config, subject, extractor, config.seed, bar.update)
                 journal.add(key, _score(config, real, draw(order, 0, config.n), other))
-            bar.update(config.n)
+            else:
+                bar.update(config.n)
             entry: dict[str, Any] = journal[key]
             return entry
 
@@ -91,15 +97,17 @@ def analyse(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Re
             if key not in journal:
                 found = successive_halving(
                     random_orders(k, config.candidates, seed),
-                    _drawing(config, subject, extractor, seed),
+                    _drawing(config, subject, extractor, seed, bar.update),
                     real,
-                    first=min(config.first, config.n),
+                    first=first,
                     last=config.n,
                 )
                 journal.add(
                     key,
                     {"order": found.order, "samples": found.samples, "rounds": found.rounds},
                 )
+            else:
+                bar.update(search_cost)
             entry = journal[key]
             order = tuple(entry["order"])
             value = scored(order)
@@ -127,8 +135,14 @@ def _features(extractor: Extractor, subject: Subject, rows: Sequence[int]) -> Fl
     return features
 
 
-def _drawing(config: OrderSearchConfig, subject: Subject, extractor: Extractor, seed: int) -> Draw:
-    """Return what draws samples of an order from the latents of a seed."""
+def _drawing(
+    config: OrderSearchConfig,
+    subject: Subject,
+    extractor: Extractor,
+    seed: int,
+    advance: Callable[[int], object],
+) -> Draw:
+    """Return what draws samples of an order from the latents of a seed, and tells how many."""
     import numpy as np
     import torch
 
@@ -137,6 +151,7 @@ def _drawing(config: OrderSearchConfig, subject: Subject, extractor: Extractor, 
         for first in range(start, stop, config.batch_size):
             n = min(config.batch_size, stop - first)
             parts.append(model.sample(n, seed=seed + first, plan=subject.plan).cpu())
+            advance(n)
         x = torch.cat(parts)
         if not bool(torch.isfinite(x).all()):
             raise ValueError(

@@ -67,6 +67,25 @@ class Search:
     rounds: tuple[tuple[int, int], ...]
 
 
+def halving_rounds(candidates: int, first: int, last: int) -> tuple[tuple[int, int], ...]:
+    """Return the candidates of every round of a search, and the samples that each has by its end.
+
+    >>> halving_rounds(8, first=32, last=256)
+    ((8, 32), (4, 64), (2, 128), (1, 256))
+    """
+    rounds = [(candidates, first)]
+    while rounds[-1][1] < last:
+        n, m = rounds[-1]
+        rounds.append((max(1, n // 2), min(2 * m, last)))
+    return tuple(rounds)
+
+
+def halving_samples(rounds: Sequence[tuple[int, int]]) -> int:
+    """Return how many samples a search draws in all."""
+    before = [0, *(m for _, m in rounds)]
+    return sum(n * (m - have) for (n, m), have in zip(rounds, before, strict=False))
+
+
 def successive_halving(
     candidates: Sequence[Order], draw: Draw, real: Floats, *, first: int, last: int
 ) -> Search:
@@ -88,20 +107,16 @@ def successive_halving(
             "2 <= first <= last are needed"
         )
     parts: dict[Order, list[Floats]] = {order: [] for order in candidates}
-    alive, have, m, samples = list(parts), 0, first, 0
-    rounds: list[tuple[int, int]] = []
-    while True:
-        values: dict[Order, float] = {}
+    alive, have, values = list(parts), 0, dict[Order, float]()
+    rounds = halving_rounds(len(alive), first, last)
+    for n, m in rounds:
+        alive = alive[:n]
         for order in alive:
             parts[order].append(draw(order, have, m))
             values[order] = frechet_distance(real, np.concatenate(parts[order]))
-        samples += len(alive) * (m - have)
-        rounds.append((len(alive), m))
         alive.sort(key=values.__getitem__)
-        if m == last:
-            return Search(alive[0], values[alive[0]], samples, tuple(rounds))
-        alive = alive[: max(1, len(alive) // 2)]
-        have, m = m, min(2 * m, last)
+        have = m
+    return Search(alive[0], values[alive[0]], halving_samples(rounds), rounds)
 
 
 @dataclass(frozen=True)
