@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gdm_repr.analysis.subject import Subject
 
 BEST = 0.1  # the share of random orders that a search should come into
+PLACES = "places of the groups, learned from other orders"
 NAMES = {"entropy": "area under the entropy, nats", "residual": "conditional variances"}
 
 
@@ -34,14 +35,12 @@ class Searched:
         value: its score as the random orders have theirs.
         rank: among them; 1 is better than all.
         samples: drawn by the search.
-        rounds: candidates and samples of each, of every round.
     """
 
     order: Order
     value: float
     rank: int
     samples: int
-    rounds: Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -64,13 +63,15 @@ def make_report(config: OrderSearchConfig, subject: Subject, found: Found) -> Re
     good = [each for each in found.searches if each.rank <= inside]
     spent = max(each.samples for each in found.searches) / budget
     spread, error = _spread(found)
-    predictor = max(found.correlations, key=lambda name: abs(found.correlations[name].value))
+    predictor = max(NAMES, key=lambda name: abs(found.correlations[name].value))
     answer = [
         f"Of {len(ranked)} random orders {_name(best)} is the best, {_named(found, best)}, and "
         f"{_name(worst)} the worst, {_named(found, worst)} (Frechet distance in {found.feature}, "
         f"n = {config.n}; real against real {number(found.scores[best]['floor'])}).",
-        f"Orders differ by {number(spread)} (standard deviation); the standard error of one is "
-        f"{number(error)}, and would be the spread if all were equal.",
+        f"Orders differ by {number(spread)} (standard deviation). One score's standard error over "
+        f"other images and latents is {number(error)}, but orders share theirs: the places of the "
+        "groups, learned from other orders, have a rank correlation of "
+        f"{found.correlations['places']} with the score, which is 0 if orders differ by chance.",
         f"{len(good)} of {len(found.searches)} searches found an order that is within the best "
         f"{inside} of {len(ranked)}, with {100 * spent:.0f} % of the samples that scoring all "
         "takes.",
@@ -106,15 +107,17 @@ def make_report(config: OrderSearchConfig, subject: Subject, found: Found) -> Re
         method={
             "orders": f"{len(ranked)} different ones at random, seed {config.seed}",
             "samples": f"{config.n} an order, of the same latents for all orders",
-            "searches": "successive halving from "
-            + ", then ".join(f"{a} orders with {m} samples" for a, m in found.searches[0].rounds)
-            + "; candidates and latents of its own for every seed",
+            "searches": f"a ridge regression on the places of the groups learns from "
+            f"{config.candidates} random orders with {config.first} samples each; the best of "
+            f"{config.checked} that it thinks best, scored with {config.n}; orders and latents of "
+            "its own for every seed",
             "intervals": f"jackknife over {config.groups} groups of images, 95 %",
             "predictors": "from the covariance of the store's images that are not scored against",
         },
         controls=[
             "Real against real at the same n is the floor.",
-            "The spread of the orders stands beside the standard error of one order's score.",
+            "Scores learned from the places of groups in other orders tell whether orders differ by "
+            "more than chance.",
         ],
         limits=[
             "The best of many is chosen by a score with error: its true value is worse than it "
@@ -232,7 +235,7 @@ def _tables(found: Found, ranked: Sequence[Order], budget: int) -> list[Table]:
     ]
     correlations = [
         {
-            "predictor": NAMES[name],
+            "predictor": NAMES.get(name, PLACES),
             "rank correlation": each.value,
             "low": each.low,
             "high": each.high,

@@ -41,8 +41,9 @@ class OrderSearchConfig(FeatureConfig):
     orders: int = Field(100, ge=10, description="Random orders to score.")
     n: int = Field(256, ge=8, description="Samples of each, and real images to compare with.")
     searches: Count = Field(5, description="Searches, each with a seed of its own.")
-    candidates: Count = Field(64, description="Orders that a search begins with.")
-    first: int = Field(32, ge=2, description="Samples of each in a search's first round.")
+    candidates: int = Field(64, ge=2, description="Random orders that a search learns from.")
+    first: int = Field(40, ge=2, description="Samples of each of these.")
+    checked: Count = Field(10, description="Orders, thought best then, that it scores.")
     groups: int = Field(20, ge=2, description="Groups of images that the intervals leave out.")
     strips: Count = Field(4, description="Images generated in the best and the worst order.")
 
@@ -59,12 +60,11 @@ def analyse(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Re
     from gdm_repr.analysis.order_report import Found, Searched, make_report
     from gdm_repr.analysis.orders import (
         covariance,
-        halving_rounds,
-        halving_samples,
+        learned_scores,
+        learned_search,
         predict,
         random_orders,
         rank_correlation,
-        successive_halving,
     )
 
     extractor = next(iter(config.extractors().values()))  # first: weights may be missing
@@ -73,9 +73,9 @@ def analyse(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Re
     halves = choose_halves(len(subject.store), config.n, config.seed)
     real, other = (_features(extractor, subject, rows) for rows in (halves.real, halves.other))
     orders = random_orders(k, config.orders, config.seed)
-    first = min(config.first, config.n)
     candidates = len(random_orders(k, config.candidates, config.seed))  # few groups have fewer
-    search_cost = halving_samples(halving_rounds(candidates, first, config.n))
+    checked = min(config.checked, candidates)
+    search_cost = candidates * config.first + checked * config.n
     cost = (len(orders) + config.searches) * config.n + config.searches * search_cost
     with tqdm(total=cost, unit="img", unit_scale=True, desc="orders") as bar:
 
@@ -95,26 +95,23 @@ def analyse(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Re
             key = f"search {number}"
             seed = config.seed + (number + 1) * SEED_GAP
             if key not in journal:
-                found = successive_halving(
+                found = learned_search(
                     random_orders(k, config.candidates, seed),
                     _drawing(config, subject, extractor, seed, bar.update),
                     real,
-                    first=first,
+                    first=config.first,
+                    checked=checked,
                     last=config.n,
+                    seed=seed,
                 )
-                journal.add(
-                    key,
-                    {"order": found.order, "samples": found.samples, "rounds": found.rounds},
-                )
+                journal.add(key, {"order": found.order, "samples": found.samples})
             else:
                 bar.update(search_cost)
             entry = journal[key]
             order = tuple(entry["order"])
             value = scored(order)
             rank = 1 + sum(each["value"] < value["value"] for each in scores.values())
-            searches.append(
-                Searched(order, value["value"], rank, entry["samples"], entry["rounds"])
-            )
+            searches.append(Searched(order, value["value"], rank, entry["samples"]))
     x = subject.model.to_basis(subject.images(halves.fit)).cpu().double().flatten(1).numpy()
     S = covariance(x)
     predicted = {order: predict(S, subject.model.grouping, order) for order in orders}
@@ -122,7 +119,7 @@ def analyse(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Re
     correlations = {
         name: rank_correlation([getattr(predicted[o], name) for o in orders], values)
         for name in ("entropy", "residual")
-    }
+    } | {"places": rank_correlation(learned_scores(orders, values).tolist(), values)}
     return make_report(
         config, subject, Found(extractor.name, scores, searches, predicted, correlations)
     )

@@ -3,8 +3,9 @@
 *Score*: the Frechet distance of m samples drawn in the order to real images. All orders are drawn
 from the same latents, so that they are compared on one noise.
 
-*Search* by successive halving (Jamieson and Talwalkar 2016): all candidates are drawn with few
-samples, the better half goes on with twice as many, until those left have all n.
+*Search*: random orders are drawn with few samples each, and a ridge regression learns their scores
+from the places of the groups. Where a group comes counts for much, so that many noisy scores tell
+the weights well; what the regression thinks best is then drawn with all samples.
 
 *Predictors*, without a sample: with S the covariance of real images and S_{g|e} that of group g
 given the groups e generated before it,
@@ -21,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import factorial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +32,14 @@ from gdm_repr.analysis.estimate import Estimate
 from gdm_repr.analysis.frechet import frechet_distance
 from gdm_repr.grouping import Grouping
 
+if TYPE_CHECKING:
+    from sklearn.linear_model import RidgeCV
+
 Order = tuple[int, ...]
 Floats = NDArray[np.float64]
 Draw = Callable[[Order, int, int], Floats]
 """From an order, and the numbers of the first sample and the one after the last, to features."""
+POOL = 20_000  # random orders among which a search looks for those that it thinks best
 RIDGE = 1e-6  # of the mean variance, added to every variance: pixels that never change have none
 
 
@@ -56,67 +62,78 @@ class Search:
 
     Attributes:
         order: the best.
-        value: its score in the last round.
+        value: its score with all samples.
         samples: drawn in all.
-        rounds: candidates and samples of each so far, of every round.
     """
 
     order: Order
     value: float
     samples: int
-    rounds: tuple[tuple[int, int], ...]
 
 
-def halving_rounds(candidates: int, first: int, last: int) -> tuple[tuple[int, int], ...]:
-    """Return the candidates of every round of a search, and the samples that each has by its end.
+def places(orders: Sequence[Order]) -> Floats:
+    """Return at which place each group is generated, (n, k), 0 first.
 
-    >>> halving_rounds(8, first=32, last=256)
-    ((8, 32), (4, 64), (2, 128), (1, 256))
+    >>> places([(2, 0, 1)])
+    array([[1., 2., 0.]])
     """
-    rounds = [(candidates, first)]
-    while rounds[-1][1] < last:
-        n, m = rounds[-1]
-        rounds.append((max(1, n // 2), min(2 * m, last)))
-    return tuple(rounds)
+    return np.argsort(np.asarray(orders), axis=1).astype(float)
 
 
-def halving_samples(rounds: Sequence[tuple[int, int]]) -> int:
-    """Return how many samples a search draws in all."""
-    before = [0, *(m for _, m in rounds)]
-    return sum(n * (m - have) for (n, m), have in zip(rounds, before, strict=False))
-
-
-def successive_halving(
-    candidates: Sequence[Order], draw: Draw, real: Floats, *, first: int, last: int
+def learned_search(
+    tried: Sequence[Order],
+    draw: Draw,
+    real: Floats,
+    *,
+    first: int,
+    checked: int,
+    last: int,
+    seed: int = 0,
 ) -> Search:
-    """Find a good order among candidates.
+    """Find a good order by what few samples of others teach.
 
     Args:
-        candidates: orders, all different.
+        tried: random orders, all different, to learn from.
         draw: samples' features.
         real: features of real images, (n, F).
-        first: samples of every candidate in the first round.
-        last: samples of those left at the end.
+        first: samples of each order that is learned from.
+        checked: orders thought best that are then scored.
+        last: samples of each of these.
+        seed: of the many orders among which the best are looked for.
 
     Raises:
-        ValueError: for no candidates, or first above last.
+        ValueError: for fewer than two orders to learn from, or samples.
     """
-    if not candidates or not 2 <= first <= last:
+    if len(tried) < 2 or min(first, last) < 2 or checked < 1:
         raise ValueError(
-            f"candidates={len(candidates)}, first={first}, last={last}: at least one candidate and "
-            "2 <= first <= last are needed"
+            f"tried={len(tried)}, first={first}, checked={checked}, last={last}: at least two "
+            "orders, two samples of each, and one to check are needed"
         )
-    parts: dict[Order, list[Floats]] = {order: [] for order in candidates}
-    alive, have, values = list(parts), 0, dict[Order, float]()
-    rounds = halving_rounds(len(alive), first, last)
-    for n, m in rounds:
-        alive = alive[:n]
-        for order in alive:
-            parts[order].append(draw(order, have, m))
-            values[order] = frechet_distance(real, np.concatenate(parts[order]))
-        alive.sort(key=values.__getitem__)
-        have = m
-    return Search(alive[0], values[alive[0]], halving_samples(rounds), rounds)
+    values = [frechet_distance(real, draw(order, 0, first)) for order in tried]
+    model = _regression().fit(places(tried), values)
+    pool = {*tried, *random_orders(len(tried[0]), POOL, seed)}
+    pool.add(tuple(int(group) for group in np.argsort(-model.coef_)))  # the best there is
+    ranked = sorted(pool)
+    predicted = model.predict(places(ranked))
+    best = [ranked[i] for i in np.argsort(predicted, kind="stable")[:checked]]
+    scores = {order: frechet_distance(real, draw(order, 0, last)) for order in best}
+    found = min(best, key=scores.__getitem__)
+    return Search(found, scores[found], len(tried) * first + len(best) * last)
+
+
+def learned_scores(orders: Sequence[Order], values: Sequence[float]) -> Floats:
+    """Return each order's score as the places of groups in nine tenths of the others predict it."""
+    from sklearn.model_selection import KFold, cross_val_predict
+
+    folds = KFold(min(10, len(orders)), shuffle=True, random_state=0)
+    predicted: Floats = cross_val_predict(_regression(), places(orders), values, cv=folds)
+    return predicted
+
+
+def _regression() -> RidgeCV:
+    from sklearn.linear_model import RidgeCV
+
+    return RidgeCV(alphas=np.logspace(-1, 3, 9))
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ QUICK = [
     "8",
     "--first",
     "4",
+    "--checked",
+    "2",
 ]
 
 
@@ -48,7 +50,7 @@ def test_orders_are_scored_once_and_searched(argv: list[str], tmp_path: Path) ->
     orders, searches = tables["orders"], tables["searches"]
     assert orders["rank"] == list(range(1, 11)) and len(set(orders["order"])) == 10
     assert orders["Frechet distance"] == sorted(orders["Frechet distance"])
-    assert searches["samples"] == [8 * 4 + 4 * 4 + 2 * 8] * 2
+    assert searches["samples"] == [8 * 4 + 2 * 16] * 2
     for rank, value in zip(searches["rank"], searches["Frechet distance"], strict=True):
         assert rank == 1 + sum(other < value for other in orders["Frechet distance"])
     assert {path.stem for path in (out / "figures").iterdir()} >= {

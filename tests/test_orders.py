@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 
 from gdm_repr.analysis.orders import (
+    Draw,
     Floats,
     Order,
     covariance,
+    learned_search,
+    places,
     predict,
     random_orders,
     rank_correlation,
-    successive_halving,
 )
 from gdm_repr.grouping import build_grouping
 
@@ -26,42 +29,42 @@ def test_random_orders_are_different_and_seeded() -> None:
     assert random_orders(3, 100, seed=0) == sorted(itertools.permutations(range(3)))
 
 
-def drawing(k: int, spread: float = 1.0) -> tuple[list[tuple[Order, int, int]], object]:
-    """Samples of an order lie as far from the real ones as its first group's number."""
+def drawing(noise: float) -> tuple[list[tuple[Order, int, int]], Draw]:
+    """Samples lie the farther off the later group 0 comes, and the sooner group 3 does."""
     asked: list[tuple[Order, int, int]] = []
 
     def draw(order: Order, start: int, stop: int) -> Floats:
         asked.append((order, start, stop))
-        rng = np.random.default_rng([5, start])
-        return spread * rng.standard_normal((stop - start, 2)) + order[0]
+        rng = np.random.default_rng([5, start, *order])
+        far = order.index(0) - 0.5 * order.index(3) + 3
+        return rng.standard_normal((stop - start, 2)) + far + noise * rng.standard_normal()
 
     return asked, draw
 
 
-def test_halving_finds_the_best_and_draws_each_sample_once() -> None:
-    candidates = list(itertools.permutations(range(4)))[:16]
-    asked, draw = drawing(4)
+def test_places_are_where_groups_are_generated() -> None:
+    orders = random_orders(6, 20, seed=1)
+    expected = [[order.index(group) for group in range(6)] for order in orders]
+    assert places(orders).tolist() == expected
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_a_search_finds_an_order_that_it_has_not_tried(noise: float) -> None:
+    asked, draw = drawing(noise)
     real = np.random.default_rng(1).standard_normal((64, 2))
-    found = successive_halving(candidates, draw, real, first=8, last=64)  # type: ignore[arg-type]
-    assert found.order[0] == 0
-    assert found.rounds == ((16, 8), (8, 16), (4, 32), (2, 64))
-    assert found.samples == 16 * 8 + 8 * 8 + 4 * 16 + 2 * 32
-    assert found.samples == sum(stop - start for _, start, stop in asked)
-    assert len(set(asked)) == len(asked)
+    tried = [order for order in random_orders(6, 200, seed=2) if order[0] != 0][:60]
+    found = learned_search(tried, draw, real, first=16, checked=5, last=64)
+    assert found.order[0] == 0 and found.order.index(3) >= 4
+    assert found.samples == 60 * 16 + 5 * 64 == sum(stop - start for _, start, stop in asked)
 
 
-def test_halving_never_stops_short_of_all_samples() -> None:
-    _, draw = drawing(2)
-    real = np.random.default_rng(1).standard_normal((64, 2))
-    found = successive_halving([(1, 0)], draw, real, first=5, last=12)  # type: ignore[arg-type]
-    assert found.rounds == ((1, 5), (1, 10), (1, 12)) and found.samples == 12
-
-
-@pytest.mark.parametrize(("candidates", "first"), [([], 4), ([(0,)], 1), ([(0,)], 9)])
-def test_a_search_without_a_beginning_is_refused(candidates: list[Order], first: int) -> None:
-    _, draw = drawing(1)
-    with pytest.raises(ValueError, match="2 <= first <= last"):
-        successive_halving(candidates, draw, np.zeros((4, 2)), first=first, last=8)  # type: ignore[arg-type]
+@pytest.mark.parametrize("wrong", [{"first": 1}, {"last": 1}, {"checked": 0}, {"tried": [(0, 1)]}])
+def test_a_search_without_a_beginning_is_refused(wrong: dict[str, Any]) -> None:
+    _, draw = drawing(0)
+    given = {"tried": [(0, 1), (1, 0)], "first": 2, "checked": 1, "last": 2, **wrong}
+    tried = given.pop("tried")
+    with pytest.raises(ValueError, match="at least two orders"):
+        learned_search(tried, draw, np.zeros((4, 2)), **given)
 
 
 def test_predictors_follow_the_chain_rule() -> None:
