@@ -116,8 +116,8 @@ def make_report(config: OrderSearchConfig, subject: Subject, found: Found) -> Re
         },
         controls=[
             "Real against real at the same n is the floor.",
-            "Scores learned from the places of groups in other orders tell whether orders differ by "
-            "more than chance.",
+            "Scores learned from the places of groups in other orders tell whether orders differ "
+            "by more than chance.",
         ],
         limits=[
             "The best of many is chosen by a score with error: its true value is worse than it "
