@@ -271,14 +271,16 @@ def side_by_side(pictures: Mapping[str, Image]) -> LabelledSheet:
     heights = [line + max(image.height for _, image in row) + _GAP for row in rows]
     sheet = Image.new("RGB", (_SHEET_WIDTH, _GAP + sum(heights)), "white")
     draw = ImageDraw.Draw(sheet)
-    y = _GAP
+    y, right = _GAP, 0
     for row, height in zip(rows, heights, strict=True):
         for column, (label, image) in enumerate(row):
             x = _GAP + column * (width + _GAP)
-            draw.text((x, y), _fitting(label, width, font.getlength), fill="black", font=font)
+            text = _fitting(label, width, font.getlength)
+            draw.text((x, y), text, fill="black", font=font)
             sheet.paste(image, (x, y + line))
+            right = max(right, x + image.width, x + math.ceil(font.getlength(text)))
         y += height
-    return LabelledSheet(np.asarray(sheet), 0, width)
+    return LabelledSheet(np.asarray(sheet)[:, : right + _GAP], 0, width)
 
 
 def _fitting(label: str, width: float, length: Callable[[str], float]) -> str:

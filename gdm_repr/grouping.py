@@ -337,6 +337,6 @@ def draw_grouping(
         axes.set_title("order of generation" + (f", channel {channel}" if channels > 1 else ""))
         axes.set_xlabel("column" if positions is None else "horizontal frequency")
         axes.set_ylabel("row" if positions is None else "vertical frequency")
-    ticks = np.unique(np.linspace(1, grouping.k, min(grouping.k, 8)).round())
-    figure.colorbar(image, ax=list(panels), ticks=ticks)
+    ticks = range(1, grouping.k + 1, -(-grouping.k // 10))  # ten at most
+    figure.colorbar(image, ax=list(panels), ticks=list(ticks))
     figure.savefig(path, dpi=120)
