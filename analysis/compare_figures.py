@@ -247,7 +247,7 @@ def _ends(found: SeedMean) -> tuple[float, float]:
 def side_by_side(pictures: Mapping[str, Image]) -> LabelledSheet:
     """Put pictures under their labels, wide ones below each other, others in up to three columns.
 
-    They keep their shape: all of a column's width, small ones enlarged by a whole factor.
+    They keep their shape: large ones shrink to a column's width, small ones grow by a whole factor.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -267,20 +267,23 @@ def side_by_side(pictures: Mapping[str, Image]) -> LabelledSheet:
             size = (width, max(1, round(image.height * width / image.width)))
             image = image.resize(size, Image.Resampling.LANCZOS)
         tiles.append((label, image))
+    texts = {label: _fitting(label, width, font.getlength) for label in pictures}
+    pitch = _GAP + max(
+        max(image.width, math.ceil(font.getlength(texts[label]))) for label, image in tiles
+    )
     rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
     heights = [line + max(image.height for _, image in row) + _GAP for row in rows]
-    sheet = Image.new("RGB", (_SHEET_WIDTH, _GAP + sum(heights)), "white")
+    size = (_GAP + columns * pitch, _GAP + sum(heights))
+    sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
-    y, right = _GAP, 0
+    y = _GAP
     for row, height in zip(rows, heights, strict=True):
         for column, (label, image) in enumerate(row):
-            x = _GAP + column * (width + _GAP)
-            text = _fitting(label, width, font.getlength)
-            draw.text((x, y), text, fill="black", font=font)
+            x = _GAP + column * pitch
+            draw.text((x, y), texts[label], fill="black", font=font)
             sheet.paste(image, (x, y + line))
-            right = max(right, x + image.width, x + math.ceil(font.getlength(text)))
         y += height
-    return LabelledSheet(np.asarray(sheet)[:, : right + _GAP], 0, width)
+    return LabelledSheet(np.asarray(sheet), 0, pitch)
 
 
 def _fitting(label: str, width: float, length: Callable[[str], float]) -> str:
