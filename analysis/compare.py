@@ -120,7 +120,7 @@ def _parent(name: str, experiment: str | None, uri: str) -> StoredRun:
     return by_id
 
 
-def compare(config: CompareConfig) -> int:
+def compare(config: CompareConfig) -> Written:
     """Read, compare, print, write the page, and keep it with the parent run."""
     from gdm_repr.analysis.compare_choices import choose_metrics, measure
     from gdm_repr.analysis.compare_report import make_report
@@ -156,7 +156,7 @@ def compare(config: CompareConfig) -> int:
     if parent is not None and config.log_to_parent:
         _keep(uri, parent, report, written)
     print(f"report: {written.page}")
-    return 0
+    return written
 
 
 def _command(config: CompareConfig) -> str:
@@ -193,7 +193,12 @@ def _keep(uri: str, parent: StoredRun, report: Report, written: Written) -> None
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr compare``."""
-    return run(CompareConfig, "compare", argv, compare)
+
+    def command(config: CompareConfig) -> int:
+        compare(config)
+        return 0
+
+    return run(CompareConfig, "compare", argv, command)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -49,7 +50,7 @@ class Comparison:
         differences: from the reference, of what `Better.measure` returns.
         quality: metric of the Pareto picture, if there is one.
         cost: of the same.
-        points: of the same.
+        points: the choices that have both.
     """
 
     choices: Choices
@@ -62,6 +63,12 @@ class Comparison:
     quality: str | None
     cost: str | None
     points: tuple[Point, ...]
+
+    @property
+    def costs_differ(self) -> bool:
+        """Whether quality can be traded for cost: if not, a Pareto front is the ranking again."""
+        costs = [point.cost.mean.value for point in self.points]
+        return len(costs) > 1 and not math.isclose(min(costs), max(costs))
 
 
 def choose_metrics(choices: Choices, wanted: Sequence[str] = ()) -> list[str]:

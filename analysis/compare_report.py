@@ -56,7 +56,7 @@ def make_report(found: Comparison, patterns: Sequence[str], folder: Path) -> Rep
             figures.draw_panels(panels),
         )
     ]
-    if len(found.points) > 1:
+    if found.costs_differ:
         pictures.insert(0, _pareto(found))
     return Report(
         title="Comparison of choices",
@@ -90,11 +90,16 @@ def _answer(found: Comparison) -> list[str]:
         lines.append("There is nothing to compare it with: no param differs but seeds and paths.")
     else:
         lines += _told_apart(found)
-    front = [point.label for point in found.points if point.on_front]
-    if len(found.points) > 1:
+    if found.costs_differ:
+        front = [point.label for point in found.points if point.on_front]
         lines.append(
             f"On the Pareto front of {found.quality} and {found.cost}, by their means: "
             f"{_listed(front)}."
+        )
+    elif len(found.points) > 1:
+        lines.append(
+            f"All cost the same ({found.cost}: {number(found.points[0].cost.mean.value, 3)}), so "
+            "that there is no Pareto picture; --cost names another cost."
         )
     if choices.left_out:
         reasons = Counter(_short_reason(each.reason) for each in choices.left_out)

@@ -258,7 +258,6 @@ def study(config: StudyConfig) -> int:
 def _compare(config: StudyConfig, todo: Todo) -> list[Path]:
     """Compare what is finished, and return the page and its pictures."""
     from gdm_repr.analysis.compare import CompareConfig, compare
-    from gdm_repr.analysis.report import PAGE
     from gdm_repr.run_record import read_sent, tracking_uri, warn
 
     uri, out = tracking_uri(), config.folder() / "comparison"
@@ -273,11 +272,11 @@ def _compare(config: StudyConfig, todo: Todo) -> list[Path]:
     query = f"attributes.run_id IN ({named})"
     try:
         given = {"experiment": config.experiment, "filter": query, "out": out}
-        compare(CompareConfig.model_validate(given))
+        written = compare(CompareConfig.model_validate(given))
     except ValueError as error:
         warn(f"no comparison: {error}")
         return []
-    return [out / PAGE, *sorted((out / "figures").glob("*.png"))]
+    return [written.page, *(path for path in written.pictures if path.suffix == ".png")]
 
 
 def _stored(config: StudyConfig) -> dict[str, str]:

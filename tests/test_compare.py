@@ -47,7 +47,11 @@ def store(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
             params = {"lr": str(slow), "seed": str(seed), "log_dir": f"logs/{slow}{seed}"}
             client.log_batch(
                 other,
-                [Metric("val_loss", common + slow + own, 0, 0), Metric("epoch", 3.0, 0, 0)],
+                [
+                    Metric("val_loss", common + slow + own, 0, 0),
+                    Metric("epoch", 3.0, 0, 0),
+                    Metric("evaluations", 9.0, 0, 0),
+                ],
                 [Param(key, value) for key, value in params.items()],
             )
             client.set_terminated(other, "FAILED" if (slow, seed) == (1, 2) else "FINISHED")
@@ -104,12 +108,16 @@ def test_a_sweep_of_others_is_compared(
     assert [row["reason"] for row in rows(tmp_path, "left_out")] == ["FAILED, not FINISHED"]
     page = (tmp_path / "report.html").read_text()
     assert "log_dir" in page  # differs, too, and is no choice
-    assert not (tmp_path / "figures" / "pareto.png").exists()  # there is no cost
-    assert "Left out: 1 run (1 FAILED, not FINISHED)." in capsys.readouterr().out
+    assert not (tmp_path / "figures" / "pareto.png").exists()
+    text = capsys.readouterr().out
+    assert "All cost the same (evaluations: 9), so that there is no Pareto picture" in text
+    assert "Left out: 1 run (1 FAILED, not FINISHED)." in text
     # one seed each: means without interval, no test
     argv[-1] = str(tmp_path / "one")
+    argv += ["--metrics", "val_loss"]
     assert main([*argv, "--filter", "params.seed = '1'", "--reference", "lr=1"]) == 0
     text = capsys.readouterr().out
+    assert "cost" not in text  # there is none
     assert re.search(r"lr=0 +1 +10 \[-\] .* -1\.1 \[-\] .*one pair: no test", text)
     assert "Each has one seed" in text
 
