@@ -27,7 +27,8 @@ WRITTEN_OUT = 10  # labels beside their points; of more choices, or longer ones,
 _RINGS = (9, 16, 26, 40, 60, 85)  # distances of a label from its point, in points
 _LONG = 30
 _SHEET_WIDTH = 1600
-_WIDE = 3.0  # from this ratio of the sides on, pictures stand below each other
+_WIDE = 3.0  # from this ratio of the sides on, pictures stand below each other,
+_FEW = 8  # if they are not more than these
 _GAP = 12
 
 
@@ -245,13 +246,13 @@ def _ends(found: SeedMean) -> tuple[float, float]:
 
 
 def side_by_side(pictures: Mapping[str, Image]) -> LabelledSheet:
-    """Put pictures under their labels, wide ones below each other, others in up to three columns.
+    """Put pictures under their labels, in up to three columns; few wide ones below each other.
 
     They keep their shape: large ones shrink to a column's width, small ones grow by a whole factor.
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    wide = max(p.width / p.height for p in pictures.values()) >= _WIDE
+    wide = max(p.width / p.height for p in pictures.values()) >= _WIDE and len(pictures) <= _FEW
     columns = 1 if wide else 2 if len(pictures) == 4 else min(3, len(pictures))
     width = (_SHEET_WIDTH - (columns + 1) * _GAP) // columns
     font = ImageFont.load_default(20)

@@ -226,14 +226,30 @@ def _sheets(
             break
         without = [each.label for each in choices.every if each.label not in images]
         lacking = f" None of {', '.join(without)}." if without else ""
+        shown = _each_once(images)
+        equal = " Equal ones are shown once." if len(shown) < len(images) else ""
         sheets.append(
             Picture(
                 f"side_by_side_{place + 1}",
-                f"{name} of each choice: {which}, not chosen by eye.{lacking}",
-                figures.side_by_side(images),
+                f"{name} of each choice: {which}, not chosen by eye.{equal}{lacking}",
+                figures.side_by_side(shown),
             )
         )
     return sheets, missed
+
+
+def _each_once(images: Mapping[str, Image]) -> dict[str, Image]:
+    """Return pictures by label, equal ones under a common label."""
+    alike: dict[tuple[tuple[int, int], bytes], list[str]] = {}
+    for label, image in images.items():
+        alike.setdefault((image.size, image.tobytes()), []).append(label)
+    shown = {}
+    for first, *others in alike.values():
+        more = f" and {len(others)} more" if others else ""
+        shown[f"all {len(images)} choices" if len(alike) == 1 and others else first + more] = (
+            images[first]
+        )
+    return shown
 
 
 def _common_seed(choices: Choices) -> str | None:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from gdm_repr.run_query import FINISHED, StoredRun
 
 CHOICE_TAG, SEED_TAG, FINGERPRINT_TAG = "study.choice", "study.seed", "study.fingerprint"
+PLACE_TAG = "study.place"  # of the choice in its study, 0 first
 SEED_KEYS = ("seed", "train.seed")
 ONE_CHOICE = "all runs"
 NONE = "-"  # value of a param that a run has not
@@ -126,7 +127,11 @@ def gather(
         left_out += older
         every.append(Choice(label, dict(zip(keys, values, strict=True)), by_seed))
     if tagged:
-        every.sort(key=lambda each: min(run.start for run in each.runs.values()))
+        every.sort(
+            key=lambda each: min(
+                (_natural(run.tags.get(PLACE_TAG, "")), run.start) for run in each.runs.values()
+            )
+        )
     else:
         every.sort(key=lambda each: [_natural(value) for value in each.params.values()])
     return Choices(

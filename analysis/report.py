@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 PAGE = "report.html"
 DPI = 160
 INLINE_BYTES = 600_000  # a larger picture is put on the page smaller, or with loss
-INLINE_PIXELS = 1600  # its longer side then
+INLINE_PIXELS = 1600  # its width then
+WEBP_PIXELS = 16383  # a side's most
 OPEN_ROWS = 16  # a longer table is folded
 SVG_SALT = "gdm-repr"  # names inside an SVG then depend on its content alone
 
@@ -198,7 +199,7 @@ def _shown(name: str, caption: str, path: Path) -> dict[str, object]:
 
 def _smaller(image: Image) -> bytes:
     small = image.convert("RGB")
-    small.thumbnail((INLINE_PIXELS, INLINE_PIXELS))
+    small.thumbnail((INLINE_PIXELS, WEBP_PIXELS))
     buffer = io.BytesIO()
     small.save(buffer, "webp", quality=85)
     return buffer.getvalue()

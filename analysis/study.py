@@ -25,7 +25,7 @@ from gdm_repr.analysis.study_options import (
     model_fingerprint,
     study_fingerprint,
 )
-from gdm_repr.analysis.study_work import CHOICE, FINGERPRINT, SEED, STUDY, Task
+from gdm_repr.analysis.study_work import CHOICE, FINGERPRINT, PLACE, SEED, STUDY, Task
 from gdm_repr.command import run
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def make_todo(
         ValueError: if the data can't be opened.
     """
     todo, data = Todo(), _Data()
+    labels = list(dict.fromkeys(choice.label for choice in choices))
     for choice in choices:
         training = choice.train_config(Path("model"))
         encoding = choice.encode_config(Path("model"), Path("choice"))
@@ -80,6 +81,7 @@ def make_todo(
         tags = {
             STUDY: config.title(),
             CHOICE: choice.label,
+            PLACE: str(labels.index(choice.label)),
             SEED: str(choice.seed),
             FINGERPRINT: own,
             "fingerprint.model": model,

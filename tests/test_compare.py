@@ -42,6 +42,8 @@ def store(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
             picture = folder / "strip.png"
             Image.new("L", (40, 8), 60 * seed + 20 * slow).save(picture)
             client.log_artifact(run, str(picture))
+            Image.new("L", (8, 8), 90).save(folder / "grouping.png")  # the same for all
+            client.log_artifact(run, str(folder / "grouping.png"))
             client.set_terminated(run)
             other = client.create_run(sweep, begin, None, f"{slow} {seed}").info.run_id
             params = {"lr": str(slow), "seed": str(seed), "log_dir": f"logs/{slow}{seed}"}
@@ -88,6 +90,12 @@ def test_a_study_is_compared_and_the_page_kept_with_it(
     # seed 0 is the first that both have
     sheet = Image.open(tmp_path / "figures" / "side_by_side_1.png").convert("L")
     assert {0, 20} <= {level for _, level in sheet.getcolors() or []}
+    page = (tmp_path / "report.html").read_text()
+    assert "strip.png of each choice: seed 0, the first that all have, not chosen by eye.<" in page
+    assert (
+        "grouping.png of each choice: seed 0, the first that all have, not chosen by eye. " in page
+    )
+    assert "Equal ones are shown once.<" in page
     client = MlflowClient(store)
     parent = seen["parent run"].split("(")[1].rstrip(")")
     kept = {file.path for file in client.list_artifacts(parent, "comparison")}

@@ -81,3 +81,6 @@ def test_pictures_stand_side_by_side_as_they_are() -> None:
     assert strips.shape[1] - 1 - columns.max() == columns.min()  # no margin but the gap
     below = np.nonzero((strips == (0, 128, 0)).all(2))[0]
     assert rows.max() < below.min()
+    many = side_by_side({f"{n}": red.resize((40, 4)) for n in range(9)}).pixels
+    for places in np.nonzero((many == (255, 0, 0)).all(2)):
+        assert (np.diff(np.unique(places)) > 1).sum() == 2  # gaps between three rows, three columns

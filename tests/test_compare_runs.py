@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -85,6 +86,11 @@ def test_a_study_s_label_is_the_choice_and_what_differs_below_it_is_told() -> No
         )
     ]
     assert labels(gather(newest_first(*runs))) == {"rows": ["0", "1"], "bands": ["0", "1"]}
+    placed = [
+        replace(run, tags={**run.tags, "study.place": place})
+        for run, place in zip(runs, ("10", "10", "9", "9"), strict=True)
+    ]
+    assert list(labels(gather(newest_first(*placed)))) == ["bands", "rows"]  # as in the study
     other = stored(9, {"grouping": "bands", "steps": "36"}, tags=runs[2].tags)
     assert labels(gather(newest_first(*runs, other))) == {
         "rows, steps=9": ["0", "1"],

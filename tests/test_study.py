@@ -62,6 +62,7 @@ def test_a_killed_study_goes_on_and_does_nothing_twice(
     assert [run.name for run in children] == ["steps 4, seed 0", "steps 8, seed 0"]
     for run, steps in zip(children, (4, 8), strict=True):
         assert run.tags["study.choice"] == f"steps {steps}"
+        assert run.tags["study.place"] == str(steps // 8)
         assert run.params["encode.steps"] == str(steps)
         assert run.metrics["evaluations_per_sample"] == steps + 2
         expected = {"sample_quality/frechet/pixels", "round_trip_rmse", "train_seconds"}
