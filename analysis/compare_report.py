@@ -44,7 +44,7 @@ def make_report(found: Comparison, patterns: Sequence[str], folder: Path) -> Rep
     tables = [choice_table(found), mean_table(found)]
     if len(choices.every) > 1:
         tables.append(difference_table(found))
-    tables.append(run_table(choices))
+    tables.append(run_table(found))
     if choices.left_out:
         tables.append(left_out_table(choices.left_out))
     panels = [_panel(found, key) for key in found.metrics[: figures.PANELS]]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from gdm_repr.analysis.compare_choices import Comparison
-from gdm_repr.analysis.compare_runs import FINGERPRINT_TAG, Choices, LeftOut
+from gdm_repr.analysis.compare_runs import FINGERPRINT_TAG, LeftOut
 from gdm_repr.analysis.compare_statistics import Better, SeedMean, better_of
 from gdm_repr.analysis.estimate import Estimate, number
 from gdm_repr.analysis.report import Table
@@ -147,8 +147,9 @@ def difference_table(found: Comparison) -> Table:
     )
 
 
-def run_table(choices: Choices) -> Table:
-    """Return the runs behind the choices."""
+def run_table(found: Comparison) -> Table:
+    """Return the runs behind the choices, with their values of the first metrics."""
+    choices, metrics = found.choices, found.metrics[:ACROSS]
     rows = [
         {
             "choice": each.label,
@@ -157,11 +158,12 @@ def run_table(choices: Choices) -> Table:
             "id": run.id,
             "fingerprint": run.tags.get(FINGERPRINT_TAG),
             "began": _date(run.start),
+            **{key: run.metrics.get(key) for key in metrics},
         }
         for each in choices.every
         for seed, run in each.runs.items()
     ]
-    return Table.of_rows("runs", "Runs that count.", rows)
+    return Table.of_rows("runs", f"Runs that count, and {', '.join(metrics)} of each.", rows)
 
 
 def left_out_table(left_out: Sequence[LeftOut]) -> Table:

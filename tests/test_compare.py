@@ -86,7 +86,9 @@ def test_a_study_is_compared_and_the_page_kept_with_it(
     assert "On the Pareto front of" in text
     seen = json.loads((tmp_path / "result.json").read_text())["method"]
     assert seen["a choice is made of"] == "study.choice"
-    assert [row["fingerprint"] for row in rows(tmp_path, "runs")][:2] == ["rows0", "rows1"]
+    runs = rows(tmp_path, "runs")
+    assert [row["fingerprint"] for row in runs][:2] == ["rows0", "rows1"]
+    assert [float(row[KEY]) for row in runs] == pytest.approx([0, 10, 20, 2, 12.1, 22.2])
     # seed 0 is the first that both have
     sheet = Image.open(tmp_path / "figures" / "side_by_side_1.png").convert("L")
     assert {0, 20} <= {level for _, level in sheet.getcolors() or []}
