@@ -40,7 +40,7 @@ class Panel:
     """One metric of all choices.
 
     Attributes:
-        title: the metric, and what is better.
+        title: the metric, and on a line of its own what is better.
         means: by choice; None where it has no value.
         values: single values by choice.
         floor: what a perfect model would reach on average, if known.
@@ -58,7 +58,7 @@ def draw_panels(panels: Sequence[Panel]) -> Figure:
     labels = list(shown[0].means)
     across = min(2, len(shown))
     down = math.ceil(len(shown) / across)
-    figure = new_figure(0.4 + down * (0.75 + 0.22 * len(labels)), WIDTH * 1.2)
+    figure = new_figure(0.4 + down * (0.9 + 0.22 * len(labels)), WIDTH * 1.2)
     grid = figure.subplots(down, across, squeeze=False, sharey=True, gridspec_kw={"hspace": 0.04})
     for axes in grid.flat[len(shown) :]:
         axes.set_visible(False)
@@ -253,7 +253,7 @@ def side_by_side(pictures: Mapping[str, Image]) -> LabelledSheet:
     from PIL import Image, ImageDraw, ImageFont
 
     wide = max(p.width / p.height for p in pictures.values()) >= _WIDE and len(pictures) <= _FEW
-    columns = 1 if wide else 2 if len(pictures) == 4 else min(3, len(pictures))
+    columns = 1 if wide else 2 if len(pictures) in (1, 2, 4) else 3
     width = (_SHEET_WIDTH - (columns + 1) * _GAP) // columns
     font = ImageFont.load_default(20)
     line = 26
@@ -274,7 +274,7 @@ def side_by_side(pictures: Mapping[str, Image]) -> LabelledSheet:
     )
     rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
     heights = [line + max(image.height for _, image in row) + _GAP for row in rows]
-    size = (_GAP + columns * pitch, _GAP + sum(heights))
+    size = (_GAP + min(columns, len(tiles)) * pitch, _GAP + sum(heights))
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
     y = _GAP

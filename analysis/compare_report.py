@@ -188,8 +188,9 @@ def _pareto(found: Comparison) -> Picture:
 
 def _panel(found: Comparison, key: str) -> figures.Panel:
     floors = [floor.mean.value for floor in found.floors[key].values() if floor is not None]
+    better = better_of(key)
     return figures.Panel(
-        title(key),
+        f"{key}\n({better.rule})" if better else key,
         found.means[key],
         {each.label: list(each.values(key).values()) for each in found.choices.every},
         sum(floors) / len(floors) if floors else None,

@@ -1,6 +1,6 @@
 """Feature extractors phi(x), and the distance ||phi(a) - phi(b)||^2 that each of them gives.
 
-The paper measures perceptual variance in features of VGG-19 and names no layer (Sec. 4.3). Here
+The paper measures perceptual variance in features of VGG-19 and names no layer (Sec. 4.2). Here
 the default is ``vgg19`` at ``relu5_4``, averaged over places: 512 numbers that tell what is in the
 image and little of where. ``pixels`` and ``dct`` are the controls any claim about features needs.
 

@@ -105,7 +105,7 @@ def make_report(config: OrderSearchConfig, subject: Subject, found: Found) -> Re
         ],
         tables=_tables(found, ranked, budget),
         method={
-            "orders": f"{len(ranked)} different ones at random, seed {config.seed}",
+            "orders": f"{len(ranked)} different ones at random, the same for every seed",
             "samples": f"{config.n} an order, of the same latents for all orders",
             "searches": f"a ridge regression on the places of the groups learns from "
             f"{config.candidates} random orders with {config.first} samples each; the best of "

@@ -24,14 +24,15 @@ if TYPE_CHECKING:
     from gdm_repr.analysis.subject import Subject
 
 SEED_GAP = 1_000_000  # between the latents of two searches, and of the scores
+ORDERS_SEED = 0  # whatever --seed is, so that models and runs score the same random orders
 
 
 class OrderSearchConfig(FeatureConfig):
     """Score random orders of generation, search for a good one, and see what predicts it.
 
     The model must be trained on random orders (orders: random), and the store holds real images.
-    Random orders are drawn from common latents and scored by the Frechet distance of the first
-    feature. Each search has candidates and latents of its own, and what it finds is scored as the
+    Random orders, the same for every seed, are drawn from common latents and scored by the Frechet
+    distance of the first feature. Each search has candidates and latents of its own, and what it finds is scored as the
     random orders are. A run that was stopped goes on when it is started again.
 
     Example:
@@ -72,7 +73,7 @@ def analyse(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Re
     subject.model.with_order(tuple(reversed(range(k))))  # refused by a model of one order
     halves = choose_halves(len(subject.store), config.n, config.seed)
     real, other = (_features(extractor, subject, rows) for rows in (halves.real, halves.other))
-    orders = random_orders(k, config.orders, config.seed)
+    orders = random_orders(k, config.orders, ORDERS_SEED)
     candidates = len(random_orders(k, config.candidates, config.seed))  # few groups have fewer
     checked = min(config.checked, candidates)
     search_cost = candidates * config.first + checked * config.n

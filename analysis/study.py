@@ -30,6 +30,7 @@ from gdm_repr.command import run
 
 if TYPE_CHECKING:
     from gdm_repr.config import EncodeConfig, TrainConfig
+    from gdm_repr.grouping import Shape
     from gdm_repr.images import Preprocess
 
 SHORT = 12  # characters of a fingerprint that name a folder
@@ -64,17 +65,18 @@ def make_todo(
         parent: the study's tracked run; None tracks nothing.
 
     Raises:
-        ValueError: if the data can't be opened.
+        ValueError: if the data can't be opened, or a choice can't be made of it.
     """
-    todo, data = Todo(), _Data()
+    todo, data, checked = Todo(), _Data(), set[str]()
     labels = list(dict.fromkeys(choice.label for choice in choices))
     for choice in choices:
         training = choice.train_config(Path("model"))
         encoding = choice.encode_config(Path("model"), Path("choice"))
         analyses = choice.analyses(Path("model"), Path("choice"))
         how = training.preprocess
-        model = model_fingerprint(training, data.fingerprint(training.data, training, how))
-        encoded = data.fingerprint(encoding.images(), encoding, how)
+        trained_on, shape = data.look(training.data, training, how)
+        encoded, _ = data.look(encoding.images(), encoding, how)
+        model = model_fingerprint(training, trained_on)
         own = choice_fingerprint(model, encoding, analyses, encoded)
         folder = config.folder() / "choices" / own[:SHORT]
         home = str(config.folder() / "models" / model[:SHORT])
@@ -92,18 +94,23 @@ def make_todo(
             continue
         if own in stored:
             todo.known[own] = stored[own]
-        else:
-            todo.models[model] = Task(choice, home)
+            continue
+        todo.models[model] = Task(choice, home)
+        if choice.label not in checked:  # other seeds are alike
+            choice.check(shape)
+            checked.add(choice.label)
     return todo
 
 
 class _Data:
-    """Fingerprints of data, each taken once."""
+    """Fingerprints and image shapes of data, each looked at once."""
 
     def __init__(self) -> None:
-        self._known: dict[str, str] = {}
+        self._known: dict[str, tuple[str, Shape]] = {}
 
-    def fingerprint(self, name: str, config: TrainConfig | EncodeConfig, how: Preprocess) -> str:
+    def look(
+        self, name: str, config: TrainConfig | EncodeConfig, how: Preprocess
+    ) -> tuple[str, Shape]:
         from gdm_repr.data import open_data
 
         options: dict[str, Any] = {
@@ -111,7 +118,8 @@ class _Data:
         }  # fmt: skip
         key = repr((name, how, options))
         if key not in self._known:
-            self._known[key] = open_data(name, how, **options).fingerprint()
+            found = open_data(name, how, **options)
+            self._known[key] = found.fingerprint(), found.shape
         return self._known[key]
 
 

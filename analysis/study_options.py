@@ -14,14 +14,17 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from gdm_repr.analysis.options import AnalysisConfig
+from gdm_repr.analysis.options import AnalysisConfig, FeatureConfig
 from gdm_repr.analysis.runner import NOT_COMPARED, Analysis, load
 from gdm_repr.command import Command, build, laid_over, read_yaml
 from gdm_repr.config import Count, EncodeConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from gdm_repr.grouping import Shape
 
 PARTS = ("train", "encode", "score", "analyse")
 LATENTS = "latents"  # in a choice's folder
@@ -124,6 +127,42 @@ class Choice:
         """Return the options of training in a folder."""
         values = {**self.train, "out": folder, "resume": True, "track": False}
         return build(TrainConfig, values, f"choice {self.label!r}: train.")
+
+    def check(self, shape: Shape) -> None:
+        """Build everything untrained, for images of a shape (C, H, W).
+
+        Raises:
+            ValueError: for parts that do not fit the images or each other, and features that
+                can't be had.
+        """
+        import torch
+
+        from gdm_repr.api import GDM
+        from gdm_repr.checkpoint import Checkpoint, build_denoiser
+        from gdm_repr.trainer import Levels
+
+        training = self.train_config(Path("model"))
+        encoding = self.encode_config(Path("model"), Path("choice"))
+        (_, scores), *_ = self.analyses(Path("model"), Path("choice"))
+        assert isinstance(scores, FeatureConfig)
+        flat = (shape[0], shape[1] * shape[2])
+        try:
+            denoiser = build_denoiser(training.model, shape, torch.zeros(flat), torch.ones(flat))
+            Levels(training, denoiser)
+            record = {"orders": training.orders}
+            checkpoint = Checkpoint(
+                denoiser, shape, training.model, training.preprocess, record, 0, ""
+            )
+            GDM(checkpoint, "cpu").with_order(encoding.order).plan(
+                encoding.steps,
+                solver=encoding.solver,
+                coordinate=encoding.coordinate,
+                tolerance=encoding.tolerance,
+                inverse=encoding.inverse,
+            )
+            scores.extractors()
+        except ValueError as error:
+            raise ValueError(f"choice {self.label!r}: {error}") from None
 
 
 def list_choices(config: StudyConfig) -> list[Choice]:

@@ -66,6 +66,11 @@ def test_orders_are_scored_once_and_searched(argv: list[str], tmp_path: Path) ->
     assert again["orders"]["Frechet distance"] == pytest.approx(
         orders["Frechet distance"], rel=1e-4
     )
+    # another seed: the same orders, other latents
+    assert main([*argv, "--out", str(tmp_path / "other"), "--strips", "1", "--seed", "1"]) == 0
+    other = json.loads((tmp_path / "other/result.json").read_text())["tables"]["orders"]
+    assert {*other["order"]} == {*orders["order"]}
+    assert set(other["Frechet distance"]).isdisjoint(orders["Frechet distance"])
 
 
 def test_a_model_of_one_order_is_refused(

@@ -56,3 +56,22 @@ def test_figure_12(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     example("bases.py").main(8, picture)
     assert "refl.-DCT-II" in capsys.readouterr().out
     assert picture.stat().st_size > 0
+
+
+def test_table_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    script = example("table2.py")
+    lines = [f"choice,seed,{script.METRIC}"]
+    for seed in (0, 1):
+        for row, training in enumerate(script.TRAINING):
+            for column, generation in enumerate(script.GENERATION):
+                value = script.PAPER[row][column] + seed
+                lines.append(f'"{training}, {generation}",{seed},{value}')
+    (tmp_path / "runs.csv").write_text("\n".join(lines) + "\n")
+    script.main(tmp_path, tmp_path / "table2.png")
+    told = capsys.readouterr().out
+    assert "rank correlation with the paper's cells: 1 [1, 1]" in told
+    ours, papers = (line.split(": ")[1] for line in told.splitlines() if "seed 0 alone" in line)
+    assert f"the paper's: {ours}" in told and f"the paper's: {papers}" in told
+    (tmp_path / "runs.csv").write_text("\n".join(lines[:-1]) + "\n")
+    with pytest.raises(ValueError, match=r"no cell '0\.7 0\.8 0\.9, 0\.1 0\.2 0\.5', seed 1"):
+        script.main(tmp_path, tmp_path / "table2.png")

@@ -82,12 +82,22 @@ def test_a_killed_study_goes_on_and_does_nothing_twice(
     assert not list(out.glob("models/*")) and not list(out.glob("choices/*"))
 
 
+def test_what_does_not_fit_the_data_is_told_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(STUDY.replace("[4, 8]", "[4, 1]"))
+    assert main(["tiny.yaml", "--no-track"]) == 2
+    assert "choice 'steps 1': steps=1: fewer than the 2 groups" in capsys.readouterr().err
+    assert not list(Path("runs/studies/tiny").glob("models/*"))
+
+
 def test_what_fails_is_told_and_the_rest_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("tiny.yaml").write_text(STUDY.replace("[4, 8]", "[1, 4]"))  # two bands need two steps
-    assert main(["tiny.yaml", "--no-track"]) == 2
+    Path("tiny.yaml").write_text(STUDY.replace("encode.steps: [4, 8]", "score.n: [20, 50]"))
+    assert main(["tiny.yaml", "--no-track"]) == 2  # there are 60 images, for two halves
     error = capsys.readouterr().err
-    assert "1 of 3 tasks failed" in error and "fewer than the 2 groups" in error
+    assert "1 of 3 tasks failed" in error and "two sets of 50" in error
     assert len(list(Path("runs/studies/tiny").glob("choices/*/scored.json"))) == 1

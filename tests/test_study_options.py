@@ -90,6 +90,27 @@ def test_mistakes_are_told_before_anything_is_made(values: dict[str, Any], words
         study(**values)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"train.model": {"grouping": {"name": "rigth-to-left"}}}, "rigth-to-left"),
+        (
+            {"train.model": {"grouping": {"name": "bands", "cuts": [200]}}},
+            "cuts=.200.: cuts must increase strictly between 0 and d=64",
+        ),
+        ({"train.widths": [0.5, 0.5]}, "widths"),
+        ({"encode.steps": [3, 3]}, "2 counts for 1 groups"),
+        ({"encode.order": [1, 0]}, "order"),
+        ({"encode.solver": "eulr"}, "solver='eulr': unknown"),
+        ({"score.features": ["pixls"]}, "extractor 'pixls': unknown"),
+    ],
+)
+def test_what_does_not_fit_the_images_is_told_too(options: dict[str, Any], words: str) -> None:
+    (choice,) = study(choices={"a": options}, score={"features": ["pixels"]})
+    with pytest.raises(ValueError, match=f"^choice 'a': .*{words}"):
+        choice.check((1, 8, 8))
+
+
 def test_fingerprints_change_with_what_matters_alone() -> None:
     def of(**options: object) -> str:
         (choice,) = study(choices={"one": {f"train.{k}": v for k, v in options.items()}})
