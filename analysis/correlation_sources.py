@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdm_repr.analysis.correlation_columns import Layout
+from gdm_repr.analysis.options import first_latent
 from gdm_repr.latents import LatentStore, open_store
 
 if TYPE_CHECKING:
@@ -46,10 +47,11 @@ def stored_latents(store: LatentStore, rows: Sequence[int], columns: Layout) -> 
 
 
 def fresh_noise(subject: Subject, n: int, seed: int, columns: Layout) -> Table:
-    """Draw latents from N(0, I); number i depends on seed + i alone."""
+    """Draw latents from N(0, I); number i depends on seed and i alone."""
+    first = first_latent(seed)
     return np.concatenate(
         [
-            columns.take(_array(subject.model.noise(len(part), seed=seed + part.start)))
+            columns.take(_array(subject.model.noise(len(part), seed=first + part.start)))
             for part in chunks(n)
         ]
     )
@@ -65,7 +67,7 @@ def encoded_noise(
     folder: Path,
     journal: Journal,
 ) -> Table:
-    """Decode noise to images and encode these again; number i depends on seed + i alone.
+    """Decode noise to images and encode these again; number i depends on seed and i alone.
 
     Finished chunks are kept as ``.npy`` in a folder and are not made again.
     """
@@ -79,7 +81,7 @@ def encoded_noise(
         for part in chunks(n):
             key, file = f"encoded noise {part.start} {part.stop}", folder / f"{part.start}.npy"
             if key not in journal or not file.exists():
-                noise = model.noise(len(part), seed=seed + part.start)
+                noise = model.noise(len(part), seed=first_latent(seed) + part.start)
                 z = [
                     model.encode(model.decode(batch, subject.plan), subject.plan).z
                     for batch in torch.split(noise, batch_size)

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from gdm_repr.analysis.features import Extractor
 from gdm_repr.analysis.journal import Journal
+from gdm_repr.analysis.options import first_latent
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.decode import safe_name
 from gdm_repr.ode import decode
@@ -156,7 +157,8 @@ class ImageSets:
         model, started, made, evaluations = self.subject.model, time.perf_counter(), [], 0
         for start in range(part.start, part.stop, self.batch_size):
             n = min(self.batch_size, part.stop - start)
-            solution = decode(model.flow, model.noise(n, seed=self.seed + start), self.subject.plan)
+            z = model.noise(n, seed=first_latent(self.seed) + start)
+            solution = decode(model.flow, z, self.subject.plan)
             made.append(model.basis.inverse(solution.y).cpu())
             evaluations = solution.evaluations
         x = torch.cat(made)

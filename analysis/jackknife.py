@@ -14,7 +14,8 @@ too wide. The interval is for the score *at this n*: what other images, as many,
 average. The same groups leave all sets together, so that a ratio of two scores that share the real
 images has its own interval.
 
-The *floor* is the same score between two disjoint sets of n real images: no model does better.
+The *floor* is the same score between two disjoint sets of n real images. A perfect model reaches it
+on average; precision and density of samples that stay where images are dense can exceed it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from gdm_repr.analysis.options import AnalysisConfig
+from gdm_repr.analysis.options import AnalysisConfig, first_latent
 from gdm_repr.analysis.runner import Analysis, run_analysis
 from gdm_repr.run_facts import LEAKAGE, LEAKAGE_FORBIDDEN, NOISE_DEPENDENCE, band_metric
 
@@ -112,7 +112,7 @@ def _measure(
     settings: dict[str, Any] = {"seed": config.seed, "batch_size": config.batch_size}
     flows: dict[str, tuple[Flow, Any]] = {"model": (model.flow, subject.z(rows))}
     if model.shape[0] * model.grouping.d <= ORACLE_ELEMENTS:
-        z = model.noise(n, seed=config.seed).double().cpu()
+        z = model.noise(n, seed=first_latent(config.seed)).double().cpu()
         flows["Gaussian"] = (_gaussian(subject, config.seed), z)
     matrices, dependence = {}, {}
     units = [(who, way) for who in flows for way in WAYS]

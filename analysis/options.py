@@ -17,7 +17,19 @@ if TYPE_CHECKING:
     from gdm_repr.analysis.features import Distance, Extractor
 
 RAW = ("pixels", "dct")  # extractors without a network
+SEED_GAP = 1_000_000_000  # between two seeds' latents: a GDM makes latent i from its seed + i
 INPUTS = ("checkpoint", "latents", "data", "labels")  # known by what is in them, not by path
+
+
+def first_latent(seed: int) -> int:
+    """Return what the first latent of an analysis is made from; seeds' latents never meet.
+
+    Two runs that shared latents would agree too well, and intervals over seeds be too narrow.
+
+    >>> first_latent(0), first_latent(2)
+    (0, 2000000000)
+    """
+    return seed * SEED_GAP
 
 
 class AnalysisConfig(Compute):

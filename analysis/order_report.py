@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from gdm_repr.analysis.estimate import Estimate, number
 from gdm_repr.analysis.figures import COLOURS, WIDTH, new_figure
+from gdm_repr.analysis.options import first_latent
 from gdm_repr.analysis.orders import Order, Predictors
 from gdm_repr.analysis.report import Picture, Report, Table
 from gdm_repr.pictures import LabelledSheet, label_sheet
@@ -62,7 +63,7 @@ def make_report(config: OrderSearchConfig, subject: Subject, found: Found) -> Re
     inside = max(1, round(BEST * len(ranked)))
     good = [each for each in found.searches if each.rank <= inside]
     spent = max(each.samples for each in found.searches) / budget
-    spread, error = _spread(found)
+    spread, error = _spread(found, config.groups)
     predictor = max(NAMES, key=lambda name: abs(found.correlations[name].value))
     answer = [
         f"Of {len(ranked)} random orders {_name(best)} is the best, {_named(found, best)}, and "
@@ -71,7 +72,8 @@ def make_report(config: OrderSearchConfig, subject: Subject, found: Found) -> Re
         f"Orders differ by {number(spread)} (standard deviation). One score's standard error over "
         f"other images and latents is {number(error)}, but orders share theirs: the places of the "
         "groups, learned from other orders, have a rank correlation of "
-        f"{found.correlations['places']} with the score, which is 0 if orders differ by chance.",
+        f"{found.correlations['places']} with the score, which is 0 or less if orders differ by "
+        "chance.",
         f"{len(good)} of {len(found.searches)} searches found an order that is within the best "
         f"{inside} of {len(ranked)}, with {100 * spent:.0f} % of the samples that scoring all "
         "takes.",
@@ -138,13 +140,13 @@ def _named(found: Found, order: Order) -> Estimate:
     return Estimate(score["value"], score["low"], score["high"])
 
 
-def _spread(found: Found) -> tuple[float, float]:
+def _spread(found: Found, groups: int) -> tuple[float, float]:
     """Return the standard deviation over orders, and the typical standard error of one."""
-    from scipy.stats import norm
+    from scipy.stats import t
 
     values = [score["value"] for score in found.scores.values()]
     widths = [(score["high"] - score["low"]) / 2 for score in found.scores.values()]
-    return float(np.std(values, ddof=1)), float(np.median(widths) / norm.ppf(0.975))
+    return float(np.std(values, ddof=1)), float(np.median(widths) / t.ppf(0.975, groups - 1))
 
 
 def _draw_spread(found: Found, ranked: Sequence[Order]) -> Figure:
@@ -198,7 +200,7 @@ def _draw_processes(
     config: OrderSearchConfig, subject: Subject, best: Order, worst: Order
 ) -> LabelledSheet:
     frames = subject.model.grouping.k + 1
-    z = subject.model.noise(config.strips, seed=config.seed)
+    z = subject.model.noise(config.strips, seed=first_latent(config.seed))
     rows, labels = [], []
     for label, order in (("best", best), ("worst", worst)):
         strip = process_frames(subject.model.with_order(order), z, subject.plan, frames)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from gdm_repr.analysis.options import FeatureConfig
+from gdm_repr.analysis.options import FeatureConfig, first_latent
 from gdm_repr.analysis.runner import Analysis, run_analysis
 from gdm_repr.config import Count
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gdm_repr.analysis.report import Report
     from gdm_repr.analysis.subject import Subject
 
-SEED_GAP = 1_000_000  # between the latents of two searches, and of the scores
+SEARCH_GAP = 1_000_000  # between the latents of two searches, and of the scores
 ORDERS_SEED = 0  # whatever --seed is, so that models and runs score the same random orders
 
 
@@ -69,7 +69,7 @@ def analyse(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Re
     )
 
     extractor = next(iter(config.extractors().values()))  # first: weights may be missing
-    k = subject.model.grouping.k
+    k, first = subject.model.grouping.k, first_latent(config.seed)
     subject.model.with_order(tuple(reversed(range(k))))  # refused by a model of one order
     halves = choose_halves(len(subject.store), config.n, config.seed)
     real, other = (_features(extractor, subject, rows) for rows in (halves.real, halves.other))
@@ -83,7 +83,7 @@ def analyse(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Re
         def scored(order: Order) -> dict[str, Any]:
             key = f"order {list(order)}"
             if key not in journal:
-                draw = _drawing(config, subject, extractor, config.seed, bar.update)
+                draw = _drawing(config, subject, extractor, first, bar.update)
                 journal.add(key, _score(config, real, draw(order, 0, config.n), other))
             else:
                 bar.update(config.n)
@@ -94,7 +94,7 @@ def analyse(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Re
         searches: list[Searched] = []
         for number in range(config.searches):
             key = f"search {number}"
-            seed = config.seed + (number + 1) * SEED_GAP
+            seed = first + (number + 1) * SEARCH_GAP
             if key not in journal:
                 found = learned_search(
                     random_orders(k, config.candidates, seed),
@@ -140,7 +140,7 @@ def _drawing(
     seed: int,
     advance: Callable[[int], object],
 ) -> Draw:
-    """Return what draws samples of an order from the latents of a seed, and tells how many."""
+    """Return what draws samples of an order, the first from the latent of a seed, and counts."""
     import numpy as np
     import torch
 

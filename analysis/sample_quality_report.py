@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from gdm_repr.analysis.features import Extractor
 from gdm_repr.analysis.image_sets import BLOCK, Halves
 from gdm_repr.analysis.jackknife import Score
 from gdm_repr.analysis.neighbour_scores import NAMES
+from gdm_repr.analysis.options import first_latent
 from gdm_repr.analysis.report import Picture, Report, Table
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.run_facts import (
@@ -81,9 +83,10 @@ def make_report(
     extractors: Sequence[Extractor],
 ) -> Report:
     """Write down what was found."""
-    n, trained = found.n, subject.model.checkpoint.training.get("data")
+    n, first = found.n, first_latent(config.seed)
+    trained = subject.model.checkpoint.training.get("data")
     source = subject.store.manifest.settings.get("source")
-    held_out = trained is not None and trained != source
+    held_out = are_disjoint(trained, source)
     ends = f"n = {n} in each set; 95 % intervals by leaving out {min(config.groups, n)} groups"
     features = {name: found.scores[name] for name in config.features}
     return Report(
@@ -102,7 +105,7 @@ def make_report(
                 "sheet",
                 "Samples in the order of their seeds, none left out, beside real images and the "
                 "controls; all clipped to [-1, 1].",
-                figures.draw_sheet(found.images, config.shown, config.seed),
+                figures.draw_sheet(found.images, config.shown, first),
             ),
             Picture(
                 "sliced",
@@ -120,9 +123,9 @@ def make_report(
         ],
         tables=[_score_table(found.scores), _loss_table(found.losses), _latent_table(found)],
         method={
-            "samples": f"{n}, seeds {config.seed} to {config.seed + n - 1}, clipped to [-1, 1]",
+            "samples": f"{n}, from seeds {first} to {first + n - 1}, clipped to [-1, 1]",
             "real images": f"{n} of the store, chosen at random; {n} others for the floor",
-            "held out": "yes, by the names of the sources" if held_out else "not known to be",
+            "held out": "yes, other scenes by their numbers" if held_out else "not known to be",
             "trained on": trained,
             "real images are made by": subject.store.manifest.settings.get("preprocess"),
             "gaussian control": f"mean and covariance of {len(halves.fit)} images of the store, "
@@ -138,14 +141,27 @@ def make_report(
         },
         controls=[
             "The floor: the same score between real images and as many other real ones. A perfect "
-            "model reaches it, on average.",
-            "A Gaussian that has the images' mean and covariance: a distance that it comes near to "
-            "0 in does not see more than these two.",
+            "model reaches it, on average; precision and density can be better than it.",
+            "A Gaussian that has the images' mean and covariance, clipped as all are: a distance "
+            "that it comes near to 0 in does not see more than these two.",
             "Noise: how bad a score can be.",
         ],
         limits=_limits(found, held_out, extractors),
         metrics=[(0, _metrics(found))],
     )
+
+
+def are_disjoint(trained: object, source: object) -> bool:
+    """Tell whether two sources are known to share no image: ranges of scenes that do not meet.
+
+    Names of files say nothing of what is in them.
+
+    >>> are_disjoint("scenes:0-100", "scenes:100-200/seed=0"), are_disjoint("a.npy", "b.npy")
+    (True, False)
+    """
+    found = [re.match(r"scenes:(\d+)-(\d+)(?:/|$)", str(name)) for name in (trained, source)]
+    ends = sorted((int(each[1]), int(each[2])) for each in found if each)
+    return len(ends) == 2 and ends[0][1] <= ends[1][0]
 
 
 def _answer(config: SampleQualityConfig, found: Found, held_out: bool) -> list[str]:

@@ -32,7 +32,8 @@ Options = dict[str, Any]
 # Options that change how a model or store is made, not what it is.
 MACHINE = {"config", "dry_run", "resume", "out", "track", "workers", "device", "compile"}
 TRAIN_FREE = MACHINE | {"checkpoint_every", "sample_every"}
-ENCODE_FREE = MACHINE | {"checkpoint", "batch_size", "shard_size"}
+ENCODE_FREE = MACHINE | {"checkpoint", "batch_size"}
+METHOD = 2  # raised when the same options come to measure something else
 
 
 class StudyConfig(Command):
@@ -236,6 +237,7 @@ def choice_fingerprint(
     """Return a digest of a choice: its model's, and the options and data it is scored with."""
     return _digest(
         {
+            "method": METHOD,
             "model": model,
             "data": data,
             "encode": encode.model_dump(mode="json", exclude=ENCODE_FREE),

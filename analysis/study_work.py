@@ -161,11 +161,12 @@ def _draw(subject: Subject, folder: Path, seed: int) -> list[Path]:
     """Draw samples, and how the first of them come about."""
     import numpy as np
 
+    from gdm_repr.analysis.options import first_latent
     from gdm_repr.pictures import as_grid, save_sheet
     from gdm_repr.process_strip import process_frames
 
     model = subject.model
-    z = model.noise(SHEET_IMAGES, seed=seed)
+    z = model.noise(SHEET_IMAGES, seed=first_latent(seed))
     sheet, strip = folder / SHEET, folder / STRIP
     x = model.decode(z, subject.plan).cpu().numpy()
     save_sheet(as_grid(x, SHEET_COLUMNS), sheet)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gdm_repr.analysis.options import first_latent
 from gdm_repr.api import GDM
 from gdm_repr.data import ImageDataset, open_data
 from gdm_repr.decode import open_latents
@@ -127,7 +128,8 @@ class Subject:
             ValueError: if the store has fewer images.
         """
         if source == "samples":
-            return Anchors([f"sample {i}" for i in range(n)], self.model.noise(n, seed=seed), [])
+            z = self.model.noise(n, seed=first_latent(seed))
+            return Anchors([f"sample {i}" for i in range(n)], z, [])
         rows = self.rows(n, seed=seed)
         ids = self.store.ids
         return Anchors([ids[row] for row in rows], self.z(rows), rows)

@@ -13,7 +13,7 @@ from gdm_repr import encode
 from gdm_repr.analysis import correlation_sources as sources
 from gdm_repr.analysis.correlation_columns import Layout, layout
 from gdm_repr.analysis.journal import Journal
-from gdm_repr.analysis.options import AnalysisConfig
+from gdm_repr.analysis.options import AnalysisConfig, first_latent
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.ode import Plan
 
@@ -56,11 +56,15 @@ def test_tables_are_chunked_but_whole(
     np.testing.assert_array_equal(whole[0], subject.store.z(rows)[:, 0, columns.columns])
     x = subject.model.to_basis(subject.images(rows))
     np.testing.assert_allclose(whole[1], x[:, 0, columns.columns], atol=1e-6)
-    np.testing.assert_array_equal(whole[2], subject.model.noise(4, seed=3)[:, 0, columns.columns])
+    np.testing.assert_array_equal(whole[2], fresh(subject, 4, 3)[:, columns.columns])
     monkeypatch.setattr(sources, "CHUNK", 3)
     parts = [table(subject, rows, columns) for table in (latents, sources.raw_coefficients, noise)]
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def fresh(subject: Subject, n: int, seed: int) -> torch.Tensor:
+    return subject.model.noise(n, seed=first_latent(seed))[:, 0]
 
 
 def latents(subject: Subject, rows: list[int], columns: Layout) -> sources.Table:
@@ -76,7 +80,7 @@ def test_noise_comes_back_and_is_not_encoded_twice(
 ) -> None:
     monkeypatch.setattr(sources, "CHUNK", 4)
     z = encoded_noise(subject, columns, tmp_path / "a", 6, size=4)
-    original = subject.model.noise(6, seed=5)[:, 0, columns.columns].numpy()
+    original = fresh(subject, 6, 5)[:, columns.columns].numpy()
     assert 0 < np.abs(z - original).mean() < 0.5 < original.std()
     other = encoded_noise(subject, columns, tmp_path / "b", 6, size=1)
     np.testing.assert_allclose(z, other, atol=1e-4)  # batches do not matter
