@@ -68,7 +68,8 @@ def make_report(found: Comparison, patterns: Sequence[str], folder: Path) -> Rep
         controls=[
             "The reference: every other choice is compared with it at the same seeds.",
             "No difference at all: then Holm's correction tells a choice apart in at most "
-            f"{100 * LEVEL:.0f} % of metrics; the answer says how many that would be.",
+            f"{100 * LEVEL:.0f} % of metrics on average, for a reference named beforehand (from "
+            "the best by the same numbers more are); the answer says how many that would be.",
             "The floor, where a metric has one: what real images reach against real ones.",
         ],
         limits=_limits(found, missed),
@@ -201,7 +202,7 @@ def _sheets(
     choices: Choices, patterns: Sequence[str], folder: Path
 ) -> tuple[list[Picture], list[str]]:
     """Return pictures of the same name side by side, and why others are missing."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     from gdm_repr.run_query import download
 
@@ -217,7 +218,7 @@ def _sheets(
                     name = path.relative_to(folder / run.id).as_posix()
                     with Image.open(path) as image:
                         by_name.setdefault(name, {})[each.label] = image.convert("RGB")
-            except (ValueError, UnidentifiedImageError) as error:
+            except (ValueError, OSError, SyntaxError) as error:  # Pillow has all three
                 missed.append(f"Pictures {pattern} of {each.label} are missing: {error}")
     which = f"seed {seed}, the first that all have" if seed is not None else "the first run of each"
     sheets = []

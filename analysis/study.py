@@ -9,6 +9,7 @@ is not done again: not in this folder, and not where the tracking store has a fi
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -74,8 +75,8 @@ def make_todo(
         encoding = choice.encode_config(Path("model"), Path("choice"))
         analyses = choice.analyses(Path("model"), Path("choice"))
         how = training.preprocess
-        trained_on, shape = data.look(training.data, training, how)
-        encoded, _ = data.look(encoding.images(), encoding, how)
+        trained_on, shape, _ = data.look(training.data, training, how)
+        encoded, _, images = data.look(encoding.images(), encoding, how)
         model = model_fingerprint(training, trained_on)
         own = choice_fingerprint(model, encoding, analyses, encoded)
         folder = config.folder() / "choices" / own[:SHORT]
@@ -89,28 +90,33 @@ def make_todo(
             "fingerprint.model": model,
         }
         task = Task(choice, home, str(folder), tags, parent, config.experiment)
+        if own in todo.choices:
+            other = todo.choices[own][0].choice
+            raise ValueError(
+                f"choice {choice.label!r}, seed {choice.seed}: has the same options as choice "
+                f"{other.label!r}, seed {other.seed}; leave one out, or change what is to differ"
+            )
         todo.choices[own] = task, model
-        if task.done.exists():
-            continue
         if own in stored:
             todo.known[own] = stored[own]
+        if own in stored or task.done.exists():
             continue
         todo.models[model] = Task(choice, home)
         if choice.label not in checked:  # other seeds are alike
-            choice.check(shape)
+            choice.check(shape, images)
             checked.add(choice.label)
     return todo
 
 
 class _Data:
-    """Fingerprints and image shapes of data, each looked at once."""
+    """Fingerprint, image shape and number of images of data, each looked at once."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[str, Shape]] = {}
+        self._known: dict[str, tuple[str, Shape, int]] = {}
 
     def look(
         self, name: str, config: TrainConfig | EncodeConfig, how: Preprocess
-    ) -> tuple[str, Shape]:
+    ) -> tuple[str, Shape, int]:
         from gdm_repr.data import open_data
 
         options: dict[str, Any] = {
@@ -119,7 +125,7 @@ class _Data:
         key = repr((name, how, options))
         if key not in self._known:
             found = open_data(name, how, **options)
-            self._known[key] = found.fingerprint(), found.shape
+            self._known[key] = found.fingerprint(), found.shape, len(found)
         return self._known[key]
 
 
@@ -163,7 +169,7 @@ class Pool:
                         if status == 0 and task.done.exists():
                             done.add(key)
                         else:
-                            self.failed[key] = _last_line(task.place / "log.txt")
+                            self.failed[key] = _reason(status, task.place / "log.txt")
                             tqdm.write(f"failed: {_name(task)}: {self.failed[key]}", sys.stderr)
                         bar.update()
                     time.sleep(_POLL_S)
@@ -205,6 +211,13 @@ def _close(process: subprocess.Popen[bytes]) -> None:
 def _name(task: Task) -> str:
     what = "scoring" if task.folder else "training"
     return f"{what} {task.choice.label}, seed {task.choice.seed}"
+
+
+def _reason(status: int, log: Path) -> str:
+    """Say why a process failed: the signal that ended it, or its last word."""
+    if status < 0:
+        return f"ended by signal {-status} ({signal.strsignal(-status)}); 9 is often lack of memory"
+    return _last_line(log)
 
 
 def _last_line(path: Path) -> str:

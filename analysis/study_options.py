@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PARTS = ("train", "encode", "score", "analyse")
 LATENTS = "latents"  # in a choice's folder
+SHARED = ("device", "precision", "data", "labels")  # one model and one store for all analyses
 Options = dict[str, Any]
 # Options that change how a model or store is made, not what it is.
 MACHINE = {"config", "dry_run", "resume", "out", "track", "workers", "device", "compile"}
@@ -40,9 +41,9 @@ class StudyConfig(Command):
     """Train, encode, sample and score every choice of a grid or a list, and compare them.
 
     The file names the choices; options laid over each other are train's, encode's, sample_quality's
-    and those of further analyses. What was trained or scored already is not done again, here or in
-    the tracking store. Choices that differ in other options than train's share one model. Stop it
-    whenever you like; the same command goes on.
+    and those of further analyses. What was trained in its folder, or scored there or in the
+    tracking store, is not done again. Choices that differ in other options than train's share one
+    model. Stop it whenever you like; the same command goes on.
 
     Example:
       python -m gdm_repr.analysis.study configs/studies/groupings-digits.yaml
@@ -110,17 +111,29 @@ class Choice:
     def analyses(self, model: Path, folder: Path) -> list[tuple[Analysis, AnalysisConfig]]:
         """Return the analyses with their options, that of the samples first.
 
+        All look at what was encoded, with the device and precision of the scores.
+
         Raises:
             ValueError: for analyses and options that are not there.
         """
         found = []
         parts = {"score": ("sample_quality", self.score)}
         parts |= {f"analyse.{name}": (name, options) for name, options in self.analyse.items()}
+        common = {key: self.encode.get(key) for key in ("data", "labels")}
+        common |= {key: self.score[key] for key in SHARED if key in self.score}
         for part, (name, options) in parts.items():
+            place = f"choice {self.label!r}: {part}."
+            if not isinstance(options, Mapping):
+                raise ValueError(
+                    f"{place[:-1]}={options!r}: must be options, as {{seed: 0}} or {{}}"
+                )
+            if name != "sample_quality" and (own := sorted(options.keys() & {*common, *SHARED})):
+                raise ValueError(
+                    f"{place}{own[0]}: is one for all analyses of a choice; give it under score"
+                )
             analysis, given = load(name), {"checkpoint": str(model), "latents": folder / LATENTS}
             given |= {"out": folder / name, "track": False}
-            values = {"seed": self.seed, **options, **given}
-            place = f"choice {self.label!r}: {part}."
+            values = {"seed": self.seed, **common, **options, **given}
             found.append((analysis, build(analysis.options, values, place)))
         return found
 
@@ -129,8 +142,8 @@ class Choice:
         values = {**self.train, "out": folder, "resume": True, "track": False}
         return build(TrainConfig, values, f"choice {self.label!r}: train.")
 
-    def check(self, shape: Shape) -> None:
-        """Build everything untrained, for images of a shape (C, H, W).
+    def check(self, shape: Shape, images: int) -> None:
+        """Build everything untrained, for images of a shape (C, H, W) and so many to encode.
 
         Raises:
             ValueError: for parts that do not fit the images or each other, and features that
@@ -138,13 +151,14 @@ class Choice:
         """
         import torch
 
+        from gdm_repr.analysis.image_sets import choose_halves
         from gdm_repr.api import GDM
         from gdm_repr.checkpoint import Checkpoint, build_denoiser
         from gdm_repr.trainer import Levels
 
         training = self.train_config(Path("model"))
         encoding = self.encode_config(Path("model"), Path("choice"))
-        (_, scores), *_ = self.analyses(Path("model"), Path("choice"))
+        (_, scores), *others = self.analyses(Path("model"), Path("choice"))
         assert isinstance(scores, FeatureConfig)
         flat = (shape[0], shape[1] * shape[2])
         try:
@@ -161,7 +175,11 @@ class Choice:
                 tolerance=encoding.tolerance,
                 inverse=encoding.inverse,
             )
+            choose_halves(images, getattr(scores, "n", None) or 1, scores.seed)
             scores.extractors()
+            for _, options in others:
+                if isinstance(options, FeatureConfig):
+                    options.distances()
         except ValueError as error:
             raise ValueError(f"choice {self.label!r}: {error}") from None
 
@@ -175,12 +193,13 @@ def list_choices(config: StudyConfig) -> list[Choice]:
     study = {part: dict(getattr(config, part)) for part in PARTS}
     if config.base is not None:
         study["train"] = laid_over(read_yaml(config.base), study["train"])
-    study["encode"].setdefault("data", study["train"].get("data"))
     axes = [_axis(name, values) for name, values in config.grid.items()]
     if config.choices:
         axes.insert(0, list(config.choices.items()))
     if not axes:
         raise ValueError("--grid, --choices: a study needs choices; name at least one in either")
+    if len(set(config.seeds)) < len(config.seeds):
+        raise ValueError(f"--seeds {','.join(map(str, config.seeds))}: names a seed twice")
     choices = []
     for seed in config.seeds:
         for picked in itertools.product(*axes):
@@ -189,6 +208,7 @@ def list_choices(config: StudyConfig) -> list[Choice]:
             for _, overrides in picked:
                 for name, value in overrides.items():
                     options = laid_over(options, _nested(name, value))
+            options["encode"].setdefault("data", options["train"].get("data"))
             label = ", ".join(label for label, _ in picked)
             choice = Choice(label, seed, **options)
             choice.train_config(Path("model"))  # mistakes are told before anything is made
@@ -203,6 +223,8 @@ def list_choices(config: StudyConfig) -> list[Choice]:
 
 def _axis(name: str, values: Sequence[Any] | Mapping[str, Any]) -> list[tuple[str, Options]]:
     """Return an axis's labels and the options that each stands for."""
+    if not values:
+        raise ValueError(f"grid.{name}: has no values; give one at least, or leave it out")
     if isinstance(values, Mapping):
         return [(str(label), {name: value}) for label, value in values.items()]
     last = name.rpartition(".")[2]
@@ -246,6 +268,19 @@ def choice_fingerprint(
                 for analysis, options in analyses
             },
         }
+    )
+
+
+def is_free(param: str) -> bool:
+    """Tell whether a param of a choice's run is one that does not count: how, not what.
+
+    >>> is_free("encode.batch_size"), is_free("train.batch_size")
+    (True, False)
+    """
+    part, _, name = param.partition(".")
+    last = name.rpartition(".")[2]
+    return last in {"train": TRAIN_FREE, "encode": ENCODE_FREE, "analyse": NOT_COMPARED}.get(
+        part, ()
     )
 
 

@@ -35,6 +35,7 @@ LOG = "log.jsonl"  # of training
 SHEET, STRIP, GROUPING = "samples.png", "strip.png", "grouping.png"
 SHEET_IMAGES, SHEET_COLUMNS = 48, 12
 STRIP_IMAGES, STRIP_FRAMES = 4, 10
+LABEL = 200  # characters of a label in a run's name, of which MLflow may keep 250
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Task:
         """Write the task as JSON and return the file."""
         self.place.mkdir(parents=True, exist_ok=True)
         path = self.place / "task.json"
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        _write(path, asdict(self))
         return path
 
     @classmethod
@@ -85,7 +86,7 @@ def work(task: Task) -> int:
     """Do a task that is not done yet."""
     with _alone(task.place):
         if not task.done.exists():
-            _finish(task.done, _score(task) if task.folder else _train(task))
+            _write(task.done, _score(task) if task.folder else _train(task))
     return 0
 
 
@@ -129,7 +130,7 @@ def _score(task: Task) -> dict[str, Any]:
         folder,
         enabled=task.parent is not None,
         experiment=task.experiment,
-        run_name=f"{choice.label}, seed {choice.seed}",
+        run_name=f"{choice.label[:LABEL]}, seed {choice.seed}",
         parent=task.parent,
         tags=task.tags,
     ) as tracked:
@@ -175,7 +176,7 @@ def _draw(subject: Subject, folder: Path, seed: int) -> list[Path]:
     return [sheet, strip]
 
 
-def _finish(path: Path, facts: dict[str, Any]) -> None:
+def _write(path: Path, facts: dict[str, Any]) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, path)

@@ -8,7 +8,9 @@ Nothing is made by asking: a file or folder that is not there stays away.
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -226,11 +228,16 @@ def _stored(run: Run, uri: str) -> StoredRun:
         status=run.info.status,
         params=dict(run.data.params),
         tags=tags,
-        metrics=dict(run.data.metrics),
+        metrics={key: _finite_or_inf(value) for key, value in run.data.metrics.items()},
         start=int(run.info.start_time or 0),
         parent=tags.get(PARENT_TAG),
         uri=uri,
     )
+
+
+def _finite_or_inf(value: float) -> float:
+    """Return a metric; MLflow's SQL store keeps infinity as the largest float."""
+    return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value
 
 
 def _ask(uri: str, question: Callable[[MlflowClient], Answer]) -> Answer:

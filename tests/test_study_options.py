@@ -83,6 +83,13 @@ def test_a_study_starts_from_a_training_file(tmp_path: Path) -> None:
             "choice 'a': analyse.traversal.anchor: no such option",
         ),
         ({"grid": {"encode.steps": [3, 3]}}, "choice 'steps 3': named twice"),
+        ({"grid": {"encode.steps": []}}, "grid.encode.steps: has no values"),
+        ({"choices": {"a": {}}, "seeds": (1, 0, 0)}, "--seeds 1,0,0: names a seed twice"),
+        ({"choices": {"a": {"analyse.leakage": 3}}}, "choice 'a': analyse.leakage=3: must be opt"),
+        (
+            {"choices": {"a": {"analyse.leakage": {"precision": "bf16"}}}},
+            "choice 'a': analyse.leakage.precision: is one for all analyses of a choice",
+        ),
     ],
 )
 def test_mistakes_are_told_before_anything_is_made(values: dict[str, Any], words: str) -> None:
@@ -103,12 +110,14 @@ def test_mistakes_are_told_before_anything_is_made(values: dict[str, Any], words
         ({"encode.order": [1, 0]}, "order"),
         ({"encode.solver": "eulr"}, "solver='eulr': unknown"),
         ({"score.features": ["pixls"]}, "extractor 'pixls': unknown"),
+        ({"score.n": 51}, "--n 51: the store holds 100 images"),
+        ({"analyse.traversal": {"features": ["pixls"]}}, "'pixls'"),
     ],
 )
 def test_what_does_not_fit_the_images_is_told_too(options: dict[str, Any], words: str) -> None:
     (choice,) = study(choices={"a": options}, score={"features": ["pixels"]})
     with pytest.raises(ValueError, match=f"^choice 'a': .*{words}"):
-        choice.check((1, 8, 8))
+        choice.check((1, 8, 8), 100)
 
 
 def test_fingerprints_change_with_what_matters_alone() -> None:
@@ -132,6 +141,22 @@ def test_fingerprints_change_with_what_matters_alone() -> None:
         {"analyse__leakage": {}}, {"analyse__leakage": {"images": 3}},
     ]  # fmt: skip
     assert len({scored(**options) for options in different}) == 6
+
+
+def test_all_analyses_look_at_what_was_encoded() -> None:
+    (choice,) = study(
+        train={**TRAIN, "data": "a.npy"},
+        encode={"labels": "a.csv"},
+        score={"precision": "bf16"},
+        analyse={"leakage": {}},
+        choices={"one": {}},
+    )
+    assert choice.encode_config(Path("m"), Path("c")).data == "a.npy"
+    for _, options in choice.analyses(Path("m"), Path("c")):
+        assert (options.data, options.labels) == ("a.npy", Path("a.csv"))
+        assert options.precision == "bf16"
+    both = study(grid={"train.data": ["digits", "photos"]})
+    assert [each.encode_config(Path("m"), Path("c")).data for each in both] == ["digits", "photos"]
 
 
 def test_further_analyses_come_after_the_scores_and_share_the_seed() -> None:
