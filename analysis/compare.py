@@ -9,7 +9,8 @@ Reads any MLflow store (:mod:`gdm_repr.run_query`), sorts its runs into choices 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,18 +121,28 @@ def _parent(name: str, experiment: str | None, uri: str) -> StoredRun:
     return by_id
 
 
-def compare(config: CompareConfig) -> Written:
-    """Read, compare, print, write the page, and keep it with the parent run."""
+def compare(config: CompareConfig, tags: Mapping[str, Mapping[str, str]] | None = None) -> Written:
+    """Read, compare, print, write the page, and keep it with the parent run.
+
+    Args:
+        config: what to compare.
+        tags: of runs by id, of any experiment; they stand for those of the store.
+    """
     from gdm_repr.analysis.compare_choices import choose_metrics, measure
     from gdm_repr.analysis.compare_report import make_report
     from gdm_repr.analysis.compare_runs import gather
     from gdm_repr.analysis.compare_tables import make_text
     from gdm_repr.analysis.report import write_report
     from gdm_repr.analysis.runner import made_by
+    from gdm_repr.run_query import find_runs
     from gdm_repr.run_record import tracking_uri, without_password
 
     uri = tracking_uri(config.tracking_uri)
-    runs, parent = select(config, uri)
+    if tags is None:
+        runs, parent = select(config, uri)
+    else:
+        stored, parent = find_runs(uri, None, config.filter), None
+        runs = [replace(run, tags={**run.tags, **tags[run.id]}) for run in stored]
     choices = gather(runs, config.choice, config.seed_key)
     found = measure(
         choices,

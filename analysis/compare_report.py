@@ -310,6 +310,11 @@ def _limits(found: Comparison, missed: Sequence[str]) -> list[str]:
                     f"{key} is not finite in {each.label}, seed {', '.join(odd)}: left out of its "
                     "mean, which may look too good."
                 )
+    if choices.tagged and choices.seeded:
+        limits.append(
+            "A study's seeds train and sample anew, but are scored against images of one store: "
+            "intervals over seeds say what other trainings would give, not what other images would."
+        )
     limits.append(
         "With few seeds the intervals are wide and rest on values that are about normal; what is "
         "not told apart may still differ."

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+from gdm_repr.analysis.study_options import is_free
 from gdm_repr.run_query import FINISHED, StoredRun
 
 CHOICE_TAG, SEED_TAG, FINGERPRINT_TAG = "study.choice", "study.seed", "study.fingerprint"
@@ -30,6 +31,7 @@ _PLACE_KEY = re.compile(
     r"(^|[./_-])(out|output|path|dir|directory|folder|file|log|logs|uri|url|checkpoint|ckpt|latents)$",
     re.IGNORECASE,
 )
+_DATA_KEY = re.compile(r"(^|[./_-])(data|dataset)$", re.IGNORECASE)  # what, wherever it lies
 _PLACE_VALUE = re.compile(
     # one slash may stand in a model's name, two are a path
     r"^(\.{0,2}/|~|[A-Za-z]:[\\/]|[a-z][a-z0-9+.-]*://|[^\s/]+/[^\s/]+/[^\s/])"
@@ -102,13 +104,14 @@ def gather(
     counted = [run for run in runs if run.id not in dropped]
     if not counted:
         raise ValueError(_none_counts(left_out))
-    if seed_key is not None:
-        _check_key("--seed-key", seed_key, counted)
+    if seed_key is not None and seed_key not in _matching("--seed-key", [seed_key], counted):
+        raise ValueError(f"--seed-key {seed_key}: must be one key, not a pattern")
     differing = _differing(counted)
     places = [key for key in differing if _names_place(key, [r.params.get(key) for r in counted])]
     seeds = [key for key in differing if _SEED.search(key) or key == seed_key]
-    open_keys = [key for key in differing if key not in {*places, *seeds}]
     tagged = not choice and all(CHOICE_TAG in run.tags for run in counted)
+    places += [key for key in differing if tagged and is_free(key) and key not in places]
+    open_keys = [key for key in differing if key not in {*places, *seeds}]
     if choice:
         keys = _matching("--choice", choice, counted)
     else:
@@ -173,6 +176,8 @@ def _differing(runs: Sequence[StoredRun]) -> list[str]:
 
 
 def _names_place(key: str, values: Iterable[str | None]) -> bool:
+    if _DATA_KEY.search(key):
+        return False
     given = [value.strip('"') for value in values if value]
     return bool(_PLACE_KEY.search(key)) or any(_PLACE_VALUE.match(value) for value in given)
 
@@ -226,10 +231,6 @@ def _seed(run: StoredRun, seed_key: str | None) -> str | None:
 
 def _value(run: StoredRun, key: str) -> str:
     return run.params.get(key, run.tags.get(key, NONE))
-
-
-def _check_key(flag: str, key: str, runs: Sequence[StoredRun]) -> None:
-    _matching(flag, [key], runs)
 
 
 def _matching(flag: str, wanted: Sequence[str], runs: Sequence[StoredRun]) -> list[str]:

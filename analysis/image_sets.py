@@ -84,9 +84,9 @@ def choose_halves(total: int, n: int, seed: int) -> Halves:
     """Choose rows of a store of ``total`` images at random.
 
     Raises:
-        ValueError: if there are fewer than 2n.
+        ValueError: if there are fewer than 2n, or n is no number of images.
     """
-    if 2 * n > total:
+    if 2 * n > total or n < 1:
         raise ValueError(
             f"--n {n}: the store holds {total} images, and the scores need two sets of {n}; use at "
             f"most {total // 2}, or encode more"

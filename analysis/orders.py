@@ -19,9 +19,9 @@ they are the area under the entropy generated so far: small where uncertain grou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import factorial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,7 +49,7 @@ def random_orders(k: int, n: int, seed: int) -> list[Order]:
     >>> random_orders(2, 5, seed=0)
     [(0, 1), (1, 0)]
     """
-    rng, total = np.random.default_rng(seed), min(n, factorial(k))
+    rng, total = np.random.default_rng(seed), min(n, math.factorial(k))
     orders: dict[Order, None] = {}
     while len(orders) < total:
         orders[tuple(int(j) for j in rng.permutation(k))] = None
@@ -203,5 +203,7 @@ def rank_correlation(
         rows = rng.integers(0, len(x), len(x))
         if len(set(x[rows])) > 1 and len(set(y[rows])) > 1:
             drawn.append(float(spearmanr(x[rows], y[rows]).statistic))
+    if not drawn or len(set(x)) == 1 or len(set(y)) == 1:
+        return Estimate(math.nan, math.nan, math.nan)  # one of them is constant
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Estimate(round(float(spearmanr(x, y).statistic), 12), float(low), float(high))

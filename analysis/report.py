@@ -1,6 +1,6 @@
 """One page for each analysis: question, answer, pictures, tables, how it was measured.
 
-A page is one HTML file with everything inline, under 5 MB, which needs no network. Beside it lie
+A page is one HTML file with everything inline, which needs no network. Beside it lie
 the figures (PNG and SVG), the tables (CSV) and all numbers (JSON).
 """
 

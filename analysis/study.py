@@ -8,9 +8,6 @@ is not done again: not in this folder, and not where the tracking store has a fi
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -26,6 +23,7 @@ from gdm_repr.analysis.study_options import (
     model_fingerprint,
     study_fingerprint,
 )
+from gdm_repr.analysis.study_pool import Pool, name_of
 from gdm_repr.analysis.study_work import CHOICE, FINGERPRINT, PLACE, SEED, STUDY, Task
 from gdm_repr.command import run
 
@@ -35,8 +33,7 @@ if TYPE_CHECKING:
     from gdm_repr.images import Preprocess
 
 SHORT = 12  # characters of a fingerprint that name a folder
-_POLL_S = 0.2
-_PATIENCE_S = 60.0  # for processes to save what they have
+_PARENT_S = 20.0  # for the study's run to come to the tracking store
 
 
 @dataclass
@@ -129,102 +126,6 @@ class _Data:
         return self._known[key]
 
 
-class Pool:
-    """Runs tasks in processes, so many at a time, each after the task that it needs."""
-
-    def __init__(self, jobs: int) -> None:
-        """Share the cores among the processes."""
-        self.jobs = jobs
-        self.threads = max(1, (os.cpu_count() or 1) // jobs)
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
-        self.failed: dict[str, str] = {}
-
-    def run(self, tasks: dict[str, tuple[Task, str | None]], label: str) -> None:
-        """Do all tasks, by key with the key of the one that each needs.
-
-        A task that fails is kept in ``failed`` with its reason, as is what needs it.
-        """
-        from tqdm import tqdm
-
-        waiting, done = dict(tasks), {key for key, (task, _) in tasks.items() if task.done.exists()}
-        for key in done:
-            del waiting[key]
-        with tqdm(total=len(tasks), initial=len(done), desc=label, unit="task") as bar:
-            try:
-                while waiting or self.running:
-                    for key, (task, needed) in list(waiting.items()):
-                        if needed in self.failed:
-                            self.failed[key] = self.failed[needed]
-                            del waiting[key]
-                            bar.update()
-                        elif len(self.running) < self.jobs and (needed is None or needed in done):
-                            self.running[key] = self._start(task)
-                            del waiting[key]
-                    for key, process in list(self.running.items()):
-                        if (status := process.poll()) is None:
-                            continue
-                        del self.running[key]
-                        _close(process)
-                        task = tasks[key][0]
-                        if status == 0 and task.done.exists():
-                            done.add(key)
-                        else:
-                            self.failed[key] = _reason(status, task.place / "log.txt")
-                            tqdm.write(f"failed: {_name(task)}: {self.failed[key]}", sys.stderr)
-                        bar.update()
-                    time.sleep(_POLL_S)
-            finally:
-                self._stop()
-
-    def _start(self, task: Task) -> subprocess.Popen[bytes]:
-        environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
-        command = [
-            sys.executable, "-P", "-m", "gdm_repr.analysis.study_work", str(task.write().resolve())
-        ]  # fmt: skip
-        with (task.place / "log.txt").open("ab") as log:
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,  # Ctrl-C is for the study, which then closes their inputs
-            )
-
-    def _stop(self) -> None:
-        """Let what still runs save what it has, and end."""
-        for process in self.running.values():
-            _close(process)
-        for process in self.running.values():
-            try:
-                process.wait(_PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def _close(process: subprocess.Popen[bytes]) -> None:
-    """End a process's input."""
-    assert process.stdin is not None
-    process.stdin.close()
-
-
-def _name(task: Task) -> str:
-    what = "scoring" if task.folder else "training"
-    return f"{what} {task.choice.label}, seed {task.choice.seed}"
-
-
-def _reason(status: int, log: Path) -> str:
-    """Say why a process failed: the signal that ended it, or its last word."""
-    if status < 0:
-        return f"ended by signal {-status} ({signal.strsignal(-status)}); 9 is often lack of memory"
-    return _last_line(log)
-
-
-def _last_line(path: Path) -> str:
-    lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
-    return next((line.strip() for line in reversed(lines) if line.strip()), "no word")
-
-
 def study(config: StudyConfig) -> int:
     """Run the command.
 
@@ -266,40 +167,66 @@ def study(config: StudyConfig) -> int:
         pool = Pool(config.jobs)
         pool.run(tasks, config.title())
         if config.track:
+            until = time.monotonic() + _PARENT_S
+            while tracked.run_id is None and time.monotonic() < until:
+                time.sleep(0.1)  # the study's own run is on its way, and children are sent after it
             for path in _compare(config, todo):
                 tracked.artifact(path, "" if path.suffix == ".html" else "figures")
         if pool.failed:
             first = next(iter(pool.failed))
             raise ValueError(
                 f"{len(pool.failed)} of {len(tasks)} tasks failed, the first of them "
-                f"{_name(tasks[first][0])}: {pool.failed[first]}; mend it and run the same command "
-                "again: what is done stays"
+                f"{name_of(tasks[first][0])}: {pool.failed[first]}; mend it and run the same "
+                "command again: what is done stays"
             )
     return 0
 
 
 def _compare(config: StudyConfig, todo: Todo) -> list[Path]:
-    """Compare what is finished, and return the page and its pictures."""
+    """Compare what is finished, by this study's labels; return the page and its pictures."""
     from gdm_repr.analysis.compare import CompareConfig, compare
-    from gdm_repr.run_record import read_sent, tracking_uri, warn
+    from gdm_repr.run_record import tracking_uri, warn
 
-    uri, out = tracking_uri(), config.folder() / "comparison"
-    runs = list(todo.known.values())
-    for task, _ in todo.choices.values():
-        if task.done.exists():
-            runs += read_sent(task.place, uri)["runs"].values()
-    if not runs:
+    tags, absent = dict[str, dict[str, str]](), list[str]()
+    for fingerprint, (task, _) in todo.choices.items():
+        run = todo.known.get(fingerprint)
+        if run is None and task.done.exists():
+            run = _delivered(task.place, tracking_uri())
+            absent += [name_of(task)] if run is None else []
+        if run is not None and task.tags is not None:
+            tags[run] = {key: task.tags[key] for key in (CHOICE, SEED, PLACE)}
+    if absent:
+        warn(f"{len(absent)} of {len(todo.choices)} choices are done, but are not in the tracking "
+             f"store and not compared, such as: {absent[0]}")  # fmt: skip
+    if not tags:
         warn("no run has come to the tracking store, so that there is nothing to compare")
         return []
-    named = ", ".join(f"'{run}'" for run in dict.fromkeys(runs))
-    query = f"attributes.run_id IN ({named})"
+    query = f"attributes.run_id IN ({', '.join(map(repr, tags))})"
     try:
-        given = {"experiment": config.experiment, "filter": query, "out": out}
-        written = compare(CompareConfig.model_validate(given))
+        given = {"filter": query, "out": config.folder() / "comparison"}
+        written = compare(CompareConfig.model_validate(given), tags)
     except ValueError as error:
         warn(f"no comparison: {error}")
         return []
     return [written.page, *(path for path in written.pictures if path.suffix == ".png")]
+
+
+def _delivered(folder: Path, uri: str) -> str | None:
+    """Return a finished choice's run, sent now if the store has not all of it; None if it can't be.
+
+    A choice that was scored without tracking has no record to send.
+    """
+    from gdm_repr.run_record import RECORD, read_sent, warn
+    from gdm_repr.run_sender import replay
+
+    if not (folder / RECORD).exists():
+        return None
+    try:
+        replay(folder, uri)
+    except ValueError as error:
+        warn(str(error))
+        return None
+    return next(reversed(read_sent(folder, uri)["runs"].values()), None)
 
 
 def _stored(config: StudyConfig) -> dict[str, str]:

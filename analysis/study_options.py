@@ -74,6 +74,10 @@ class StudyConfig(Command):
     experiment: str | None = Field(None, description="MLflow experiment; gdm-repr by default.")
     track: bool = Field(True, description="Record the study and send it to MLflow.")
 
+    def check(self) -> None:
+        """Refuse choices with options that are not there."""
+        list_choices(self)
+
     def title(self) -> str:
         """Return the study's name."""
         return self.name or (self.config.stem if self.config else "study")

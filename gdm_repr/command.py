@@ -127,6 +127,13 @@ class Command(BaseSettings):
     config: Path | None = Field(None, description="YAML file of these options.")
     dry_run: bool = Field(False, description="Check the options, print them, and stop.")
 
+    def check(self) -> None:
+        """Refuse what types can't tell, before anything is done.
+
+        Raises:
+            ValueError: for options that do not fit each other.
+        """
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -291,6 +298,7 @@ def run(
 
     def parsed() -> int:
         config = parse(options, name, argv)
+        config.check()
         if config.dry_run:
             print(json.dumps(config.model_dump(mode="json"), indent=2))
             return 0

@@ -140,7 +140,7 @@ class Delivery:
                 "mlflow.source.type": "LOCAL",
             }
             if event["parent"] is not None:
-                parent = self._find(experiment, event["parent"])
+                parent = self._find(None, event["parent"])
                 if parent is None and not self._exists(event["parent"]):
                     raise Unreachable(f"{without_password(self.uri)} has not got the parent run")
                 tags["mlflow.parentRunId"] = parent or event["parent"]
@@ -163,9 +163,12 @@ class Delivery:
             experiment = self._client.get_experiment(self._client.create_experiment(name, location))
         return experiment
 
-    def _find(self, experiment: Experiment, record: str) -> str | None:
+    def _find(self, experiment: Experiment | None, record: str) -> str | None:
+        """Return the run of a record in an experiment, or in any."""
         query = f"tags.`{RUN_TAG}` = '{record}'"
-        runs = self._client.search_runs([experiment.experiment_id], query, max_results=1)
+        searched = [experiment] if experiment else self._client.search_experiments()
+        ids = [each.experiment_id for each in searched]
+        runs = self._client.search_runs(ids, query, max_results=1)
         return runs[0].info.run_id if runs else None
 
     def _exists(self, run_id: str) -> bool:

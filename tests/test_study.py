@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -10,7 +11,9 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from gdm_repr.analysis.study import main
 from gdm_repr.run_query import find_runs
@@ -74,12 +77,29 @@ def test_a_killed_study_goes_on_and_does_nothing_twice(
     assert all(Path(name).is_file() for each in scored for name in each["pictures"])
     assert len(list(out.glob("choices/*/leakage/report.html"))) == 2
 
+    # a store that was away, or is another, is sent what it has not got
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", other)
+    assert main(["tiny.yaml"]) == 0
+    there = find_runs(other, "gdm-repr")
+    assert sorted(run.name for run in there) == ["steps 4, seed 0", "steps 8, seed 0", "tiny"]
+    assert len({run.parent for run in there if run.parent}) == 1
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+
     # what the tracking store has is not done again elsewhere either
     capsys.readouterr()
     shutil.rmtree(out)
     assert main(["tiny.yaml"]) == 0
     assert "2 are in the tracking store already" in capsys.readouterr().err
     assert not list(out.glob("models/*")) and not list(out.glob("choices/*"))
+
+    # other labels for the same: what is stored goes by them
+    runs = find_runs(uri, "gdm-repr")
+    Path("tiny.yaml").write_text(STUDY.replace("[4, 8]", "{few: 4, many: 8}"))
+    assert main(["tiny.yaml"]) == 0
+    assert len(find_runs(uri, "gdm-repr")) == len(runs)
+    with (out / "comparison/tables/runs.csv").open(newline="") as file:
+        assert [row["choice"] for row in csv.DictReader(file)] == ["few", "many"]
 
 
 def test_what_does_not_fit_the_data_is_told_before_training(
@@ -89,6 +109,13 @@ def test_what_does_not_fit_the_data_is_told_before_training(
     Path("tiny.yaml").write_text(STUDY.replace("[4, 8]", "[4, 1]"))
     assert main(["tiny.yaml", "--no-track"]) == 2
     assert "choice 'steps 1': steps=1: fewer than the 2 groups" in capsys.readouterr().err
+    Path("tiny.yaml").write_text(STUDY.replace("images: 2_560", "imags: 2_560"))
+    assert main(["tiny.yaml", "--dry-run"]) == 2
+    assert "choice 'steps 4': train.imags: no such option" in capsys.readouterr().err
+    Path("tiny.yaml").write_text(STUDY.replace("[4, 8]", "{a: 4, b: 4}"))
+    assert main(["tiny.yaml", "--no-track", "--dry-run"]) == 0
+    assert main(["tiny.yaml", "--no-track"]) == 2
+    assert "choice 'b', seed 0: has the same options as choice 'a'" in capsys.readouterr().err
     assert not list(Path("runs/studies/tiny").glob("models/*"))
 
 
@@ -96,8 +123,12 @@ def test_what_fails_is_told_and_the_rest_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("tiny.yaml").write_text(STUDY.replace("encode.steps: [4, 8]", "score.n: [20, 50]"))
-    assert main(["tiny.yaml", "--no-track"]) == 2  # there are 60 images, for two halves
+    np.save("mine.npy", load_digits().images[:60].astype(np.uint8) * 15)
+    rates = "train.lr: [1.0e-3, 1.0e+30]"
+    text = STUDY.replace("encode.steps: [4, 8]", rates).replace("data: digits", "data: mine.npy")
+    Path("tiny.yaml").write_text(text)
+    assert main(["tiny.yaml", "--no-track"]) == 2
     error = capsys.readouterr().err
-    assert "1 of 3 tasks failed" in error and "two sets of 50" in error
+    assert "2 of 4 tasks failed, the first of them training lr 1e+30" in error
+    assert "the loss is" in error
     assert len(list(Path("runs/studies/tiny").glob("choices/*/scored.json"))) == 1
