@@ -91,6 +91,8 @@ def test_a_study_s_label_is_the_choice_and_what_differs_below_it_is_told() -> No
         for run, place in zip(runs, ("10", "10", "9", "9"), strict=True)
     ]
     assert list(labels(gather(newest_first(*placed)))) == ["bands", "rows"]  # as in the study
+    slow = [replace(run, params={**run.params, "encode.batch_size": run.id}) for run in runs]
+    assert labels(gather(newest_first(*slow))) == labels(gather(newest_first(*runs)))  # how
     other = stored(9, {"grouping": "bands", "steps": "36"}, tags=runs[2].tags)
     assert labels(gather(newest_first(*runs, other))) == {
         "rows, steps=9": ["0", "1"],
@@ -124,6 +126,8 @@ def test_nothing_is_pooled_in_silence() -> None:
     runs = [stored(n, {"lr": "1", "width": str(n), "seed": "0"}) for n in (1, 2)]
     with pytest.raises(ValueError, match=r"--choice: .*'lr=1' with seed 0, but differ in width"):
         gather(runs, choice=["lr"])
+    data = [stored(n, {"data": f"/d/{n}", "out": f"/o/{n}", "seed": str(n)}) for n in (1, 2)]
+    assert labels(gather(data)) == {"data=/d/1": ["1"], "data=/d/2": ["2"]}
 
 
 def test_runs_without_a_seed_are_replicates_in_no_pair() -> None:
@@ -191,6 +195,7 @@ def test_metrics_in_common() -> None:
     [
         ({"choice": ["learning"]}, "--choice learning: no run has it"),
         ({"seed_key": "sed"}, "--seed-key sed: no run has it; .* there are seed"),
+        ({"seed_key": "see*"}, r"--seed-key see\*: must be one key"),
     ],
 )
 def test_keys_that_no_run_has(argument: dict[str, list[str]], message: str) -> None:

@@ -37,7 +37,8 @@ def store(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
         run = client.create_run(sweep, 10 + number, tags, f"run {number}").info.run_id
         client.log_param(run, "lr", rate)
         client.log_metric(run, "loss", 5.0, step=0)
-        client.log_metric(run, "loss", math.nan if number == 1 else 1.0, step=1)
+        last = (1.0, math.nan, -math.inf, 1.0)[number]
+        client.log_metric(run, "loss", last, step=1)
         client.set_terminated(run, status)
         if number == 0:
             add_files(client, run, folder)
@@ -59,6 +60,7 @@ def test_runs_come_whole_and_newest_first(store: str) -> None:
     assert (first.params, first.metrics) == ({"lr": "0.1"}, {"loss": 1.0})
     assert (first.status, first.start, first.parent) == ("FINISHED", 10, runs[3].id)
     assert math.isnan(runs[1].metrics["loss"])
+    assert runs[0].metrics["loss"] == -math.inf  # which the store keeps as the largest float
     assert (runs[0].status, runs[3].parent) == ("FAILED", None)
     assert [run.id for run in find_runs(store)] == [run.id for run in runs]
     assert find_runs(store, "other") == []
