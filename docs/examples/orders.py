@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from gdm_repr.analysis.figures import COLOURS, WIDTH, new_figure
 from gdm_repr.analysis.orders import rank_correlation
 
-STUDY = Path("runs/studies/fig05")
+STUDY = Path("runs/studies/fig05-small")
 PICTURE = Path("runs/examples/orders.png")
 SCORE = "Frechet distance"
 

@@ -22,7 +22,7 @@ from gdm_repr.analysis.compare_statistics import seed_mean
 from gdm_repr.analysis.figures import WIDTH, new_figure
 from gdm_repr.analysis.orders import rank_correlation
 
-TABLES = Path("runs/studies/table2/comparison/tables")
+TABLES = Path("runs/studies/table2-small/comparison/tables")
 PICTURE = Path("runs/examples/table2.png")
 METRIC = "sample_quality/frechet/pixels"
 TRAINING = ("0.1 0.2 0.5", "0.3 0.4 0.7", "0.5 0.6 0.9", "0.6 0.8 0.9", "0.7 0.8 0.9")
