@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 BEST = 0.1  # the share of random orders that a search should come into
 PLACES = "places of the groups, learned from other orders"
 NAMES = {"entropy": "area under the entropy, nats", "residual": "conditional variances"}
+HALVES = "other halves of samples and images, each scored by itself"
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,11 @@ def make_report(config: OrderSearchConfig, subject: Subject, found: Found) -> Re
         f"Of {len(ranked)} random orders {_name(best)} is the best, {_named(found, best)}, and "
         f"{_name(worst)} the worst, {_named(found, worst)} (Frechet distance in {found.feature}, "
         f"n = {config.n}; real against real {number(found.scores[best]['floor'])}).",
-        f"Orders differ by {number(spread)} (standard deviation). One score's standard error over "
-        f"other images and latents is {number(error)}, but orders share theirs: the places of the "
-        "groups, learned from other orders, have a rank correlation of "
-        f"{found.correlations['places']} with the score, which is 0 or less if orders differ by "
-        "chance.",
+        f"Orders differ by {number(spread)} (standard deviation); one score's standard error over "
+        f"other images and latents, which orders share, is {number(error)}. Scored by one half of "
+        "the images and samples and by the other, orders have ranks that correlate by "
+        f"{found.correlations['halves']}: 0 if other images and latents rank them otherwise; no "
+        "search can find what only these latents make good.",
         f"{len(good)} of {len(found.searches)} searches found an order that is within the best "
         f"{inside} of {len(ranked)}, with {100 * spent:.0f} % of the samples that scoring all "
         "takes.",
@@ -118,8 +119,10 @@ def make_report(config: OrderSearchConfig, subject: Subject, found: Found) -> Re
         },
         controls=[
             "Real against real at the same n is the floor.",
-            "Scores learned from the places of groups in other orders tell whether orders differ "
-            "by more than chance.",
+            "Two halves of the images and latents: whether they rank orders alike.",
+            "Scores learned from the places of groups in other orders (rank correlation "
+            f"{found.correlations['places']}, 0 or less by chance): whether places matter, if only "
+            "for these latents.",
         ],
         limits=[
             "The best of many is chosen by a score with error: its true value is worse than it "
@@ -237,7 +240,7 @@ def _tables(found: Found, ranked: Sequence[Order], budget: int) -> list[Table]:
     ]
     correlations = [
         {
-            "predictor": NAMES.get(name, PLACES),
+            "predictor": {**NAMES, "places": PLACES, "halves": HALVES}[name],
             "rank correlation": each.value,
             "low": each.low,
             "high": each.high,

@@ -66,6 +66,7 @@ def analyse(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Re
         predict,
         random_orders,
         rank_correlation,
+        split_half,
     )
 
     extractor = next(iter(config.extractors().values()))  # first: weights may be missing
@@ -81,10 +82,12 @@ def analyse(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Re
     with tqdm(total=cost, unit="img", unit_scale=True, desc="orders") as bar:
 
         def scored(order: Order) -> dict[str, Any]:
-            key = f"order {list(order)}"
+            key = f"score {list(order)}"
             if key not in journal:
                 draw = _drawing(config, subject, extractor, first, bar.update)
-                journal.add(key, _score(config, real, draw(order, 0, config.n), other))
+                samples = draw(order, 0, config.n)
+                halves = split_half(real, samples)
+                journal.add(key, _score(config, real, samples, other) | {"halves": halves})
             else:
                 bar.update(config.n)
             entry: dict[str, Any] = journal[key]
@@ -121,6 +124,8 @@ def analyse(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Re
         name: rank_correlation([getattr(predicted[o], name) for o in orders], values)
         for name in ("entropy", "residual")
     } | {"places": rank_correlation(learned_scores(orders, values).tolist(), values)}
+    first_half, second_half = zip(*(scores[o]["halves"] for o in orders), strict=True)
+    correlations["halves"] = rank_correlation(first_half, second_half)
     return make_report(
         config, subject, Found(extractor.name, scores, searches, predicted, correlations)
     )

@@ -130,6 +130,20 @@ def learned_scores(orders: Sequence[Order], values: Sequence[float]) -> Floats:
     return predicted
 
 
+def split_half(real: Floats, samples: Floats) -> tuple[float, float]:
+    """Return the score of the first halves of real images and samples, and that of the second.
+
+    Whether two halves rank orders alike says whether other images and latents would: the places of
+    groups can tell scores apart that hold for these latents alone.
+    """
+    half = min(len(real), len(samples)) // 2
+    first, second = slice(half), slice(half, 2 * half)
+    return (
+        frechet_distance(real[first], samples[first]),
+        frechet_distance(real[second], samples[second]),
+    )
+
+
 def _regression() -> RidgeCV:
     from sklearn.linear_model import RidgeCV
 

@@ -18,6 +18,7 @@ from gdm_repr.analysis.orders import (
     predict,
     random_orders,
     rank_correlation,
+    split_half,
 )
 from gdm_repr.grouping import build_grouping
 
@@ -97,3 +98,12 @@ def test_rank_correlation_covers() -> None:
     assert 0.7 < found.low < found.value < found.high <= 1
     none = rank_correlation(x.tolist(), rng.standard_normal(80).tolist())
     assert none.low < 0 < none.high
+
+
+def test_two_halves_share_neither_images_nor_samples() -> None:
+    rng = np.random.default_rng(0)
+    real, samples = rng.standard_normal((20, 2)), rng.standard_normal((20, 2)) + 1
+    first, second = split_half(real, samples)
+    samples[10:] += 5
+    moved = split_half(real, samples)
+    assert moved[0] == first and moved[1] > second + 20
