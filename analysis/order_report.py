@@ -73,8 +73,8 @@ def make_report(config: OrderSearchConfig, subject: Subject, found: Found) -> Re
         f"Orders differ by {number(spread)} (standard deviation); one score's standard error over "
         f"other images and latents, which orders share, is {number(error)}. Scored by one half of "
         "the images and samples and by the other, orders have ranks that correlate by "
-        f"{found.correlations['halves']}: 0 if what is good by some images and latents says nothing "
-        "of others.",
+        f"{found.correlations['halves']}: 0 if what is good by some images and latents tells "
+        "nothing of others.",
         f"{len(good)} of {len(found.searches)} searches found an order that is within the best "
         f"{inside} of {len(ranked)}, with {100 * spent:.0f} % of the samples that scoring all "
         "takes.",
