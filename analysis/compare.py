@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from gdm_repr.analysis.study_options import STUDY_TAG
 from gdm_repr.command import Command, run
 from gdm_repr.edit_options import Words
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from gdm_repr.analysis.report import Report, Written
     from gdm_repr.run_query import StoredRun
 
-STUDY_TAG = "study.name"
 FOLDER = "comparison"  # of the parent run's files
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gdm_repr.analysis import compare_figures as figures
 from gdm_repr.analysis.compare_choices import Comparison
-from gdm_repr.analysis.compare_runs import CHOICE_TAG, SEED_KEYS, SEED_TAG, Choices
+from gdm_repr.analysis.compare_runs import SEED_KEYS, Choices
 from gdm_repr.analysis.compare_statistics import LEVEL, Difference, better_of
 from gdm_repr.analysis.compare_tables import (
     ACROSS,
@@ -24,6 +24,7 @@ from gdm_repr.analysis.compare_tables import (
 )
 from gdm_repr.analysis.estimate import number
 from gdm_repr.analysis.report import Picture, Report
+from gdm_repr.analysis.study_options import CHOICE_TAG, SEED_TAG
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -16,11 +16,15 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from gdm_repr.analysis.study_options import is_free
+from gdm_repr.analysis.study_options import (
+    CHOICE_TAG,
+    FINGERPRINT_TAG,
+    PLACE_TAG,
+    SEED_TAG,
+    is_free,
+)
 from gdm_repr.run_query import FINISHED, StoredRun
 
-CHOICE_TAG, SEED_TAG, FINGERPRINT_TAG = "study.choice", "study.seed", "study.fingerprint"
-PLACE_TAG = "study.place"  # of the choice in its study, 0 first
 SEED_KEYS = ("seed", "train.seed")
 ONE_CHOICE = "all runs"
 NONE = "-"  # value of a param that a run has not

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from gdm_repr.analysis.compare_choices import Comparison
-from gdm_repr.analysis.compare_runs import FINGERPRINT_TAG, LeftOut
+from gdm_repr.analysis.compare_runs import LeftOut
 from gdm_repr.analysis.compare_statistics import Better, SeedMean, better_of
 from gdm_repr.analysis.estimate import Estimate, number
 from gdm_repr.analysis.report import Table
+from gdm_repr.analysis.study_options import FINGERPRINT_TAG
 
 ACROSS = 5  # metrics in the table of choices
 _PRINTED = 8  # metrics on the terminal

@@ -32,8 +32,9 @@ class OrderSearchConfig(FeatureConfig):
 
     The model must be trained on random orders (orders: random), and the store holds real images.
     Random orders, the same for every seed, are drawn from common latents and scored by the Frechet
-    distance of the first feature. Each search has candidates and latents of its own, and what it finds is scored as the
-    random orders are. A run that was stopped goes on when it is started again.
+    distance of the first feature. Each search has candidates and latents of its own, and what it
+    finds is scored as the random orders are. A run that was stopped goes on when it is started
+    again.
 
     Example:
       python -m gdm_repr.analysis.order_search --checkpoint runs/orders --latents runs/orders/latents --features pixels --out runs/orders/search

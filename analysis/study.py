@@ -16,6 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gdm_repr.analysis.study_options import (
+    CHOICE_TAG,
+    FINGERPRINT_TAG,
+    PLACE_TAG,
+    SEED_TAG,
+    STUDY_TAG,
     Choice,
     StudyConfig,
     choice_fingerprint,
@@ -24,7 +29,7 @@ from gdm_repr.analysis.study_options import (
     study_fingerprint,
 )
 from gdm_repr.analysis.study_pool import Pool, name_of
-from gdm_repr.analysis.study_work import CHOICE, FINGERPRINT, PLACE, SEED, STUDY, Task
+from gdm_repr.analysis.study_work import Task
 from gdm_repr.command import run
 
 if TYPE_CHECKING:
@@ -79,11 +84,11 @@ def make_todo(
         folder = config.folder() / "choices" / own[:SHORT]
         home = str(config.folder() / "models" / model[:SHORT])
         tags = {
-            STUDY: config.title(),
-            CHOICE: choice.label,
-            PLACE: str(labels.index(choice.label)),
-            SEED: str(choice.seed),
-            FINGERPRINT: own,
+            STUDY_TAG: config.title(),
+            CHOICE_TAG: choice.label,
+            PLACE_TAG: str(labels.index(choice.label)),
+            SEED_TAG: str(choice.seed),
+            FINGERPRINT_TAG: own,
             "fingerprint.model": model,
         }
         task = Task(choice, home, str(folder), tags, parent, config.experiment)
@@ -145,7 +150,7 @@ def study(config: StudyConfig) -> int:
         enabled=config.track,
         experiment=config.experiment,
         run_name=config.title(),
-        tags={STUDY: config.title()},
+        tags={STUDY_TAG: config.title()},
     ) as tracked:
         stored = _stored(config) if config.track else {}
         todo = make_todo(config, choices, stored, tracked.record_id if config.track else None)
@@ -194,7 +199,7 @@ def _compare(config: StudyConfig, todo: Todo) -> list[Path]:
             run = _delivered(task.place, tracking_uri())
             absent += [name_of(task)] if run is None else []
         if run is not None and task.tags is not None:
-            tags[run] = {key: task.tags[key] for key in (CHOICE, SEED, PLACE)}
+            tags[run] = {key: task.tags[key] for key in (CHOICE_TAG, SEED_TAG, PLACE_TAG)}
     if absent:
         warn(f"{len(absent)} of {len(todo.choices)} choices are done, but are not in the tracking "
              f"store and not compared, such as: {absent[0]}")  # fmt: skip
@@ -235,7 +240,9 @@ def _stored(config: StudyConfig) -> dict[str, str]:
     from gdm_repr.run_record import experiment_name, tracking_uri, warn
 
     try:
-        found = find_fingerprints(tracking_uri(), experiment_name(config.experiment), FINGERPRINT)
+        found = find_fingerprints(
+            tracking_uri(), experiment_name(config.experiment), FINGERPRINT_TAG
+        )
     except ValueError as error:
         warn(f"what is done elsewhere is not known: {error}")
         return {}

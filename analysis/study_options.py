@@ -26,6 +26,9 @@ from gdm_repr.config import Count, EncodeConfig, TrainConfig
 if TYPE_CHECKING:
     from gdm_repr.grouping import Shape
 
+# Tags of a choice's tracked run, and of the study's.
+CHOICE_TAG, SEED_TAG, FINGERPRINT_TAG = "study.choice", "study.seed", "study.fingerprint"
+STUDY_TAG, PLACE_TAG = "study.name", "study.place"  # place of the choice in its study, 0 first
 PARTS = ("train", "encode", "score", "analyse")
 LATENTS = "latents"  # in a choice's folder
 SHARED = ("device", "precision", "data", "labels")  # one model and one store for all analyses
@@ -131,7 +134,7 @@ class Choice:
                 raise ValueError(
                     f"{place[:-1]}={options!r}: must be options, as {{seed: 0}} or {{}}"
                 )
-            if name != "sample_quality" and (own := sorted(options.keys() & {*common, *SHARED})):
+            if name != "sample_quality" and (own := sorted(options.keys() & set(SHARED))):
                 raise ValueError(
                     f"{place}{own[0]}: is one for all analyses of a choice; give it under score"
                 )

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 TRAINED = "trained.json"  # in a model's folder, once it is trained
 SCORED = "scored.json"  # in a choice's folder, once it is scored
-CHOICE, SEED, FINGERPRINT, STUDY = "study.choice", "study.seed", "study.fingerprint", "study.name"
-PLACE = "study.place"
 TRAIN_SECONDS = "train_seconds"
 LOG = "log.jsonl"  # of training
 SHEET, STRIP, GROUPING = "samples.png", "strip.png", "grouping.png"
