@@ -20,9 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -271,30 +269,3 @@ def damaged(file: Path, error: Exception) -> ValueError:
     return ValueError(
         f"latents shard {str(file)!r} is damaged ({reason}); delete it and run encode again"
     )
-
-
-def write_atomically(path: Path, write: Callable[[Path], object], *, sync: bool = True) -> None:
-    """Let ``write`` make a file beside ``path``, bring it to the disk, then give it its name.
-
-    Without ``sync`` the disk takes its time, and a power failure may leave an empty file.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        write(temporary)
-        if sync:
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except FileNotFoundError:
-        # Another worker finished the store meanwhile and swept our copy of the same bytes away.
-        if not path.exists():
-            raise
-    finally:
-        temporary.unlink(missing_ok=True)
-    if not sync:
-        return
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gdm_repr.files import write_atomically, write_text
 from gdm_repr.latent_format import (
     LABEL_TYPES,
     MANIFEST,
@@ -33,7 +34,6 @@ from gdm_repr.latent_format import (
     read_manifest,
     read_note,
     shard_path,
-    write_atomically,
 )
 from gdm_repr.quarantine import Rejected
 
@@ -58,7 +58,7 @@ class StoreWriter:
             _require_same(existing, manifest, self.path)
             manifest = existing
         else:
-            _write_text(self.path / MANIFEST, manifest.to_json())
+            write_text(self.path / MANIFEST, manifest.to_json())
         self.manifest = manifest
 
     def rows(self, shard: int) -> range:
@@ -162,20 +162,16 @@ class StoreWriter:
             encoded += footer.num_rows
             rejected += [Rejected(*item) for item in read_note(footer)["rejected"]]
         lines = [json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in rejected]
-        _write_text(self.path / QUARANTINE, "".join(lines))
+        write_text(self.path / QUARANTINE, "".join(lines))
         update = {"encoded": encoded, "quarantined": len(rejected)}
         self.manifest = self.manifest.model_copy(update=update)
-        _write_text(self.path / MANIFEST, self.manifest.to_json())
+        write_text(self.path / MANIFEST, self.manifest.to_json())
         for leftover in (self.path / SHARDS).glob(".shard-*.tmp"):
             leftover.unlink(missing_ok=True)
         for name in (MANIFEST, QUARANTINE):
             for leftover in self.path.glob(f".{name}.*.tmp"):
                 leftover.unlink(missing_ok=True)
         return self.manifest
-
-
-def _write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda temporary: temporary.write_bytes(text.encode()))
 
 
 def _require_same(existing: Manifest, wanted: Manifest, path: Path) -> None:

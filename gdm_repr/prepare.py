@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from gdm_repr.command import run
 from gdm_repr.config import PrepareConfig
+from gdm_repr.files import write_text
 
 if TYPE_CHECKING:
     from gdm_repr.data import ImageDataset, Rejected
@@ -110,7 +111,7 @@ def save_png(pixels: Pixels, path: Path) -> None:
     """Write levels (H, W, C), uint8 or (C = 1) uint16, as a PNG file, whole or not at all."""
     from PIL import Image
 
-    from gdm_repr.latent_format import write_atomically
+    from gdm_repr.files import write_atomically
 
     picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -151,7 +152,7 @@ def open_folder(out: Path, settings: dict[str, Any]) -> None:
                 f"--out {str(out)!r}: holds files, but no {SETTINGS} of an unfinished job; choose "
                 "an empty or a new folder"
             )
-        _write_text(path, json.dumps(settings, indent=2) + "\n")
+        write_text(path, json.dumps(settings, indent=2) + "\n")
         return
     try:
         before = json.loads(path.read_text("utf-8"))
@@ -221,12 +222,12 @@ def prepare(config: PrepareConfig) -> int:
     open_folder(config.out, settings)
     rejected = _make_pending(config, Maker(dataset, paths, config.out))
     lines = [json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in rejected]
-    _write_text(config.out / QUARANTINE, "".join(lines))
+    write_text(config.out / QUARANTINE, "".join(lines))
     if dataset.labels:
-        _write_text(config.out / LABELS, labels_csv(dataset, paths, rejected))
+        write_text(config.out / LABELS, labels_csv(dataset, paths, rejected))
     made = len(dataset) - len(rejected)
     counts = dict(zip(_COUNTS, (made, len(rejected)), strict=True))
-    _write_text(config.out / SETTINGS, json.dumps(settings | counts, indent=2) + "\n")
+    write_text(config.out / SETTINGS, json.dumps(settings | counts, indent=2) + "\n")
     for leftover in config.out.rglob(".*.tmp"):  # of jobs that were killed
         leftover.unlink(missing_ok=True)
     print(f"prepared {made} images, {len(rejected)} quarantined: {config.out}")
@@ -254,12 +255,6 @@ def _make_pending(config: PrepareConfig, maker: Maker) -> list[Rejected]:
             rejected += made.rejected
             bar.update(made.tried)
     return rejected
-
-
-def _write_text(path: Path, text: str) -> None:
-    from gdm_repr.latent_format import write_atomically
-
-    write_atomically(path, lambda temporary: temporary.write_bytes(text.encode()))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
