@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 TRAINED = "trained.json"  # in a model's folder, once it is trained
 SCORED = "scored.json"  # in a choice's folder, once it is scored
 TRAIN_SECONDS = "train_seconds"
-LOG = "log.jsonl"  # of training
 SHEET, STRIP, GROUPING = "samples.png", "strip.png", "grouping.png"
 SHEET_IMAGES, SHEET_COLUMNS = 48, 12
 STRIP_IMAGES, STRIP_FRAMES = 4, 10
@@ -93,11 +92,11 @@ def _train(task: Task) -> dict[str, Any]:
     from statistics import median
 
     from gdm_repr.run_facts import IMAGES_PER_SECOND
-    from gdm_repr.train import train
+    from gdm_repr.train import LOG, read_log, train
 
     config = task.choice.train_config(Path(task.model))
     train(config)
-    records = [json.loads(line) for line in (config.out / LOG).read_text("utf-8").splitlines()]
+    records = read_log(config.out / LOG)
     return {TRAIN_SECONDS: config.images / median(each[IMAGES_PER_SECOND] for each in records)}
 
 

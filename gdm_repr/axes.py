@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gdm_repr.grouping import Grouping
+from gdm_repr.grouping import Grouping, Shape
 
 LARGEST = 1024  # numbers of a group that still gets axes: the rotation has their square
 STD_FLOOR = 1e-3  # elements that never vary (a digit's corner pixel) still need a scale
@@ -65,7 +65,9 @@ class Axes(nn.Module):
             assert rotations is not None
             places = torch.from_numpy(np.flatnonzero(index == group)).to(std.device)
             self.register_buffer(f"places_{group}", places, persistent=False)
-            self.register_buffer(f"rotation_{group}", rotations[group], persistent=False)
+            # laid out as a file gives it back: products of another layout round otherwise
+            rotation = rotations[group].contiguous()
+            self.register_buffer(f"rotation_{group}", rotation, persistent=False)
         flat = chosen.double().cpu().numpy().ravel()
         scale = [
             math.exp(np.log(flat[index == j]).mean())
@@ -98,6 +100,13 @@ class Axes(nn.Module):
             places, V = getattr(self, f"places_{group}"), self.rotation(group).to(y.dtype)
             out[..., places] = flat[..., places] @ (V.mT if inverse else V)
         return out.view(y.shape)
+
+
+def axes_sizes(grouping: Grouping, shape: Shape) -> dict[int, int]:
+    """Count the numbers of every group that gets axes, for images (C, H, W): up to 1,024."""
+    index = np.broadcast_to(grouping.index, (shape[0], shape[1] * shape[2]))
+    sizes = np.bincount(index.ravel(), minlength=grouping.k)
+    return {group: int(size) for group, size in enumerate(sizes) if size <= LARGEST}
 
 
 def principal_axes(

@@ -178,10 +178,17 @@ class TrainConfig(Compute):
     Example:
       python -m gdm_repr.train --config configs/digits.yaml --out runs/digits
       python -m gdm_repr.train --config configs/digits.yaml --out runs/digits --resume
+      python -m gdm_repr.train --start-from scenes --data photos/ --images 200000 --out runs/photos
     """
 
     out: Path = Field(description="Folder for the model, its training state, sheets and records.")
     resume: bool = Field(False, description="Go on from the training state in --out.")
+    overwrite: bool = Field(False, description="Start anew in --out, in place of the run there.")
+    start_from: str | None = Field(
+        None,
+        description="Model whose weights training begins with (fine-tuning), with its --model and "
+        "--preprocess where these are not given.",
+    )
     data: str = Field(
         description="Path of images, or a source: digits, photos, scenes[:START-STOP], "
         "cifar10:FOLDER, dsprites:FILE, shapes3d:FILE, mpi3d:FILE, cars3d:FOLDER, smallnorb:FOLDER."

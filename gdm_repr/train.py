@@ -5,37 +5,26 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shutil
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gdm_repr.command import run, uninterrupted
 from gdm_repr.config import TrainConfig
+from gdm_repr.files import LOCK, only_writer, write_text
 
 if TYPE_CHECKING:
+    from gdm_repr.checkpoint import Checkpoint
     from gdm_repr.data import QuarantineLog
     from gdm_repr.tracking import Run
     from gdm_repr.trainer import Trainer
+    from gdm_repr.training_state import TrainingState
 
+MODEL_FILE, LOG = "model.safetensors", "log.jsonl"
 IN_MEMORY_BYTES = 4e9  # decoded data sets up to this size are kept in memory
-
-
-def _check_output(config: TrainConfig) -> None:
-    """Refuse to write over another run, before anything is computed."""
-    from gdm_repr.checkpoint import MODEL_FILE
-    from gdm_repr.trainer import STATE_FILE
-
-    found = [name for name in (STATE_FILE, MODEL_FILE) if (config.out / name).exists()]
-    if found and not config.resume:
-        raise ValueError(
-            f"--out {str(config.out)!r} holds a run already; add --resume to go on with it, "
-            "or choose another folder"
-        )
-    if config.batch_size % config.accumulate:
-        raise ValueError(
-            f"--accumulate {config.accumulate}: must divide --batch-size {config.batch_size}"
-        )
 
 
 def train(config: TrainConfig) -> int:
@@ -45,47 +34,197 @@ def train(config: TrainConfig) -> int:
         ValueError: for options, data or training state that can't be used, and when the loss is
             no longer finite.
     """
-    _check_output(config)
+    if config.batch_size % config.accumulate:
+        raise ValueError(
+            f"--accumulate {config.accumulate}: must divide --batch-size {config.batch_size}"
+        )
+    if config.resume and config.overwrite:
+        raise ValueError("--resume --overwrite: one goes on, the other starts anew; give one")
+    there = config.out.exists()
+    with only_writer(config.out):
+        try:
+            return _train(config)
+        finally:
+            if not there and [path.name for path in config.out.iterdir()] == [LOCK]:
+                shutil.rmtree(config.out)  # refused before anything was written
+
+
+def _train(config: TrainConfig) -> int:
+    """Run the command as the only writer of its folder."""
+    from gdm_repr import tracking
     from gdm_repr.data import QuarantineLog, open_data
     from gdm_repr.grouping import draw_grouping
-    from gdm_repr.trainer import STATE_FILE, Trainer
+    from gdm_repr.trainer import Trainer
+    from gdm_repr.training_state import require_same
 
+    state = _state_of_run(config)
+    config, start = _started(config, state)
     dataset = open_data(
         config.data, config.preprocess, labels=config.labels, limit=config.limit, seed=config.seed
     )
+    if state is not None:
+        require_same(state, config, dataset)
+        if not config.resume and state.nimg < config.images:
+            raise ValueError(
+                f"--out {str(config.out)!r}: holds a run of {state.nimg} images; add --resume to "
+                f"go on to {config.images}, --overwrite to start anew, or choose another folder"
+            )
+        if _is_finished(config, state):
+            print(f"finished already, after {state.nimg} images: {config.out / MODEL_FILE}")
+            print("more --images with --resume train on; --overwrite starts anew")
+            return 0
+        if config.decay and config.images != state.config.images:
+            print(
+                f"warning: the rate falls by --images, which were {state.config.images}: the "
+                "result differs from that of an unbroken run",
+                file=sys.stderr,
+            )
     c, h, w = dataset.shape
     if len(dataset) * c * h * w <= IN_MEMORY_BYTES:
         dataset = dataset.in_memory()
-    trainer = Trainer(config, dataset)
-    config.out.mkdir(parents=True, exist_ok=True)
-    if config.resume and (config.out / STATE_FILE).exists():
-        trainer.load()
-    resolved = config.model_dump(mode="json", exclude={"config", "dry_run", "resume"})
-    (config.out / "config.json").write_text(json.dumps(resolved, indent=2) + "\n", encoding="utf-8")
+    trainer = Trainer(config, dataset, state=state, start=start)
+    if start is not None:
+        print(_taken_over(config, start), file=sys.stderr)
+    if state is None:
+        _clear(config.out)
+    resolved = config.model_dump(mode="json", exclude={"config", "dry_run", "resume", "overwrite"})
+    write_text(config.out / "config.json", json.dumps(resolved, indent=2) + "\n")
     grouping, basis = trainer.denoiser.grouping, trainer.denoiser.basis
     positions = None if basis.name == "identity" else basis.positions
     draw_grouping(grouping, trainer.shape, config.out / "grouping.png", positions)
     log = QuarantineLog(config.out / "quarantine.jsonl", dataset.source)
-
-    from gdm_repr import tracking
-
-    with tracking.start("train", resolved, config.out, enabled=config.track) as tracked:
+    tags = {"fingerprint.started_from": trainer.started_from} if trainer.started_from else None
+    with tracking.start("train", resolved, config.out, enabled=config.track, tags=tags) as tracked:
         tracked.inputs(dataset.source, dataset.fingerprint(), config.data)
         tracked.artifact(config.out / "grouping.png")
         try:
             _loop(trainer, tracked, log)
         except KeyboardInterrupt:
-            trainer.save()
+            with uninterrupted():
+                trainer.save()
             raise
-        trainer.save()
-        sheet = config.out / "samples" / f"{trainer.nimg:010d}.png"
+        with uninterrupted():
+            trainer.save()
+        sheet = _last_sheet(config.out, trainer.nimg)
         if not sheet.exists():  # drawn already where the last step was due one
             trainer.sample_sheet(sheet)
             tracked.artifact(sheet, "samples")
-        tracked.model(config.out / "model.safetensors")
-    print(f"model: {config.out / 'model.safetensors'}")
+        tracked.model(config.out / MODEL_FILE)
+    print(f"model: {config.out / MODEL_FILE}")
     print(f"samples: {sheet}")
     return 0
+
+
+def _state_of_run(config: TrainConfig) -> TrainingState | None:
+    """Read the training state in the output folder; None where a run is to begin.
+
+    Raises:
+        ValueError: if the folder holds a model without a state, or the state is damaged.
+    """
+    from gdm_repr.training_state import STATE_FILE, read_state
+
+    if config.overwrite:
+        return None
+    if (config.out / STATE_FILE).exists():
+        return read_state(config.out / STATE_FILE)
+    model = config.out / MODEL_FILE
+    if model.exists():
+        raise ValueError(
+            f"--out {str(config.out)!r}: holds a model, but no {STATE_FILE} to go on from; train "
+            f"on from its weights in another folder with --start-from {model}, or replace it with "
+            "--overwrite"
+        )
+    return None
+
+
+def _started(
+    config: TrainConfig, state: TrainingState | None
+) -> tuple[TrainConfig, Checkpoint | None]:
+    """Return the options with those of the model that training starts from, and the model.
+
+    A run that goes on has its weights; the model is asked for its fingerprint only.
+
+    Raises:
+        ValueError: if it can't be read, or the run was started from another.
+    """
+    from gdm_repr.checkpoint import find_checkpoint, load_checkpoint
+
+    if config.start_from is None and (state is None or state.started_from is None):
+        return config, None
+    start, taken = None, dict[str, Any]()
+    if config.start_from is not None:
+        path = find_checkpoint(config.start_from)
+        if state is None:
+            start = load_checkpoint(path)
+        elif path.exists() and state.started_from != load_checkpoint(path).fingerprint:
+            before = repr(state.config.start_from) if state.started_from else "fresh weights"
+            raise ValueError(
+                f"start_from={config.start_from!r}: the run in {str(config.out)!r} was started "
+                f"from {before}; resume with the same, or choose another --out"
+            )
+    if start is not None:
+        _, height, width = start.shape
+        colours = "gray" if start.shape[0] == 1 else "rgb"
+        size = {"size": (height, width), "channels": colours}
+        taken = {"model": start.model, "preprocess": start.preprocess.model_copy(update=size)}
+    elif state is not None:
+        taken = {"model": state.config.model, "preprocess": state.config.preprocess}
+    taken = {key: part for key, part in taken.items() if key not in config.model_fields_set}
+    return config.model_copy(update=taken), start
+
+
+def _taken_over(config: TrainConfig, start: Checkpoint) -> str:
+    """Say what training takes over from the model that it starts from."""
+    from gdm_repr.trainer import keeps_statistics
+
+    kept = keeps_statistics(start, config)
+    what = "weights and statistics" if kept else "weights; statistics of the data are new"
+    return f"starting from {config.start_from} ({start.images} images): takes over its {what}"
+
+
+def _is_finished(config: TrainConfig, state: TrainingState) -> bool:
+    """Tell whether nothing is left of a run: no image, file or word to the tracking server."""
+    from gdm_repr.run_record import read_events
+
+    if state.nimg < config.images:
+        return False
+    files = (config.out / MODEL_FILE, _last_sheet(config.out, state.nimg))
+    ends = [event for event in read_events(config.out) if event["event"] == "end"]
+    told = not config.track or (bool(ends) and ends[-1].get("status") == "FINISHED")
+    return told and all(path.exists() for path in files)
+
+
+def _last_sheet(out: Path, nimg: int) -> Path:
+    return out / "samples" / f"{nimg:010d}.png"
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier run left; the record of what was tracked stays."""
+    from gdm_repr.training_state import STATE_FILE
+
+    names = (STATE_FILE, MODEL_FILE, LOG, "nan.json", "quarantine.jsonl")
+    sheets = (out / "samples").glob("[0-9]" * 10 + ".png")
+    for path in (*(out / name for name in names), *sheets):
+        path.unlink(missing_ok=True)
+
+
+def read_log(path: Path, up_to: int | None = None) -> list[dict[str, Any]]:
+    """Read the records of a training, without a line that a kill cut short.
+
+    Args:
+        path: ``log.jsonl``.
+        up_to: images seen; later records are left out.
+    """
+    records = []
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        try:
+            record = json.loads(line)
+            images = record["images"]
+        except (ValueError, KeyError, TypeError):
+            continue
+        if up_to is None or images <= up_to:
+            records.append(record)
+    return records
 
 
 def _loop(trainer: Trainer, tracked: Run, log: QuarantineLog) -> None:
@@ -100,10 +239,12 @@ def _loop(trainer: Trainer, tracked: Run, log: QuarantineLog) -> None:
     config, names = trainer.config, trainer.denoiser.grouping.names
     batches = shuffled_batches(len(trainer.dataset), config.batch_size, config.seed, trainer.step)
     bar = tqdm(total=config.images, initial=trainer.nimg, unit="img", unit_scale=True, desc="train")
-    sums, seen = torch.zeros(len(names) + 1), torch.zeros(len(names) + 1)
+    # what was recorded after the state was saved comes again
+    kept = read_log(config.out / LOG, trainer.nimg)
+    write_text(config.out / LOG, "".join(json.dumps(record) + "\n" for record in kept))
     started, start_nimg = time.monotonic(), trainer.nimg
     every = max(1, min(config.checkpoint_every, config.images) // 10)  # images between records
-    with bar, (config.out / "log.jsonl").open("a", encoding="utf-8") as record:
+    with bar, (config.out / LOG).open("a", encoding="utf-8") as record:
         draws = itertools.count(trainer.step)  # fresh dequantisation noise every step
         for batch in load(trainer.dataset, batches, workers=config.workers, draw=draws, pin=True):
             if trainer.nimg >= config.images:
@@ -115,11 +256,11 @@ def _loop(trainer: Trainer, tracked: Run, log: QuarantineLog) -> None:
             if not math.isfinite(value) and batch.ids:
                 _stop(trainer, value, batch.ids)
             row = torch.tensor([value, *groups])
-            seen += row.isfinite()
-            sums += row.nan_to_num()
+            trainer.seen += row.isfinite()
+            trainer.sums += row.nan_to_num()
             bar.update(config.batch_size)
             if _crossed(before, trainer.nimg, every):
-                means = (sums / seen.clamp(min=1)).tolist()
+                means = (trainer.sums / trainer.seen.clamp(min=1)).tolist()
                 rate = (trainer.nimg - start_nimg) / (time.monotonic() - started)
                 bar.set_postfix_str(f"loss {means[0]:.4f}")
                 values = {LOSS: means[0], IMAGES_PER_SECOND: rate}
@@ -127,14 +268,15 @@ def _loop(trainer: Trainer, tracked: Run, log: QuarantineLog) -> None:
                 record.write(json.dumps({"images": trainer.nimg, **values}) + "\n")
                 record.flush()
                 tracked.metrics(values, step=trainer.nimg)
-                sums.zero_()
-                seen.zero_()
+                trainer.sums.zero_()
+                trainer.seen.zero_()
             if _crossed(before, trainer.nimg, config.sample_every):
-                sheet = config.out / "samples" / f"{trainer.nimg:010d}.png"
+                sheet = _last_sheet(config.out, trainer.nimg)
                 trainer.sample_sheet(sheet)
                 tracked.artifact(sheet, "samples")
             if _crossed(before, trainer.nimg, config.checkpoint_every):
-                trainer.save()
+                with uninterrupted():
+                    trainer.save()
 
 
 def _crossed(before: int, after: int, every: int) -> bool:

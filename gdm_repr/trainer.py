@@ -8,28 +8,22 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gdm_repr.api import GDM, choose_device
-from gdm_repr.axes import Axes, principal_axes
-from gdm_repr.basis import build_basis
 from gdm_repr.checkpoint import (
-    FORMAT,
     MODEL_FILE,
     Checkpoint,
     build_denoiser,
     build_model_grouping,
-    load_tensors,
     save_checkpoint,
-    save_tensors,
 )
-from gdm_repr.command import build
 from gdm_repr.config import DEFAULT_STEPS, TrainConfig
 from gdm_repr.data import ImageDataset
 from gdm_repr.denoiser import Denoiser
@@ -37,14 +31,14 @@ from gdm_repr.models.ema import EMA
 from gdm_repr.objective import loss
 from gdm_repr.pictures import as_grid, save_sheet
 from gdm_repr.schedule import ScheduleOutput, draw_times, group_weights, schedule_from_order
-
-STATE_FILE = "state.safetensors"
-STATISTICS_IMAGES = 50_000
-# may differ from the interrupted run's without changing its numbers
-FREE_ON_RESUME = {
-    "config", "dry_run", "resume", "out", "track", "images", "checkpoint_every", "sample_every",
-    "workers", "device", "compile",
-}  # fmt: skip
+from gdm_repr.statistics import Statistics, measure_statistics
+from gdm_repr.training_state import (
+    STATE_FILE,
+    TrainingState,
+    require_like,
+    restore,
+    save_state,
+)
 
 
 def shuffled_batches(n: int, batch: int, seed: int, first: int) -> Iterator[list[int]]:
@@ -62,37 +56,6 @@ def shuffled_batches(n: int, batch: int, seed: int, first: int) -> Iterator[list
             chosen += part.tolist()
             position += len(part)
         yield chosen
-
-
-def statistics_batches(
-    dataset: ImageDataset, to_basis: Callable[[Tensor], Tensor], seed: int
-) -> Iterator[Tensor]:
-    """Yield the images that statistics are taken of, in the basis, (B, C, d), float64.
-
-    They are all, or 50,000 drawn without replacement from a larger set.
-    """
-    n = len(dataset)
-    chosen = np.arange(n)
-    if n > STATISTICS_IMAGES:
-        chosen = np.sort(np.random.default_rng(seed).choice(n, STATISTICS_IMAGES, replace=False))
-    for part in np.array_split(chosen, max(1, len(chosen) // 512)):
-        x = to_basis(dataset.batch(part).x.double())
-        if len(x):
-            yield x
-
-
-def element_statistics(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return mean and std of every element over batches (B, C, d), each (C, d), float64."""
-    count, total, square, shift = 0, torch.zeros(()), torch.zeros(()), None
-    for x in batches:
-        shift = x.mean(0) if shift is None else shift
-        count += len(x)
-        total = total + (x - shift).sum(0)
-        square = square + (x - shift).square().sum(0)
-    if count < 2 or shift is None:
-        raise ValueError(f"data: {count} usable images; at least 2 are needed to train")
-    mean = total / count
-    return mean + shift, (square / count - mean.square()).clamp(min=0).sqrt()
 
 
 class Levels:
@@ -137,25 +100,80 @@ class Levels:
         return ScheduleOutput(A.float(), at.dA_dt.float(), at.active)
 
 
-class Trainer:
-    """The training loop and its state."""
+def keeps_statistics(start: Checkpoint, config: TrainConfig) -> bool:
+    """Tell whether training from a model keeps its statistics.
 
-    def __init__(self, config: TrainConfig, dataset: ImageDataset) -> None:
-        """Build the model for the data's shape, or reload it on resume."""
+    They are kept where the weights were trained in their scale: the same preconditioning of the
+    same groups in the same basis. Then the first step begins at the model's own u, whatever the
+    data.
+    """
+    old, new = start.model, config.model
+    return (
+        old.denoiser.preconditioning == new.denoiser.preconditioning != "none"
+        and old.basis == new.basis
+        and bool(
+            (build_model_grouping(new, start.shape).index == start.denoiser.grouping.index).all()
+        )
+    )
+
+
+def statistics_of(denoiser: Denoiser) -> Statistics:
+    """Return the statistics that a model is preconditioned by."""
+    axes = denoiser.axes
+    rotations = {group: axes.rotation(group) for group in axes.groups}
+    along = axes.std if axes.groups else None
+    return Statistics(denoiser.mean, denoiser.std, rotations, along)
+
+
+class Trainer:
+    """The training loop and its state.
+
+    Attributes:
+        statistics: of the data, as the model is preconditioned by them.
+        started_from: fingerprint of the checkpoint that it started from; None for fresh weights.
+        step: steps taken.
+        sums: losses since the last record: of all examples, and of each group's, shape (1 + k,).
+        seen: how many are in each sum, shape (1 + k,).
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        dataset: ImageDataset,
+        *,
+        state: TrainingState | None = None,
+        start: Checkpoint | None = None,
+    ) -> None:
+        """Build the model for the data's shape, with fresh weights or those of a run or model.
+
+        Args:
+            config: its options.
+            dataset: its images.
+            state: of an interrupted run, to go on from.
+            start: a model to start from; its statistics are kept where :func:`keeps_statistics`.
+
+        Raises:
+            ValueError: if options, data, state and model do not fit each other.
+        """
         self.config, self.dataset, self.shape = config, dataset, dataset.shape
         self.device = choose_device(config.device)
         torch.manual_seed(config.seed)
-        spec = config.model.basis
-        basis = build_basis(spec.name, self.shape[1:], **spec.options())
-        mean, std = element_statistics(statistics_batches(dataset, basis.forward, config.seed))
-        axes = None
-        if config.model.denoiser.preconditioning == "principal":
-            batches = statistics_batches(dataset, basis.forward, config.seed)
-            grouping = build_model_grouping(config.model, self.shape)
-            rotations, along = principal_axes(grouping, mean, std, batches)
-            turned = {group: V.float() for group, V in rotations.items()}
-            axes = Axes(grouping, std.float(), turned, along.float())
+        grouping = build_model_grouping(config.model, self.shape)
+        if state is not None and state.statistics is not None:
+            self.statistics = state.statistics
+            where = f"training state {str(state.path)!r}: "
+            self.statistics.require_fit(config.model, self.shape, grouping, where)
+        elif start is not None and keeps_statistics(start, config):
+            self.statistics = statistics_of(start.denoiser)
+        else:
+            self.statistics = measure_statistics(dataset, config.model, grouping, config.seed)
+        axes, mean, std = self.statistics.axes(grouping), self.statistics.mean, self.statistics.std
         denoiser = build_denoiser(config.model, self.shape, mean, std, axes=axes)
+        if start is not None:
+            weights = start.denoiser.network.state_dict()
+            network, instead = denoiser.network.state_dict(), "leave --model as the model has it"
+            require_like(weights, network, "--start-from: network.", instead)
+            denoiser.network.load_state_dict(weights)
         self.denoiser = denoiser.to(self.device)
         self.denoiser.train()
         self.levels = Levels(config, self.denoiser)
@@ -170,8 +188,13 @@ class Trainer:
             weight_decay=config.weight_decay,
             fused=True,
         )
-        self.step = 0
+        self.step, self.started_from = 0, start.fingerprint if start else None
+        self.sums = torch.zeros(self.denoiser.grouping.k + 1)
+        self.seen = torch.zeros_like(self.sums)
         self.network = self.denoiser.network
+        if state is not None:
+            self.started_from = state.started_from
+            restore(self, state)
         if config.compile:
             self.denoiser.network = torch.compile(self.network)  # type: ignore[assignment]
 
@@ -242,62 +265,7 @@ class Trainer:
             training=options,
             images=self.nimg,
         )
-        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
-        for number, slots in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{number}.{slot}": value for slot, value in slots.items()}
-        facts = {
-            "format": FORMAT,
-            "step": self.step,
-            "config": config.model_dump(mode="json"),
-            "data": self.dataset.fingerprint(),
-        }
-        save_tensors(config.out / STATE_FILE, tensors, facts)
-
-    def load(self) -> None:
-        """Go on from the training state in the output folder.
-
-        Raises:
-            ValueError: if it is damaged, or was written with other options or data.
-        """
-        path = self.config.out / STATE_FILE
-        tensors, facts = load_tensors(path)
-        if not {"step", "config", "data"} <= facts.keys():
-            raise ValueError(
-                f"training state {str(path)!r}: is no training state; remove it to start again"
-            )
-        now = self.config.model_dump(mode="json")
-        # read as options again: those that came into being since then had their defaults
-        started = build(TrainConfig, facts["config"], f"training state {str(path)!r}: ")
-        for name, before in started.model_dump(mode="json").items():
-            if name not in FREE_ON_RESUME and now[name] != before:
-                raise ValueError(
-                    f"{name}={now.get(name)!r}: the run in {str(self.config.out)!r} was started "
-                    f"with {before!r}; resume with the same options or choose another --out"
-                )
-        if facts["data"] != self.dataset.fingerprint():
-            raise ValueError(
-                f"data={self.config.data!r}: the images are not those that the run in "
-                f"{str(self.config.out)!r} was started with; bring them back or choose another "
-                "--out"
-            )
-        parts: dict[str, dict[str, Any]] = {"network": {}, "ema": {}, "adam": {}}
-        for key, tensor in tensors.items():
-            part, name = key.split(".", 1)
-            parts[part][name] = tensor
-        try:
-            self.network.load_state_dict(parts["network"])
-            self.ema.load_state_dict(parts["ema"])
-        except RuntimeError as error:
-            detail = str(error).splitlines()[0]
-            raise ValueError(f"training state {str(path)!r}: does not fit ({detail})") from error
-        state: dict[int, dict[str, Any]] = {}
-        for key, tensor in parts["adam"].items():
-            number, slot = key.split(".")
-            state.setdefault(int(number), {})[slot] = tensor
-        whole = self.optimizer.state_dict()
-        self.optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
-        self.step = int(facts["step"])
+        save_state(config.out / STATE_FILE, self)
 
     def sample_sheet(self, path: Path, n: int = 64) -> None:
         """Draw n images from the averaged model, always from the same latents."""

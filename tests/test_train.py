@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -24,7 +25,9 @@ from gdm_repr.data import Preprocess, open_data
 from gdm_repr.grouping import build_grouping
 from gdm_repr.ode import Plan, encode
 from gdm_repr.oracle import figure_1a_mixture
-from gdm_repr.trainer import Trainer, element_statistics, shuffled_batches, statistics_batches
+from gdm_repr.statistics import element_statistics, statistics_batches
+from gdm_repr.trainer import Trainer, shuffled_batches
+from gdm_repr.training_state import MOMENTS, read_state
 
 Launch = Callable[[str, list[str], Path], BaseProcess]
 
@@ -87,7 +90,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_leaves_model_state_pictures_and_records(unbroken: Path) -> None:
     names = {path.name for path in unbroken.iterdir()}
     assert names == {
-        "config.json", "grouping.png", "log.jsonl", "model.safetensors", "samples",
+        ".lock", "config.json", "grouping.png", "log.jsonl", "model.safetensors", "samples",
         "state.safetensors",
     }  # fmt: skip
     (sheet,) = (unbroken / "samples").iterdir()
@@ -145,6 +148,261 @@ def test_killed_or_interrupted_and_resumed_equals_unbroken(
     model = fit(out, "--images", "6400", "--resume")
     assert same(model, load_tensors(unbroken / "model.safetensors")[0])
     assert same(state(out), state(unbroken))
+
+
+DDPMPP = {
+    "name": "ddpmpp", "channels": 8, "multipliers": [1, 2], "blocks": 1, "attention": [4],
+    "dropout": 0.1,
+}  # fmt: skip
+SETTINGS: dict[str, dict[str, object]] = {
+    "convolutions, channels last": {},
+    "fine records": {"checkpoint_every": 320},
+    "bf16": {"precision": "bf16"},
+    "in parts": {"accumulate": 4},
+    "concat, principal axes": {
+        "model.denoiser": {"conditioning": "concat", "preconditioning": "principal"}
+    },
+    "no preconditioning, not strict": {
+        "model.denoiser": {"preconditioning": "none", "strict": False},
+        "loss": "eq8",
+    },
+    "coefficients": {"model.denoiser": {"inputs": "coefficients"}, "orders": "random"},
+    "decay, clipped": {"weight_decay": 0.1, "decay": 0.5, "clip": 0.5, "clock": "whitened"},
+    "patches": {"model.network": {**DDPMPP, "patch": 2, "attention": []}},
+    "mlp": {"model.network": {"name": "mlp", "width": 16, "depth": 1}},
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_every_setting_resumes_to_the_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    monkeypatch.setattr(Trainer, "sample_sheet", lambda self, path: None)  # takes most of the time
+    options = {"model.network": DDPMPP, "batch_size": 64, **SETTINGS[setting]}
+    flags = []
+    for key, value in options.items():
+        text = json.dumps(value) if isinstance(value, dict) else str(value)
+        flags += [f"--{key}".replace("_", "-"), text]
+    whole = fit(tmp_path / "whole", *flags, "--images", "320")
+    broken = tmp_path / "broken"
+    done = {"images": 320, "interrupted": 0}
+
+    class Interrupted(Trainer):
+        def train_step(self, x: Tensor) -> tuple[float, list[float]]:
+            if self.step == 3 and not done["interrupted"]:
+                done["interrupted"] = 1
+                raise KeyboardInterrupt
+            return super().train_step(x)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gdm_repr.trainer.Trainer", Interrupted)
+        assert train.main(arguments(broken, *flags, "--images", "320")) == 130
+    assert load_tensors(broken / "state.safetensors")[1]["step"] == 3
+    assert same(fit(broken, *flags, "--images", "320", "--resume"), whole)
+    assert same(state(broken), state(tmp_path / "whole"))
+    one, two = losses(tmp_path / "whole"), losses(broken)
+    for row in (*one, *two):
+        del row["images_per_second"]
+    assert one == two
+
+
+def moments(job: Trainer) -> list[tuple[Tensor, Tensor]]:
+    """Every parameter with each of its moments."""
+    return [
+        (parameter, job.optimizer.state[parameter][slot])
+        for parameter in job.network.parameters()
+        for slot in MOMENTS
+    ]
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_moments_come_back_as_they_were_and_lie_as_their_weights_do(
+    tmp_path: Path, device: str
+) -> None:
+    flags = ["--model.network", json.dumps(DDPMPP), "--device", device]
+    job = trainer(tmp_path / "run", *flags)
+    for start in (0, 64):
+        job.train_step(job.dataset.batch(range(start, start + 64)).x)
+    job.config.out.mkdir()
+    job.save()
+    saved = read_state(job.config.out / "state.safetensors")
+    again = Trainer(job.config, job.dataset, state=saved)
+    pairs = list(zip(moments(job), moments(again), strict=True))
+    assert any(p.ndim == 4 and not p.is_contiguous() for (p, _), _ in pairs)
+    for (parameter, before), (_, after) in pairs:
+        assert torch.equal(before, after)
+        assert before.stride() == after.stride() == parameter.stride()
+        assert after.device == parameter.device
+
+
+def test_a_state_without_its_layout_would_be_scrambled() -> None:
+    """Why moments are laid out anew: the fused optimizer pairs places in memory, not indices."""
+    weight = torch.nn.Parameter(torch.zeros(2, 3, 2, 2).to(memory_format=torch.channels_last))
+    optimizer = torch.optim.AdamW([weight], lr=1.0, weight_decay=0.0, fused=True)
+    weight.grad = torch.randn(weight.shape).to(memory_format=torch.channels_last)
+    optimizer.step()
+    assert optimizer.state[weight]["exp_avg"].stride() == weight.stride()
+
+
+def broken_state(
+    path: Path, change: Callable[[dict[str, Tensor], dict[str, object]], object]
+) -> None:
+    tensors, facts = load_tensors(path)
+    change(tensors, facts)
+    save_tensors(path, tensors, facts)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda t, f: t.pop("adam.0.exp_avg"), "adam.0.exp_avg is missing"),
+        (lambda t, f: t.pop("adam.1.step"), "adam.1.step is missing"),
+        (lambda t, f: [t.pop(k) for k in list(t) if k.startswith("adam.")], "is missing"),
+        (lambda t, f: t.update({"adam.0.exp_avg": torch.zeros(3)}), "adam.0.exp_avg is torch"),
+        (lambda t, f: t.update({"adam.99.step": torch.zeros(())}), "adam.99.step belongs to no"),
+        (lambda t, f: t.update({"adam.0.max": torch.zeros(())}), "adam.0.max belongs to no"),
+        (lambda t, f: t.update({"other.x": torch.zeros(1)}), "holds 'other.x'"),
+        (lambda t, f: t.update({"network": torch.zeros(1)}), "holds 'network'"),
+        (lambda t, f: t.pop("network.input.weight"), "network.input.weight is missing"),
+        (lambda t, f: t.update({"ema.y": torch.zeros(1)}), "ema.y belongs to no"),
+        (
+            lambda t, f: t.update({"network.input.weight": t["network.input.weight"].int()}),
+            "network.input.weight is torch.int32",
+        ),
+        (lambda t, f: t.pop("data.std"), "statistics of the data are not whole"),
+        (lambda t, f: t.update({"data.std": -t["data.std"]}), "statistics of the data are damaged"),
+        (lambda t, f: t.update({"axes.0": torch.eye(4)}), "statistics of the data are of another"),
+        (lambda t, f: f.update(config=[1, 2]), "config is '[1, 2]'"),
+        (lambda t, f: f.update(step="five"), "step is 'five'"),
+        (lambda t, f: f.update(step=-1), "step is '-1'"),
+        (lambda t, f: f.update(step=True), "step is 'True'"),
+        (lambda t, f: f.update(data=7), "data is '7'"),
+        (lambda t, f: f.pop("step"), "is no training state"),
+        (lambda t, f: f["config"].update(lr="much"), "lr='much'"),
+    ],
+)
+def test_a_damaged_state_is_refused_in_one_line(
+    unbroken: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[dict[str, Tensor], dict[str, object]], object],
+    says: str,
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(unbroken, out)
+    broken_state(out / "state.safetensors", change)
+    before = (out / "model.safetensors").read_bytes()
+    assert train.main(arguments(out, "--images", "6464", "--resume")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line and "state.safetensors" in line
+    assert (out / "model.safetensors").read_bytes() == before
+
+
+def test_the_same_command_on_a_finished_run_says_so_and_does_nothing(
+    unbroken: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in unbroken.rglob("*")}
+    for flags in ([], ["--resume"]):
+        assert train.main(arguments(unbroken, "--images", "6400", *flags)) == 0
+        assert "finished already, after 6400 images" in capsys.readouterr().out
+    after = {path: path.stat().st_mtime_ns for path in unbroken.rglob("*")}
+    assert {path.name for path in after if before.get(path) != after[path]} <= {".lock"}
+
+
+def test_overwrite_starts_anew_and_leaves_nothing_of_the_old_run(
+    unbroken: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    fit(out, "--images", "640", "--lr", "0.1")
+    (out / "notes.txt").write_text("mine")
+    fit(out, "--images", "6400", "--overwrite")
+    assert same(state(out), state(unbroken))
+    assert (out / "notes.txt").read_text() == "mine"
+    assert [path.name for path in (out / "samples").iterdir()] == ["0000006400.png"]
+    assert [row["images"] for row in losses(out)] == [row["images"] for row in losses(unbroken)]
+
+
+def test_a_model_without_its_state_is_never_replaced(
+    unbroken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(unbroken, out)
+    (out / "state.safetensors").unlink()
+    before = (out / "model.safetensors").read_bytes()
+    for flags in ([], ["--resume"]):
+        assert train.main(arguments(out, "--images", "64", *flags)) == 2
+        assert "--start-from" in capsys.readouterr().err
+    assert (out / "model.safetensors").read_bytes() == before
+
+
+def test_two_trainings_never_share_a_folder(
+    tmp_path: Path, launch: Launch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    job = launch("train", arguments(out, "--images", "64000000"), tmp_path / "log")
+    try:
+        while job.is_alive() and not (out / "state.safetensors").exists():
+            pass
+        for flags in ([], ["--resume"], ["--overwrite"]):
+            assert train.main(arguments(out, "--images", "64", *flags)) == 2
+            assert "another process is writing" in capsys.readouterr().err
+        assert job.is_alive()
+    finally:
+        job.kill()
+        job.join()
+
+
+def test_the_same_images_by_another_path_go_on(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (32, 8, 8)).astype(np.uint8)
+    np.save(tmp_path / "x.npy", images)
+    flags = ["--limit", "32", "--images"]
+    fit(tmp_path / "run", "--data", str(tmp_path / "x.npy"), *flags, "64")
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "x.npy").rename(tmp_path / "moved" / "x.npy")
+    moved = str(tmp_path / "run" / ".." / "moved" / "x.npy")
+    fit(tmp_path / "run", "--data", moved, *flags, "128", "--resume")
+    assert load_tensors(tmp_path / "run" / "state.safetensors")[1]["step"] == 2
+
+
+def test_records_come_once_and_a_torn_line_stops_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    fit(out, "--images", "640")
+    log = out / "log.jsonl"
+    rows = log.read_text()
+    later = json.dumps({"images": 704, "loss": 1.0})  # after the state was saved
+    log.write_text(rows + later + "\n" + '{"images": 768, "lo')
+    fit(out, "--images", "1280", "--resume")
+    assert [row["images"] for row in losses(out)] == [64 * i for i in range(1, 21)]
+    assert log.read_text().startswith(rows)
+
+
+def test_training_starts_from_a_models_weights_and_says_what_it_takes_over(
+    unbroken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = unbroken / "model.safetensors"
+    images = np.random.default_rng(0).integers(0, 256, (64, 8, 8)).astype(np.uint8)
+    np.save(tmp_path / "x.npy", images)
+    data = ["--data", str(tmp_path / "x.npy"), "--lr", "1e-30", "--warmup", "0", "--images", "64"]
+    start = ["--start-from", str(model)]
+    argv = [*start, *data, "--batch-size", "64", "--out", str(tmp_path / "tuned"), "--no-track"]
+    assert train.main(argv) == 0  # the model's own parts, without a config
+    assert "takes over its weights and statistics" in capsys.readouterr().err
+    first, second = load_tensors(model)[0], load_tensors(tmp_path / "tuned/model.safetensors")[0]
+    assert same(first, second)
+    argv += ["--images", "128", "--resume", "--lr", "1e-30"]
+    assert train.main(argv) == 0
+    assert train.main([*argv, "--start-from", "scenes"]) == 2
+    assert "start_from='scenes'" in capsys.readouterr().err
+
+    groups = ["--model.grouping", '{"name": "bands", "cuts": [10, 30]}']
+    other = fit(tmp_path / "other", *start, *data, "--limit", "64", *groups)
+    assert "weights; statistics of the data are new" in capsys.readouterr().err
+    assert torch.equal(other["network.input.weight"], first["network.input.weight"])
+    assert not torch.equal(other["mean"], first["mean"])
+    wide = ["--model.network", '{"name": "mlp", "width": 32, "depth": 1}']
+    assert train.main(arguments(tmp_path / "wide", *start, *wide, "--images", "64")) == 2
+    assert "--start-from: network." in capsys.readouterr().err
+    assert not (tmp_path / "wide").exists()
 
 
 def test_accumulation_changes_nothing_but_rounding(tmp_path: Path) -> None:
@@ -293,13 +551,13 @@ def test_a_run_is_neither_overwritten_nor_resumed_with_other_options(
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in unbroken.rglob("*")}
     for flags, says in [
-        ((), ["holds a run already", "--resume"]),
+        (("--images", "6464"), ["holds a run of 6400 images", "--resume", "--overwrite"]),
         (("--resume", "--batch-size", "32"), ["batch_size=32", "with 64"]),
         (("--resume", "--lr", "0.5"), ["lr=0.5", "with 0.01"]),
-        (("--resume", "--model.process", "variance-preserving"), ["model=", "'linear'"]),
-        (("--resume", "--limit", "299"), ["limit=299", "with 300"]),
+        (("--resume", "--model.process", "variance-preserving"), ["model.process=", "'linear'"]),
+        (("--resume", "--limit", "299"), ["limit=299", "with limit=300"]),
     ]:
-        assert train.main(arguments(unbroken, "--images", "6400", *flags)) == 2
+        assert train.main(arguments(unbroken, "--images", "6400", *flags)) == 2, flags
         error = capsys.readouterr().err.splitlines()[-1]
         assert all(part in error for part in says)
     assert {path: path.stat().st_mtime_ns for path in unbroken.rglob("*")} == before
