@@ -16,7 +16,7 @@ from pydantic import Field
 
 from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.runner import Analysis, run_analysis
-from gdm_repr.edit_options import Words
+from gdm_repr.edit_options import Places, Words
 from gdm_repr.run_facts import DISENTANGLEMENT, metric_key
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class DisentanglementConfig(AnalysisConfig):
         min_length=1,
         description="Of gdm_repr.analysis.scores.SCORES, joined by commas.",
     )
-    baseline: Words = Field(
+    baseline: Places = Field(
         (),
         description="Other models, NAME=PATH, joined by commas: latents of the same images, or "
         ".npz of codes (n, D) and ids.",

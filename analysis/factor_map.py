@@ -15,7 +15,7 @@ from pydantic import Field
 from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.runner import Analysis, run_analysis
 from gdm_repr.config import Count
-from gdm_repr.edit_options import Words
+from gdm_repr.edit_options import Places, Words
 from gdm_repr.run_facts import FACTOR_MAP, FACTOR_MAP_CONTROL, metric_key
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class FactorMapConfig(AnalysisConfig):
         description="linear; kernel, knn (nonlinear); trees (slow). The first is the main one.",
     )
     controls: Words = Field(tuple(CONTROLS), description="raw and pca, joined by commas; or none.")
-    baseline: Words = Field(
+    baseline: Places = Field(
         (),
         description="Other models, NAME=PATH, joined by commas: latents of the same images, such "
         "as by one with k = 1, or .npz of codes (n, D) and ids.",

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gdm_repr.analysis.estimate import number
+from gdm_repr.files import user_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -116,6 +117,7 @@ def write_report(
         command: by which it is made again.
         made_by: versions and commit.
     """
+    out = user_path(out)
     figures, tables = out / "figures", out / "tables"
     for folder in (figures, tables):
         folder.mkdir(parents=True, exist_ok=True)
@@ -158,7 +160,7 @@ def write_index(entries: Sequence[Entry], out: Path, *, command: str, made_by: s
         if entry.picture is not None:
             picture = _shown(entry.picture.stem, entry.report.title, entry.picture)
         shown.append({"report": entry.report, "page": entry.page, "picture": picture})
-    page = out / "index.html"
+    page = user_path(out) / "index.html"
     _write(page, _template("index.html").render(entries=shown, command=command, made_by=made_by))
     return page
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.runner import Analysis, run_analysis
+from gdm_repr.command import UserPath
 from gdm_repr.config import Count
 from gdm_repr.edit_options import Words
 from gdm_repr.run_facts import (
@@ -91,7 +91,7 @@ class TotalCorrelationConfig(AnalysisConfig):
         tuple(CONTROLS), description="noise, encoded-noise, raw and pca, joined by commas; or none."
     )
     noise: Count = Field(800, description="Noise to decode and encode again, at most.")
-    baseline: Path | None = Field(
+    baseline: UserPath | None = Field(
         None, description="Latents of the same images by another model, such as one with k = 1."
     )
     permutations: int = Field(99, ge=19, description="Draws of the null.")

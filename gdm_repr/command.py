@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -32,6 +32,13 @@ from pydantic_settings import (
     SettingsConfigDict,
     SettingsError,
 )
+
+from gdm_repr.files import user_path, user_place
+
+# Types of the options that are a path, or a text that may be or hold one. Every option that names a
+# place is of one of these, so that ~ is the home folder however the option was given.
+UserPath = Annotated[Path, AfterValidator(user_path)]
+UserPlace = Annotated[str, AfterValidator(user_place)]
 
 # Errors of the operating system that the user can mend; any other is worth a traceback.
 _USER_ERRNOS = {
@@ -124,7 +131,7 @@ class Command(BaseSettings):
         cli_hide_none_type=True,
     )
 
-    config: Path | None = Field(None, description="YAML file of these options.")
+    config: UserPath | None = Field(None, description="YAML file of these options.")
     dry_run: bool = Field(False, description="Check the options, print them, and stop.")
 
     def check(self) -> None:
@@ -203,7 +210,7 @@ def parse(options: type[Options], name: str, argv: Sequence[str] | None) -> Opti
         options, root_parser=parser, add_argument_method=_add_argument
     )
     try:
-        values = read_yaml(Path(given)) if given else {}
+        values = read_yaml(user_path(given)) if given else {}
         for source in (EnvSettingsSource(options), flags(args=arguments)):
             values = laid_over(values, source())
         return build(options, values)

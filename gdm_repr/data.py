@@ -46,7 +46,7 @@ def open_data(
     data: str | Path,
     preprocess: Preprocess,
     *,
-    labels: Path | None = None,
+    labels: str | Path | None = None,
     limit: int | None = None,
     seed: int = 0,
 ) -> ImageDataset:

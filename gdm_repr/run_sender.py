@@ -14,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 
+from gdm_repr.files import user_path
 from gdm_repr.mlflow_delivery import Delivery, Unreachable
 from gdm_repr.run_record import (
     RECORD,
@@ -98,6 +99,7 @@ def replay(out: Path, uri: str) -> str:
     Raises:
         ValueError: ``out`` holds no record, or the server does not answer.
     """
+    out = user_path(out)
     if not (out / RECORD).is_file():
         raise ValueError(
             f"run_dir {str(out)!r} holds no {RECORD}; give the folder of a tracked run"

@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from gdm_repr.command import run_command
+from gdm_repr.files import user_path
 from gdm_repr.run_facts import (
     BAND_KS,
     BAND_KURTOSIS,
@@ -175,7 +176,7 @@ class Run:
         return False
 
     def _reference(self, path: str | Path) -> str:
-        full, out = Path(path).resolve(), self._out.resolve()
+        full, out = user_path(path).resolve(), self._out.resolve()
         return str(full.relative_to(out) if full.is_relative_to(out) else full)
 
     def _append(self, event: str, **facts: object) -> None:
@@ -235,7 +236,7 @@ def start(
     Returns:
         The run, to be used as a context manager.
     """
-    out = Path(out)
+    out = user_path(out)
     enabled = enabled and os.environ.get("RANK", "0") in ("", "0")
     if not enabled:
         return Run(command, out, uuid.uuid4().hex, enabled=False)
@@ -267,7 +268,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="action", required=True, metavar="replay")
     command = commands.add_parser("replay", help="send what the tracking server has not got yet")
-    command.add_argument("run_dir", type=Path, metavar="RUN_DIR", help=f"folder with a {RECORD}")
+    command.add_argument(
+        "run_dir", type=user_path, metavar="RUN_DIR", help=f"folder with a {RECORD}"
+    )
     command.add_argument(
         "--tracking-uri", help="MLflow server (default: MLFLOW_TRACKING_URI or sqlite:///mlflow.db)"
     )
