@@ -26,6 +26,7 @@ from gdm_repr.run_record import (
     warn,
     without_password,
 )
+from gdm_repr.streams import sturdy_streams
 
 _POLL_S = 0.5
 _RETRY_S = 30.0  # between attempts at most
@@ -61,9 +62,11 @@ def follow(out: Path) -> None:
     job_is_over = threading.Event()
 
     def listen() -> None:
-        if not sys.stdin.buffer.read(1):
-            _record_death(out)
-        job_is_over.set()
+        try:
+            if not sys.stdin.buffer.read(1):
+                _record_death(out)
+        finally:  # the disk may be full
+            job_is_over.set()
 
     threading.Thread(target=listen, daemon=True).start()
     delivery = Delivery(out, tracking_uri())
@@ -131,7 +134,8 @@ def _record_death(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        follow(Path(sys.argv[1]))
-    except OSError as gone:
-        warn(f"the record of {sys.argv[1]} can no longer be sent ({gone})")
+    with sturdy_streams():
+        try:
+            follow(Path(sys.argv[1]))
+        except OSError as gone:
+            warn(f"the record of {sys.argv[1]} can no longer be sent ({gone})")

@@ -56,6 +56,7 @@ from gdm_repr.run_record import (
     warn,
 )
 from gdm_repr.run_sender import replay, spawn_sender
+from gdm_repr.streams import sturdy_streams
 
 __all__ = [
     "BAND_KS",
@@ -255,6 +256,7 @@ def start(
     return run
 
 
+@sturdy_streams()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr track replay RUN_DIR``: send what a tracking server has not got yet.
 
