@@ -17,12 +17,12 @@ from gdm_repr.analysis.runner import Analysis, run_analysis
 from gdm_repr.command import UserPath
 from gdm_repr.config import Count
 from gdm_repr.edit_options import Words
+from gdm_repr.names import key_part
 from gdm_repr.run_facts import (
     NOT_NORMAL,
     TOTAL_CORRELATION,
     TOTAL_CORRELATION_CONTROL,
     band_metric,
-    metric_key,
 )
 
 if TYPE_CHECKING:
@@ -291,7 +291,7 @@ def _metrics(
         )
         kind = TOTAL_CORRELATION
         if row.source != LATENTS:
-            kind = f"{TOTAL_CORRELATION_CONTROL}/{metric_key(row.source)}"
+            kind = f"{TOTAL_CORRELATION_CONTROL}/{key_part(row.source)}"
         values[band_metric(kind, name)] = row.tc.value
     for source, each in normality.items():
         values[band_metric(NOT_NORMAL, source)] = float(each.rejected.mean())

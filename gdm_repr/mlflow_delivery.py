@@ -10,16 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import warnings
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gdm_repr.names import MAX_FILE, file_name
 from gdm_repr.run_record import (
     RECORD,
     Event,
+    database_path,
     read_batches,
     read_sent,
     without_password,
@@ -156,10 +159,10 @@ class Delivery:
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
             location = None
-            if self.uri.startswith("sqlite:////"):
+            if self.uri.startswith("sqlite:") and (database := database_path(self.uri)):
                 # MLflow would put the files into whatever folder the job was started in.
-                folder = Path(self.uri.removeprefix("sqlite:///")).parent
-                location = (folder / "mlartifacts" / name).as_uri()
+                folder = database.absolute().parent / "mlartifacts" / _folder_name(name)
+                location = folder.as_uri()
             experiment = self._client.get_experiment(self._client.create_experiment(name, location))
         return experiment
 
@@ -254,10 +257,31 @@ def open_client(uri: str) -> MlflowClient:
         os.environ.setdefault(key, value)
     from mlflow import MlflowClient
 
-    with _alone(uri):
+    with _alone(uri), _without_stray_folder(uri):
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     return client
+
+
+@contextmanager
+def _without_stray_folder(uri: str) -> Iterator[None]:
+    """Remove the empty folder that MLflow makes where it takes a quoted path for the path."""
+    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    made = []
+    if uri.startswith("sqlite:////") and "%" in str(path) and path != database_path(uri):
+        made = [folder for folder in path.parents if not folder.exists()]
+    try:
+        yield
+    finally:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _folder_name(experiment: str) -> str:
+    """Return the folder of an experiment's files: never one outside that of all."""
+    usual = re.fullmatch(r"[\w-][\w. -]*", experiment) and not experiment.endswith((".", " "))
+    return experiment if usual and len(experiment) <= MAX_FILE else file_name(experiment)
 
 
 def attach(uri: str, run_id: str, files: Iterable[tuple[Path, str]]) -> None:

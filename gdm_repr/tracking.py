@@ -13,7 +13,6 @@ reported as killed. What a server has not got, ``gdm-repr track replay RUN_DIR``
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
 import os
@@ -27,6 +26,7 @@ from typing import Any, Literal
 
 from gdm_repr.command import run_command
 from gdm_repr.files import user_path
+from gdm_repr.names import file_name, metric_key
 from gdm_repr.run_facts import (
     BAND_KS,
     BAND_KURTOSIS,
@@ -38,9 +38,9 @@ from gdm_repr.run_facts import (
     MAX_TAG,
     ROUND_TRIP_RMSE,
     band_metric,
+    changed_tag,
     flatten,
     git_state,
-    metric_key,
     recorded_params,
     versions,
 )
@@ -57,6 +57,7 @@ from gdm_repr.run_record import (
 )
 from gdm_repr.run_sender import replay, spawn_sender
 from gdm_repr.streams import sturdy_streams
+from gdm_repr.text import printable, write_csv
 
 __all__ = [
     "BAND_KS",
@@ -113,7 +114,10 @@ class Run:
 
     def tags(self, values: Mapping[str, object]) -> None:
         """Record texts about the run; a later value replaces an earlier one."""
-        texts = {metric_key(key): str(value)[:MAX_TAG] for key, value in values.items()}
+        texts = {
+            metric_key(key): printable(str(value), lines=True)[:MAX_TAG]
+            for key, value in values.items()
+        }
         self._append("tags", values=texts)
 
     def artifact(self, path: str | Path, folder: str = "") -> None:
@@ -124,7 +128,7 @@ class Run:
         """Keep a table as ``tables/NAME.csv``.
 
         Args:
-            name: file name without ending.
+            name: file name without ending; one that no file may have gets another, of its own.
             columns: values by column, all of one length.
 
         Raises:
@@ -134,11 +138,8 @@ class Run:
             lengths = {key: len(values) for key, values in columns.items()}
             raise ValueError(f"columns of the table {name!r} differ in length: {lengths}")
         if self._enabled:
-            path = self._files / f"{metric_key(name).replace('/', '_')}.csv"
-            with path.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file)
-                writer.writerow(columns)
-                writer.writerows(zip(*columns.values(), strict=True))
+            path = self._files / f"{file_name(name)}.csv"
+            write_csv(path, columns)
             self.artifact(path, "tables")
 
     def inputs(self, name: str, digest: str, source: str) -> None:
@@ -196,7 +197,7 @@ class Run:
             self._append("params", values=new)
         # Params cannot change in MLflow, so that a changed value becomes a tag.
         changed = {
-            f"param_changed.{key}": value
+            changed_tag(key): value
             for key, value in now.items()
             if before.get(key, value) != value
         }
