@@ -34,8 +34,8 @@ _PAGE = 1000  # runs asked for at once
 _NAMED = 8  # experiments that an error names, at most
 _WHILE_READING = {
     # Who asks waits at the terminal; MLflow itself would try for minutes.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     # Folders of earlier versions (mlruns/) hold runs worth reading, too.
     "MLFLOW_ALLOW_FILE_STORE": "true",
 }

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from gdm_repr.files import user_path
-from gdm_repr.mlflow_delivery import Delivery, Unreachable
+from gdm_repr.mlflow_delivery import Deleted, Delivery, Unreachable
 from gdm_repr.run_record import (
     RECORD,
     SENT,
@@ -78,9 +78,10 @@ def follow(out: Path) -> None:
             try:
                 delivery.send()
             except Unreachable as error:
-                pause = min(2 * pause, _RETRY_S)
+                gone = isinstance(error, Deleted)  # no further attempt brings it back
+                pause = _RETRY_S if gone else min(2 * pause, _RETRY_S)
                 attempt_at = time.monotonic() + pause
-                left -= over
+                left = 0 if gone and over else left - over
                 if not warned and (left == 0 or pause == _RETRY_S):
                     warn(f"{error}; the record is kept, {advice(out)}")
                     warned = True
@@ -107,13 +108,17 @@ def replay(out: Path, uri: str) -> str:
         raise ValueError(
             f"run_dir {str(out)!r} holds no {RECORD}; give the folder of a tracked run"
         )
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    # Who asks waits at the terminal: a server that accepts and never answers would take minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     delivery = Delivery(out, uri)
     server = without_password(uri)
     if delivery.complete:
         return f"nothing to send: {server} has it all (to send it again, delete {out / SENT})"
     try:
         delivery.send()
+    except Deleted as error:
+        raise ValueError(f"tracking_uri {error}; then replay again, the rest is kept") from error
     except Unreachable as error:
         raise ValueError(
             f"tracking_uri {error} after {delivery.delivered} events; replay again later, the rest "

@@ -18,7 +18,9 @@ from typing import TextIO
 
 # Controls (C0, DEL, C1), marks and overrides of direction, separators of lines, lone surrogates
 # (bytes of names that are no UTF-8) and two values that are no characters, which XML forbids too.
-_NOT_SHOWN = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff"
+_NOT_SHOWN = (
+    "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff"
+)
 _ALL = re.compile(f"[{_NOT_SHOWN}]")
 _BUT_LINES = re.compile(rf"(?![\n\t])[{_NOT_SHOWN}]")
 # Spreadsheets take a cell that begins so for a formula, unless it is a number or a lone dash.

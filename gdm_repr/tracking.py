@@ -54,6 +54,7 @@ from gdm_repr.run_record import (
     read_sent,
     tracking_uri,
     warn,
+    without_password,
 )
 from gdm_repr.run_sender import replay, spawn_sender
 from gdm_repr.streams import sturdy_streams
@@ -77,6 +78,7 @@ __all__ = [
 
 # How long a job that is done waits for what is left to be sent; the sender itself goes on after.
 _PATIENCE_S = 60.0
+_PATIENCE_INTERRUPTED_S = 3.0  # of one who asked it to end
 
 
 class Run:
@@ -165,15 +167,20 @@ class Run:
         killed = isinstance(error, KeyboardInterrupt)
         finished = kind is None or (isinstance(error, SystemExit) and error.code in (None, 0))
         status = "FINISHED" if finished else "KILLED" if killed else "FAILED"
-        self._append(
-            "end", status=status, error=None if finished or kind is None else kind.__name__
-        )
+        reason = None if finished or kind is None else kind.__name__
+        try:
+            self._append("end", status=status, error=reason)
+        except OSError:  # of a full disk, say, which is what ended the run
+            if error is None:
+                raise
         if self._sender is not None and self._sender.stdin is not None:
             try:
                 self._sender.stdin.write(b".")
                 self._sender.stdin.close()
-                self._sender.wait(_PATIENCE_S)
+                self._sender.wait(_PATIENCE_INTERRUPTED_S if killed else _PATIENCE_S)
             except (OSError, subprocess.TimeoutExpired):
+                if killed:  # the sender has a word of its own if it fails
+                    return False
                 warn(f"the run is still being sent to MLflow; if that fails, {advice(self._out)}")
         return False
 
@@ -197,9 +204,7 @@ class Run:
             self._append("params", values=new)
         # Params cannot change in MLflow, so that a changed value becomes a tag.
         changed = {
-            changed_tag(key): value
-            for key, value in now.items()
-            if before.get(key, value) != value
+            changed_tag(key): value for key, value in now.items() if before.get(key, value) != value
         }
         self.tags({**changed, **versions(), **git_state(), **tags})
         self._files.mkdir(parents=True, exist_ok=True)
@@ -280,7 +285,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
 
     def body() -> int:
-        print(replay(options.run_dir, tracking_uri(options.tracking_uri)))
+        uri = tracking_uri(options.tracking_uri)
+        print(f"sending {options.run_dir} to {without_password(uri)}", file=sys.stderr)
+        print(replay(options.run_dir, uri))
         return 0
 
     return run_command("track", body, resume="replay again to send the rest")

@@ -143,9 +143,7 @@ def body():
             pass
 run_command("train", body)
 """
-    process = subprocess.Popen(
-        [sys.executable, "-c", stubborn], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for _ in range(3):
         assert process.stdout.readline() == "up\n"
@@ -154,7 +152,9 @@ run_command("train", body)
 
 
 def test_signals_wait_for_what_must_not_be_broken() -> None:
-    work = "\n        ".join(["with uninterrupted():", "    time.sleep(1); print('whole', flush=True)"])
+    work = "\n        ".join(
+        ["with uninterrupted():", "    time.sleep(1); print('whole', flush=True)"]
+    )
     process = begin(work)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=20)
@@ -184,7 +184,11 @@ def test_a_file_size_limit_ends_in_one_line(tmp_path: Path) -> None:
     )
     options = ["train", "--config", "c.yaml", "--images", "128", "--out", "m", "--no-track"]
     done = subprocess.run(
-        [sys.executable, "-c", job, *options], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", job, *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "File too large" in done.stderr.splitlines()[-1]
