@@ -286,7 +286,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def body() -> int:
         uri = tracking_uri(options.tracking_uri)
-        print(f"sending {options.run_dir} to {without_password(uri)}", file=sys.stderr)
+        if sys.stderr.isatty():  # someone waits, perhaps for a server that does not answer
+            print(f"sending {options.run_dir} to {without_password(uri)}", file=sys.stderr)
         print(replay(options.run_dir, uri))
         return 0
 
