@@ -14,6 +14,7 @@ from pydantic import Field
 from gdm_repr.analysis.options import FeatureConfig
 from gdm_repr.analysis.runner import ANALYSES, Analysis, command_line, load, made_by, perform
 from gdm_repr.command import build, run
+from gdm_repr.streams import sturdy_streams
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.report import Entry
@@ -105,6 +106,7 @@ def usage() -> str:
     )
 
 
+@sturdy_streams()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr analyse NAME``; dashes in the name may stand for underscores."""
     arguments = list(sys.argv[1:] if argv is None else argv)

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdm_repr.analysis.correlation_sources import other_store, same_images
+from gdm_repr.files import user_path
 from gdm_repr.latents import LatentStore
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def read_codes(path: Path) -> tuple[dict[str, int], NDArray[np.float32]]:
         ValueError: if the file is missing or damaged, has no ids, another number of ids than of
             rows, an id twice, or values that are no finite numbers.
     """
+    path = user_path(path)
     try:
         codes, ids = _load(path)
     except (OSError, EOFError, zipfile.BadZipFile, KeyError, ValueError) as error:
@@ -160,8 +162,8 @@ def _load(path: Path) -> tuple[NDArray[Any], list[str]]:
 def _split(spec: str) -> tuple[str, Path]:
     """Read ``NAME=PATH``; a path alone, even one with ``=`` in it, has no name of its own."""
     name, equals, path = spec.partition("=")
-    if not equals or Path(spec).exists():
-        return OTHER, Path(spec)
+    if not equals or user_path(spec).exists():
+        return OTHER, user_path(spec)
     if not name or not path:
         raise ValueError(f"--baseline {spec!r}: must be NAME=PATH, as k1=runs/k1/latents")
-    return name, Path(path)
+    return name, user_path(path)

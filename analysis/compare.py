@@ -11,13 +11,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from gdm_repr.analysis.study_options import STUDY_TAG
-from gdm_repr.command import Command, run
+from gdm_repr.command import Command, UserPath, UserPlace, run
 from gdm_repr.edit_options import Words
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class CompareConfig(Command):
       gdm-repr compare --experiment sweep --filter "params.data = 'digits'" --metrics 'val*' --out runs/sweep
     """  # noqa: E501
 
-    tracking_uri: str | None = Field(
+    tracking_uri: UserPlace | None = Field(
         None, description="MLflow store; MLFLOW_TRACKING_URI, or sqlite:///mlflow.db, by default."
     )
     experiment: str | None = Field(
@@ -73,7 +72,7 @@ class CompareConfig(Command):
         ("strip*.png", "samples*.png", "grouping*.png"),
         description="Names of the runs' pictures to set side by side, as patterns.",
     )
-    out: Path = Field(description="Folder for the page, its figures and tables.")
+    out: UserPath = Field(description="Folder for the page, its figures and tables.")
     log_to_parent: bool = Field(True, description="Keep the page with the run of --parent.")
 
 

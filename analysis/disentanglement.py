@@ -16,8 +16,9 @@ from pydantic import Field
 
 from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.runner import Analysis, run_analysis
-from gdm_repr.edit_options import Words
-from gdm_repr.run_facts import DISENTANGLEMENT, metric_key
+from gdm_repr.edit_options import Places, Words
+from gdm_repr.names import key_part, metric_key
+from gdm_repr.run_facts import DISENTANGLEMENT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +55,7 @@ class DisentanglementConfig(AnalysisConfig):
         min_length=1,
         description="Of gdm_repr.analysis.scores.SCORES, joined by commas.",
     )
-    baseline: Words = Field(
+    baseline: Places = Field(
         (),
         description="Other models, NAME=PATH, joined by commas: latents of the same images, or "
         ".npz of codes (n, D) and ids.",
@@ -363,7 +364,7 @@ def _metrics(found: Mapping[tuple[str, str], Sequence[Score]]) -> dict[str, floa
     for (of, band), scores in found.items():
         kind = DISENTANGLEMENT + ("" if of == LATENTS else "_control")
         if of not in (LATENTS, RAW):
-            kind += f"/{of}"
+            kind += f"/{key_part(of)}"
         for score in scores:
             metrics[metric_key(f"{kind}/{score.name}/{band}")] = score.value
     return metrics

@@ -9,7 +9,8 @@ import numpy as np
 from gdm_repr.analysis.element_factors import ELEMENTS, RANDOM, WAYS, Measured
 from gdm_repr.analysis.element_shares import LEVEL, Claim, Floats, Shares, both, carriers, claim
 from gdm_repr.analysis.estimate import Estimate, number
-from gdm_repr.run_facts import ELEMENT_FACTORS, ELEMENT_FACTORS_CONTROL, metric_key
+from gdm_repr.names import metric_key
+from gdm_repr.run_facts import ELEMENT_FACTORS, ELEMENT_FACTORS_CONTROL
 
 LISTED = 6  # elements, and factors, that the answer names
 TRAVERSAL = WAYS[1]

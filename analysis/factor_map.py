@@ -15,8 +15,9 @@ from pydantic import Field
 from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.runner import Analysis, run_analysis
 from gdm_repr.config import Count
-from gdm_repr.edit_options import Words
-from gdm_repr.run_facts import FACTOR_MAP, FACTOR_MAP_CONTROL, metric_key
+from gdm_repr.edit_options import Places, Words
+from gdm_repr.names import key_part, metric_key
+from gdm_repr.run_facts import FACTOR_MAP, FACTOR_MAP_CONTROL
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.codes import Baseline
@@ -58,7 +59,7 @@ class FactorMapConfig(AnalysisConfig):
         description="linear; kernel, knn (nonlinear); trees (slow). The first is the main one.",
     )
     controls: Words = Field(tuple(CONTROLS), description="raw and pca, joined by commas; or none.")
-    baseline: Words = Field(
+    baseline: Places = Field(
         (),
         description="Other models, NAME=PATH, joined by commas: latents of the same images, such "
         "as by one with k = 1, or .npz of codes (n, D) and ids.",
@@ -232,8 +233,8 @@ def _metrics(cells: Sequence[Cell], main: str) -> dict[str, float]:
                 [
                     FACTOR_MAP
                     if cell.source == "latents"
-                    else f"{FACTOR_MAP_CONTROL}/{metric_key(cell.source)}",
-                    cell.factor.replace("/", "_"),
+                    else f"{FACTOR_MAP_CONTROL}/{key_part(cell.source)}",
+                    key_part(cell.factor),
                     cell.columns.name + ("" if cell.probe == main else f"_{cell.probe}"),
                 ]
             )

@@ -5,11 +5,11 @@ Importing this module does not import torch.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from gdm_repr.command import UserPath, UserPlace
 from gdm_repr.config import CHECKPOINT, SHIPPED, Compute
 from gdm_repr.edit_options import Words
 
@@ -35,13 +35,13 @@ def first_latent(seed: int) -> int:
 class AnalysisConfig(Compute):
     """What all analyses have in common."""
 
-    checkpoint: str = Field(SHIPPED, description=CHECKPOINT)
-    latents: Path = Field(description="Latent store that encode made with this model.")
-    data: str | None = Field(
+    checkpoint: UserPlace = Field(SHIPPED, description=CHECKPOINT)
+    latents: UserPath = Field(description="Latent store that encode made with this model.")
+    data: UserPlace | None = Field(
         None, description="The images it was encoded from; a built-in name is found by itself."
     )
-    labels: Path | None = Field(None, description="The labels it was encoded with, if any.")
-    out: Path = Field(description="Folder for the report; what it holds is not measured again.")
+    labels: UserPath | None = Field(None, description="The labels it was encoded with, if any.")
+    out: UserPath = Field(description="Folder for the report; what it holds is not measured again.")
     seed: int = Field(0, ge=0, description="Seed of every choice and draw.")
     overwrite: bool = Field(False, description="Measure everything again.")
 
@@ -60,7 +60,7 @@ class FeatureConfig(AnalysisConfig):
     input_size: int | Literal["own"] | None = Field(
         None, description="Side of the square the network sees; that of its training by default."
     )
-    weights: Path | None = Field(None, description="File of the network's weights.")
+    weights: UserPath | None = Field(None, description="File of the network's weights.")
     download: bool = Field(False, description="Fetch published weights that are missing.")
 
     def extractors(self) -> dict[str, Extractor]:

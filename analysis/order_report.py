@@ -14,9 +14,10 @@ from gdm_repr.analysis.figures import COLOURS, WIDTH, new_figure
 from gdm_repr.analysis.options import first_latent
 from gdm_repr.analysis.orders import Order, Predictors
 from gdm_repr.analysis.report import Picture, Report, Table
+from gdm_repr.names import metric_key
 from gdm_repr.pictures import LabelledSheet, label_sheet
 from gdm_repr.process_strip import process_frames
-from gdm_repr.run_facts import ORDER_CORRELATION, ORDER_SCORE, metric_key
+from gdm_repr.run_facts import ORDER_CORRELATION, ORDER_SCORE
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.order_search import OrderSearchConfig

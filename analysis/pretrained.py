@@ -18,6 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from gdm_repr.files import user_path
+
 StateDict = dict[str, Tensor]
 
 
@@ -67,7 +69,7 @@ def find_weights(published: Published, file: Path | None, *, download: bool = Fa
     Raises:
         ValueError: if there is no such file, or its hash is not the one its name ends in.
     """
-    path = published.folder / published.file if file is None else file
+    path = published.folder / published.file if file is None else user_path(file)
     if file is None and download and not path.is_file():
         _download(published)
     if not path.is_file():

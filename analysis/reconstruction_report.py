@@ -16,7 +16,8 @@ from gdm_repr.analysis.partial_reconstruction import Decoder
 from gdm_repr.analysis.reconstruction_summary import LEVEL, WAYS, Measured, Summary
 from gdm_repr.analysis.report import Picture, Report, Table
 from gdm_repr.analysis.subject import Subject
-from gdm_repr.run_facts import RECONSTRUCTION, RECONSTRUCTION_ENOUGH, metric_key
+from gdm_repr.names import metric_key
+from gdm_repr.run_facts import RECONSTRUCTION, RECONSTRUCTION_ENOUGH
 
 HALF, SINGLE = 2, 4  # bytes of a float16 and of a float32
 BANDS = 3  # that the answer speaks of, at most

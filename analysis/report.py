@@ -7,7 +7,6 @@ the figures (PNG and SVG), the tables (CSV) and all numbers (JSON).
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import json
 import math
@@ -17,6 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gdm_repr.analysis.estimate import number
+from gdm_repr.files import user_path
+from gdm_repr.names import file_name
+from gdm_repr.text import write_csv
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -116,6 +118,7 @@ def write_report(
         command: by which it is made again.
         made_by: versions and commit.
     """
+    out = user_path(out)
     figures, tables = out / "figures", out / "tables"
     for folder in (figures, tables):
         folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +128,7 @@ def write_report(
         paths += files
         shown.append(_shown(picture.name, picture.caption, files[0]))
     for table in report.tables:
-        _write_csv(table, tables / f"{table.name}.csv")
+        write_csv(tables / f"{file_name(table.name)}.csv", table.columns)
     numbers = out / "result.json"
     _write(numbers, json.dumps(_plain(report, facts, command), indent=2, ensure_ascii=False) + "\n")
     page = out / PAGE
@@ -158,7 +161,7 @@ def write_index(entries: Sequence[Entry], out: Path, *, command: str, made_by: s
         if entry.picture is not None:
             picture = _shown(entry.picture.stem, entry.report.title, entry.picture)
         shown.append({"report": entry.report, "page": entry.page, "picture": picture})
-    page = out / "index.html"
+    page = user_path(out) / "index.html"
     _write(page, _template("index.html").render(entries=shown, command=command, made_by=made_by))
     return page
 
@@ -203,13 +206,6 @@ def _smaller(image: Image) -> bytes:
     buffer = io.BytesIO()
     small.save(buffer, "webp", quality=85)
     return buffer.getvalue()
-
-
-def _write_csv(table: Table, path: Path) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(table.columns)
-        writer.writerows(zip(*table.columns.values(), strict=True))
 
 
 def _rows(table: Table) -> dict[str, object]:

@@ -19,6 +19,7 @@ from gdm_repr.analysis.neighbour_scores import NAMES
 from gdm_repr.analysis.options import first_latent
 from gdm_repr.analysis.report import Picture, Report, Table
 from gdm_repr.analysis.subject import Subject
+from gdm_repr.names import metric_key
 from gdm_repr.run_facts import (
     DENOISING_LOSS,
     EVALUATIONS_PER_SAMPLE,
@@ -26,7 +27,6 @@ from gdm_repr.run_facts import (
     SAMPLE_QUALITY_FLOOR,
     SECONDS_PER_SAMPLE,
     band_metric,
-    metric_key,
 )
 from gdm_repr.summary import BandSummary, as_columns
 

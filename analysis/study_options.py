@@ -20,7 +20,7 @@ from pydantic import Field
 
 from gdm_repr.analysis.options import AnalysisConfig, FeatureConfig
 from gdm_repr.analysis.runner import NOT_COMPARED, Analysis, load
-from gdm_repr.command import Command, build, laid_over, read_yaml
+from gdm_repr.command import Command, UserPath, build, laid_over, read_yaml
 from gdm_repr.config import Count, EncodeConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ class StudyConfig(Command):
     """
 
     name: str | None = Field(None, description="Of the study; the file's name by default.")
-    out: Path | None = Field(None, description="Its folder; runs/studies/NAME by default.")
-    base: Path | None = Field(None, description="YAML file of training options to start from.")
+    out: UserPath | None = Field(None, description="Its folder; runs/studies/NAME by default.")
+    base: UserPath | None = Field(None, description="YAML file of training options to start from.")
     train: Options = Field({}, description="Training options, laid over these.")
     encode: Options = Field({}, description="Options of encode: data, limit, steps, order, ...")
     score: Options = Field({}, description="Options of sample_quality: n, features, ...")

@@ -79,13 +79,26 @@ class Pool:
 
     def _stop(self) -> None:
         """Let what still runs save what it has, and end."""
-        for process in self.running.values():
-            _close(process)
-        for process in self.running.values():
-            try:
-                process.wait(_PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        left = list(self.running.values())
+        if not left:
+            return
+        try:
+            for process in left:
+                _close(process)
+            print(
+                f"\n{len(left)} tasks save what they have; Ctrl-C again ends them at once",
+                file=sys.stderr,
+            )
+            until = time.monotonic() + _PATIENCE_S
+            for process in left:
+                process.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            for process in left:
+                if process.poll() is None:
+                    process.kill()
+                process.wait()
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.runner import Analysis, run_analysis
+from gdm_repr.command import UserPath
 from gdm_repr.config import Count
 from gdm_repr.edit_options import Words
+from gdm_repr.names import key_part
 from gdm_repr.run_facts import (
     NOT_NORMAL,
     TOTAL_CORRELATION,
     TOTAL_CORRELATION_CONTROL,
     band_metric,
-    metric_key,
 )
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class TotalCorrelationConfig(AnalysisConfig):
         tuple(CONTROLS), description="noise, encoded-noise, raw and pca, joined by commas; or none."
     )
     noise: Count = Field(800, description="Noise to decode and encode again, at most.")
-    baseline: Path | None = Field(
+    baseline: UserPath | None = Field(
         None, description="Latents of the same images by another model, such as one with k = 1."
     )
     permutations: int = Field(99, ge=19, description="Draws of the null.")
@@ -291,7 +291,7 @@ def _metrics(
         )
         kind = TOTAL_CORRELATION
         if row.source != LATENTS:
-            kind = f"{TOTAL_CORRELATION_CONTROL}/{metric_key(row.source)}"
+            kind = f"{TOTAL_CORRELATION_CONTROL}/{key_part(row.source)}"
         values[band_metric(kind, name)] = row.tc.value
     for source, each in normality.items():
         values[band_metric(NOT_NORMAL, source)] = float(each.rejected.mean())

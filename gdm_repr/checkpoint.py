@@ -26,6 +26,7 @@ from gdm_repr.axes import Axes
 from gdm_repr.basis import build_basis
 from gdm_repr.config import SHIPPED, ModelConfig
 from gdm_repr.denoiser import Denoiser
+from gdm_repr.files import user_path
 from gdm_repr.grouping import Grouping, Shape, build_grouping
 from gdm_repr.images import Preprocess
 from gdm_repr.models import build_network
@@ -191,7 +192,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         ValueError: if the file is missing, damaged or of another format, has weights that are not
             finite, or was made with a basis that this version builds differently.
     """
-    file = Path(path)
+    file = user_path(path)
     tensors, facts = load_tensors(file)
     try:
         model = ModelConfig.model_validate(facts["model"])
@@ -248,7 +249,7 @@ def find_checkpoint(name: str | Path) -> Path:
     Raises:
         ValueError: if nothing is found under that name.
     """
-    path = Path(name)
+    path = user_path(name)
     if name == SHIPPED:
         return ASSETS / f"{SHIPPED}.safetensors"
     if path.is_dir():

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from gdm_repr.streams import sturdy_streams
+
 
 class Command(NamedTuple):
     """One row of the table: the module that holds ``main`` and the line shown by ``--help``."""
@@ -55,6 +57,7 @@ def usage() -> str:
     )
 
 
+@sturdy_streams()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the first argument names.
 

@@ -9,7 +9,6 @@ end in one line, ours with a traceback.
 from __future__ import annotations
 
 import argparse
-import errno
 import inspect
 import json
 import os
@@ -21,9 +20,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -33,20 +32,28 @@ from pydantic_settings import (
     SettingsError,
 )
 
-# Errors of the operating system that the user can mend; any other is worth a traceback.
-_USER_ERRNOS = {
-    errno.ENOENT,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EEXIST,
-    errno.EISDIR,
-    errno.ENOTDIR,
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-}
+from gdm_repr.endings import ending
+from gdm_repr.files import user_path, user_place
+from gdm_repr.streams import sturdy_streams
+
+# Types of the options that are a path, or a text that may be or hold one. Every option that names a
+# place is of one of these, so that ~ is the home folder however the option was given.
+UserPath = Annotated[Path, AfterValidator(user_path)]
+UserPlace = Annotated[str, AfterValidator(user_place)]
+
+_ENDS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 
+class Terminated(KeyboardInterrupt):
+    """A signal asked the process to end, as Ctrl-C does: what is done is saved first."""
+
+    def __init__(self, number: int) -> None:
+        """Keep the signal's number."""
+        super().__init__(number)
+        self.number = number
+
+
+@sturdy_streams()
 def run_command(
     name: str, body: Callable[[], int], *, resume: str = "run the same command again to continue"
 ) -> int:
@@ -58,29 +65,69 @@ def run_command(
         resume: how to go on after an interruption, for the line that reports it.
 
     Returns:
-        The body's status; 2 after a ValueError or an error of the file system that the user can
-        mend, told in one line on stderr; 130 after Ctrl-C. Other exceptions pass: they are bugs.
+        The body's status; 2 after what the user can mend, told in one line on stderr (a ValueError,
+        errors of the file system, too little memory, a killed worker); 130 after Ctrl-C; 128 and
+        the signal's number after SIGTERM or SIGHUP. Other exceptions pass: they are bugs.
     """
     # On a shared machine threads that spin at barriers starve each other (20 times slower on two
     # busy cores); sleeping ones don't. OpenMP reads this when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with _signals_as_exceptions() as seen:
+        try:
+            return body()
+        except KeyboardInterrupt as error:
+            again = " again: what was saved before is kept" if len(seen) > 1 else ""
+            seen += [0, 0]  # one more ends us at once, and not in a traceback
+            number = error.number if isinstance(error, Terminated) else signal.SIGINT
+            what = "interrupted" if number == signal.SIGINT else "asked to end"
+            print(f"\ngdm-repr {name}: {what}{again}; {resume}", file=sys.stderr)
+            return 128 + number
+        except Exception as error:
+            message = ending(error, resume)
+            if message is None:
+                raise
+            return _report(name, message)
+
+
+@contextmanager
+def _signals_as_exceptions() -> Iterator[list[int]]:
+    """Let signals that ask for the end raise, where they are not ignored; the third ends at once.
+
+    Yields:
+        The signals that came.
+    """
+    seen: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield seen
+        return
+    process = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a worker that was forked, whose handlers are ours
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        seen.append(number)
+        if len(seen) > 2:
+            os._exit(128 + number)
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
+
+    before = {}
+    for number in _ENDS:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            before[number] = signal.signal(number, end)
     try:
-        return body()
-    except ValueError as error:
-        return _report(name, str(error))
-    except OSError as error:
-        if error.errno not in _USER_ERRNOS:
-            raise
-        place = f": {error.filename!r}" if error.filename else ""
-        return _report(name, f"{error.strerror}{place}")
-    except KeyboardInterrupt:
-        print(f"\ngdm-repr {name}: interrupted; {resume}", file=sys.stderr)
-        return 130
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back until the block has ended, so that what it changes stays consistent.
+    """Hold signals back until the block has ended, so that what it changes stays consistent.
 
     Python delivers signals to the main thread only; in any other the block needs no protection.
 
@@ -90,18 +137,22 @@ def uninterrupted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
+    came: list[tuple[int, FrameType | None]] = []
 
     def hold(number: int, frame: FrameType | None) -> None:
-        came.append(number)
+        came.append((number, frame))
 
-    before = signal.signal(signal.SIGINT, hold)
+    before = {number: signal.getsignal(number) for number in _ENDS}
+    held = {number: handler for number, handler in before.items() if callable(handler)}
+    for number in held:
+        signal.signal(number, hold)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if came:
-        raise KeyboardInterrupt
+        for number, handler in held.items():
+            signal.signal(number, handler)
+    for number, frame in came:
+        held[number](number, frame)
 
 
 def _report(name: str, message: str) -> int:
@@ -124,7 +175,7 @@ class Command(BaseSettings):
         cli_hide_none_type=True,
     )
 
-    config: Path | None = Field(None, description="YAML file of these options.")
+    config: UserPath | None = Field(None, description="YAML file of these options.")
     dry_run: bool = Field(False, description="Check the options, print them, and stop.")
 
     def check(self) -> None:
@@ -203,7 +254,7 @@ def parse(options: type[Options], name: str, argv: Sequence[str] | None) -> Opti
         options, root_parser=parser, add_argument_method=_add_argument
     )
     try:
-        values = read_yaml(Path(given)) if given else {}
+        values = read_yaml(user_path(given)) if given else {}
         for source in (EnvSettingsSource(options), flags(args=arguments)):
             values = laid_over(values, source())
         return build(options, values)

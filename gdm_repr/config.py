@@ -19,7 +19,7 @@ from pydantic import (
     field_validator,
 )
 
-from gdm_repr.command import Command
+from gdm_repr.command import Command, UserPath, UserPlace
 from gdm_repr.images import Preprocess
 from gdm_repr.models import AnyNetworkConfig
 
@@ -141,12 +141,14 @@ class PrepareConfig(Command):
       python -m gdm_repr.prepare --data cifar10:downloads --out data/cifar10
     """
 
-    data: str = Field(
+    data: UserPlace = Field(
         description="Path of images, or a source: photos, scenes[:START-STOP], cifar10:FOLDER, "
         "dsprites:FILE, shapes3d:FILE, mpi3d:FILE, cars3d:FOLDER, smallnorb:FOLDER."
     )
-    out: Path = Field(description="Folder for the images; an unfinished one is resumed.")
-    labels: Path | None = Field(None, description="Labels: a CSV, or CelebA's list of attributes.")
+    out: UserPath = Field(description="Folder for the images; an unfinished one is resumed.")
+    labels: UserPath | None = Field(
+        None, description="Labels: a CSV, or CelebA's list of attributes."
+    )
     size: Size = Field(
         None, description="Side of a square, or height,width; the images' own by default."
     )
@@ -181,19 +183,23 @@ class TrainConfig(Compute):
       python -m gdm_repr.train --start-from scenes --data photos/ --images 200000 --out runs/photos
     """
 
-    out: Path = Field(description="Folder for the model, its training state, sheets and records.")
+    out: UserPath = Field(
+        description="Folder for the model, its training state, sheets and records."
+    )
     resume: bool = Field(False, description="Go on from the training state in --out.")
     overwrite: bool = Field(False, description="Start anew in --out, in place of the run there.")
-    start_from: str | None = Field(
+    start_from: UserPlace | None = Field(
         None,
         description="Model whose weights training begins with (fine-tuning), with its --model and "
         "--preprocess where these are not given.",
     )
-    data: str = Field(
+    data: UserPlace = Field(
         description="Path of images, or a source: digits, photos, scenes[:START-STOP], "
         "cifar10:FOLDER, dsprites:FILE, shapes3d:FILE, mpi3d:FILE, cars3d:FOLDER, smallnorb:FOLDER."
     )
-    labels: Path | None = Field(None, description="Labels: a CSV, or CelebA's list of attributes.")
+    labels: UserPath | None = Field(
+        None, description="Labels: a CSV, or CelebA's list of attributes."
+    )
     limit: Count | None = Field(None, description="Use the first items only.")
     preprocess: Preprocess = Field(Preprocess(), description="How images become x.")
     model: ModelConfig = Field(ModelConfig(), description="Basis, grouping, process and network.")
@@ -243,7 +249,7 @@ class TrainConfig(Compute):
 class SolverConfig(Compute):
     """Options of everything that solves the ODE."""
 
-    checkpoint: str = Field(SHIPPED, description=CHECKPOINT)
+    checkpoint: UserPlace = Field(SHIPPED, description=CHECKPOINT)
     solver: str = Field(
         DEFAULT_SOLVER, description="euler, midpoint, heun, rk4, ab2, ab3 or dopri5."
     )
@@ -270,16 +276,18 @@ class EncodeConfig(SolverConfig):
       python -m gdm_repr.encode --checkpoint runs/digits --data photos/ --out latents --steps 96
     """
 
-    data: str | None = Field(
+    data: UserPlace | None = Field(
         None,
         description="Path of images, or a source: digits, photos, scenes[:START-STOP], "
         "cifar10:FOLDER, dsprites:FILE, shapes3d:FILE, mpi3d:FILE, cars3d:FOLDER, "
         "smallnorb:FOLDER. Needed, but for the model that comes with the package.",
     )
-    out: Path = Field(
+    out: UserPath = Field(
         Path("latents"), description="Folder of the latent store; an unfinished one is resumed."
     )
-    labels: Path | None = Field(None, description="Labels: a CSV, or CelebA's list of attributes.")
+    labels: UserPath | None = Field(
+        None, description="Labels: a CSV, or CelebA's list of attributes."
+    )
     size: int | None = Field(None, ge=1, description="Image size; must be the model's.")
     fit: Literal["center", "resize", "tile"] | None = Field(
         None, description="How images come to size."
@@ -318,9 +326,9 @@ class DecodeConfig(Compute):
       python -m gdm_repr.decode --checkpoint runs/digits --latents runs/digits/latents --out decoded
     """
 
-    checkpoint: str = Field(SHIPPED, description=CHECKPOINT)
-    latents: Path = Field(description="Latent store, or a .npy file of latents (N, C, d).")
-    out: Path = Field(description="Folder for the images.")
+    checkpoint: UserPlace = Field(SHIPPED, description=CHECKPOINT)
+    latents: UserPath = Field(description="Latent store, or a .npy file of latents (N, C, d).")
+    out: UserPath = Field(description="Folder for the images.")
     limit: Count | None = Field(None, description="Decode the first latents only.")
     format: Literal["png", "npy"] = Field("png", description="PNG files, or one float32 array.")
 
@@ -335,7 +343,7 @@ class SampleConfig(SolverConfig):
 
     n: Count = Field(64, description="Number of images.")
     seed: int = Field(0, ge=0, description="Image i is made from seed + i, whatever the batch.")
-    out: Path = Field(description="Folder for the images and their sheet.")
+    out: UserPath = Field(description="Folder for the images and their sheet.")
     frames: Frames = Field(
         0,
         description="States in which process.png shows how the first images come about, from noise "

@@ -13,9 +13,14 @@ settings, the seed and the draw: neither batching, nor order, nor workers change
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import pickle
+import re
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -23,6 +28,7 @@ from gdm_repr.dataset import Batch, ImageDataset, Indices
 from gdm_repr.images import Preprocess
 from gdm_repr.labels import read_labels
 from gdm_repr.quarantine import QuarantineLog, Rejected
+from gdm_repr.run_record import warn
 from gdm_repr.sources import open_source
 
 __all__ = [
@@ -40,13 +46,14 @@ Key = TypeVar("Key")
 Result = TypeVar("Result")
 
 _PREFETCH = 4  # batches a worker prepares ahead: rides out a slow image without filling memory
+_DIED = re.compile(r"DataLoader worker \(pid")  # how torch says it
 
 
 def open_data(
     data: str | Path,
     preprocess: Preprocess,
     *,
-    labels: Path | None = None,
+    labels: str | Path | None = None,
     limit: int | None = None,
     seed: int = 0,
 ) -> ImageDataset:
@@ -119,14 +126,61 @@ def work_ahead(
         keys: May be endless, they are read a few calls ahead of the consumer.
         workers: Number of processes; 0 calls it in this one, when a result is asked for.
         pin: Put tensors into page-locked memory.
+
+    Raises:
+        ChildProcessError: Workers died twice; once, they are replaced, and make again what was
+            lost, so that the results are the same.
     """
     if workers == 0:
         return map(function, keys)
+    return _work_ahead(_Indexed(function), iter(keys), workers, pin)
+
+
+def _work_ahead(
+    indexed: _Indexed, keys: Iterator[Any], workers: int, pin: bool
+) -> Generator[Any, None, None]:
+    lost: list[Any] = []  # keys that workers had when they died
+    for last in (False, True):
+        asked: deque[Any] = deque()
+
+        def note(keys: Iterator[Any], asked: deque[Any] = asked) -> Iterator[Any]:
+            for key in keys:
+                asked.append(key)
+                yield key
+
+        results = _start_workers(indexed, note(chain(lost, keys)), workers, pin)
+        while True:
+            try:
+                result = next(results)
+            except StopIteration:
+                return
+            except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+                # What a worker sent lies in its memory until it is fetched, which fails variously.
+                if isinstance(error, RuntimeError) and not _DIED.search(str(error)):
+                    raise
+                why = "a data worker was killed or crashed, often for want of (shared) memory"
+                if last:
+                    raise ChildProcessError(
+                        f"{why}, and so did the one in its place; use --workers 0, or fewer"
+                    ) from error
+                warn(f"{why}; it is replaced")
+                lost = list(asked)
+                del results
+                break
+            asked.popleft()
+            if isinstance(result, _Failed):
+                raise result.error
+            yield result
+
+
+def _start_workers(
+    indexed: _Indexed, keys: Iterator[Any], workers: int, pin: bool
+) -> Iterator[Any]:
     import torch
     from torch.utils.data import DataLoader
 
     loader = DataLoader(
-        cast(Any, _Indexed(function)),
+        cast(Any, indexed),
         batch_size=None,
         sampler=cast(Any, keys),
         num_workers=workers,
@@ -134,7 +188,23 @@ def work_ahead(
         pin_memory=pin,
         generator=torch.Generator(),  # or the loader would draw from the caller's random numbers
     )
-    return iter(loader)
+    # The loader would have a worker's death raise wherever the main thread is, amid a step or while
+    # a file is written. Asked for its next batch, it finds out by itself.
+    child = getattr(signal, "SIGCHLD", None)
+    if child is None or threading.current_thread() is not threading.main_thread():
+        return iter(loader)
+    before = signal.getsignal(child)
+    try:
+        return iter(loader)
+    finally:
+        signal.signal(child, signal.SIG_DFL if before is None else before)
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """What was raised in a worker, with all that it says: the loader would keep its text alone."""
+
+    error: Exception
 
 
 @dataclass(frozen=True)
@@ -144,7 +214,14 @@ class _Indexed:
     function: Callable[[Any], Any]
 
     def __getitem__(self, key: object) -> object:
-        return self.function(key)
+        try:
+            return self.function(key)
+        except Exception as error:
+            try:
+                pickle.loads(pickle.dumps(error))
+            except Exception:  # it can't be sent: the loader tells it its own way
+                raise error from None
+            return _Failed(error)
 
 
 @dataclass(frozen=True)

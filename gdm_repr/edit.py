@@ -19,6 +19,7 @@ from gdm_repr.command import run
 from gdm_repr.edit_options import AgainConfig, EditConfig
 from gdm_repr.edit_sheets import KINDS, Sheet
 from gdm_repr.run_facts import EARLY_CHANGE, git_state, versions
+from gdm_repr.streams import sturdy_streams
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -237,6 +238,7 @@ def again(config: AgainConfig) -> int:
     return 0
 
 
+@sturdy_streams()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr edit``."""
     arguments = list(sys.argv[1:] if argv is None else argv)

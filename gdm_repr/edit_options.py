@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
-from gdm_repr.command import Command
+from gdm_repr.command import Command, UserPath, UserPlace
 from gdm_repr.config import Count, SolverConfig
+from gdm_repr.files import user_place
 
 
 def _words(value: object) -> object:
@@ -35,6 +35,7 @@ def _numbers(value: object) -> object:
 
 # NoDecode: an environment variable gives the text of a flag, not JSON.
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+Places = Annotated[Words, AfterValidator(lambda words: tuple(map(user_place, words)))]
 Numbers = Annotated[
     tuple[Annotated[float, Field(allow_inf_nan=False)], ...],
     NoDecode,
@@ -45,10 +46,10 @@ Numbers = Annotated[
 class EditConfig(SolverConfig):
     """What all edits have in common."""
 
-    data: str | None = Field(
+    data: UserPlace | None = Field(
         None, description="Images: a path, or a source such as digits or dsprites:FILE."
     )
-    latents: Path | None = Field(
+    latents: UserPath | None = Field(
         None, description="Or a latent store, decoded by the solver and steps it was encoded with."
     )
     items: Words = Field(("0",), min_length=1, description="Items to edit, by id or number: 0,5.")
@@ -59,7 +60,7 @@ class EditConfig(SolverConfig):
     solver: str = Field("midpoint", description="euler, midpoint, heun or rk4: invertible exactly.")
     tolerance: float = Field(1e-5, gt=0, description="Of the exact inverse's fixed point.")
     data_seed: int = Field(0, ge=0, description="Seed of the dequantisation: encode's --seed.")
-    out: Path = Field(description="Folder for the pictures and the JSON that makes them again.")
+    out: UserPath = Field(description="Folder for the pictures and the JSON that makes them again.")
     overwrite: bool = Field(False, description="Replace pictures that are there already.")
     tile: Count = Field(96, description="Enlarge small images to about this many pixels.")
 
@@ -77,7 +78,7 @@ class MixConfig(EditConfig):
     references: Words = Field(
         min_length=1, description="One item for each of --items, or one for all."
     )
-    reference_data: str | None = Field(
+    reference_data: UserPlace | None = Field(
         None, description="Images of the references, when other than --data."
     )
     bands: Words = Field(
@@ -148,7 +149,7 @@ class AgainConfig(Command):
       python -m gdm_repr.edit again --recipe runs/digits/mix/mix.json --out again
     """
 
-    recipe: Path = Field(description="The JSON beside the pictures.")
-    out: Path = Field(description="Folder for the pictures.")
+    recipe: UserPath = Field(description="The JSON beside the pictures.")
+    out: UserPath = Field(description="Folder for the pictures.")
     overwrite: bool = Field(False, description="Replace pictures that are there already.")
     track: bool = Field(True, description="Record the run and send it to MLflow.")

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from gdm_repr.array_source import ArraySource
 from gdm_repr.dequantize import uniform
+from gdm_repr.files import user_path
 from gdm_repr.labels import Label, Labels
 from gdm_repr.unpacked import NoRoom
 
@@ -82,7 +83,7 @@ def existing_file(argument: str) -> Path:
     Raises:
         ValueError: It is not there.
     """
-    path = Path(argument).expanduser()
+    path = user_path(argument)
     if not argument or not path.is_file():
         raise ValueError("no such file")
     return path
@@ -94,7 +95,7 @@ def existing_folder(argument: str) -> Path:
     Raises:
         ValueError: It is not there.
     """
-    path = Path(argument).expanduser()
+    path = user_path(argument)
     if not argument or not path.is_dir():
         raise ValueError("no such folder")
     return path

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import stat
 import sys
@@ -21,6 +22,22 @@ WAIT_S = 2.0  # for a writer that is just ending
 MOST_BYTES = 64 << 20  # of a text file that is read as a whole
 MOST_DEPTH = 100  # of nested lists and mappings
 _NESTED = (list, tuple, dict)
+
+
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path as the user meant it: ``~`` is the home folder.
+
+    Flags like ``--out=~/x``, YAML files and environment variables reach us as no shell expanded
+    them. A user that does not exist is none: ``~draft.npy`` may well be a file's name.
+    """
+    return Path(os.path.expanduser(path))
+
+
+def user_place(text: str) -> str:
+    """Expand ``~`` in a text that may be a path or hold one: ``cifar10:~/x``, ``k1=~/latents``."""
+    named = re.match(r"[\w.+-]+[:=](?=~)", text)
+    before = named[0] if named else ""
+    return before + os.path.expanduser(text[len(before) :])
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], *, sync: bool = True) -> None:

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from gdm_repr.files import user_path
+
 Label = int | float | str | None
 Labels = dict[str, list[Label]]
 
@@ -61,7 +63,7 @@ def parse_dataset_json(text: str | bytes, ids: Sequence[str]) -> Labels:
     return {"label": _same_type(where, [values.get(name) for name in ids])}
 
 
-def read_labels(path: Path, ids: Sequence[str]) -> Labels:
+def read_labels(path: str | Path, ids: Sequence[str]) -> Labels:
     """Read the labels of `ids` from a CSV file, or from a list like CelebA's attributes.
 
     **CSV**, in UTF-8: the header names the columns. The first column holds ids, or bare file names
@@ -77,6 +79,7 @@ def read_labels(path: Path, ids: Sequence[str]) -> Labels:
         ValueError: The file can't be read, its header or a row is malformed, it names an image
             twice, or (a CSV) one that does not exist, or (a list) none that does.
     """
+    path = user_path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

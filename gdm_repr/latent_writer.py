@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gdm_repr.files import write_atomically, write_text
+from gdm_repr.files import user_path, write_atomically, write_text
 from gdm_repr.latent_format import (
     LABEL_TYPES,
     MANIFEST,
@@ -51,7 +51,7 @@ class StoreWriter:
 
     def __init__(self, path: str | Path, manifest: Manifest) -> None:
         """Create the folder and its manifest, or compare ``manifest`` with the one there."""
-        self.path = Path(path)
+        self.path = user_path(path)
         (self.path / SHARDS).mkdir(parents=True, exist_ok=True)
         if (self.path / MANIFEST).exists():
             existing = read_manifest(self.path)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gdm_repr.files import user_path
 from gdm_repr.latent_format import (
     Band,
     Manifest,
@@ -73,7 +74,7 @@ class LatentStore:
 
     def __init__(self, path: str | Path, *, incomplete: bool = False) -> None:
         """Open a store; see `open_store`."""
-        self.path = Path(path)
+        self.path = user_path(path)
         self.manifest: Manifest = read_manifest(self.path)
         every = range(self.manifest.shards)
         self._shards = [shard for shard in every if shard_path(self.path, shard).exists()]

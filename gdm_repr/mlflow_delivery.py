@@ -10,21 +10,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import warnings
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gdm_repr.names import MAX_FILE, file_name
 from gdm_repr.run_record import (
     RECORD,
     Event,
+    database_path,
     read_batches,
+    read_events,
     read_sent,
+    warn,
     without_password,
     write_sent,
 )
+from gdm_repr.text import printable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,6 +38,7 @@ if TYPE_CHECKING:
 
 RUN_TAG = "gdm_repr.run"
 CHECKPOINT_TAG = "checkpoint.sha256"
+_ACTIVE = "active"  # MLflow's word for what is not deleted
 
 # What one request of MLflow's API may hold.
 _MAX_METRICS, _MAX_PARAMS, _MAX_DIGEST = 1000, 100, 36
@@ -47,6 +54,10 @@ _ENVIRONMENT = {
 
 class Unreachable(Exception):
     """The tracking server does not answer, or not now."""
+
+
+class Deleted(Unreachable):
+    """What the record goes to was deleted in MLflow; only the user can bring it back."""
 
 
 class _RunLost(Exception):
@@ -123,14 +134,26 @@ class Delivery:
             # A run that cannot begin leaves nowhere to send the rest to, whatever the reason.
             if kind == "start" or _is_outage(error):
                 raise _unreachable(self.uri, error) from error
+            run_id = self._sent["runs"].get(events[0]["run"])
+            if run_id is not None and self._stage(run_id) not in (_ACTIVE, None):
+                raise Deleted(
+                    f"{without_password(self.uri)} does not take the run: it was deleted in "
+                    f"MLflow; restore it with 'mlflow runs restore --run-id {run_id}'"
+                ) from error
             self.refused.append(f"{kind}: {first_line(error)}")
 
     def _start(self, event: Event) -> None:
         record = event["run"]
-        experiment = self._experiment(event["experiment"])
+        experiment = self._experiment(event["experiment"], record)
         run_id = self._sent["runs"].get(record)
-        if run_id is not None and not self._exists(run_id):
-            raise _RunLost
+        if run_id is not None:
+            stage = self._stage(run_id)
+            if stage is None:
+                raise _RunLost
+            if stage != _ACTIVE:
+                # The same command was run again, so that it is wanted again.
+                self._client.restore_run(run_id)
+                warn(f"the run {run_id} was deleted in MLflow, and is restored")
         run_id = run_id or self._find(experiment, record)
         if run_id is None:
             tags = {
@@ -141,7 +164,7 @@ class Delivery:
             }
             if event["parent"] is not None:
                 parent = self._find(None, event["parent"])
-                if parent is None and not self._exists(event["parent"]):
+                if parent is None and self._stage(event["parent"]) is None:
                     raise Unreachable(f"{without_password(self.uri)} has not got the parent run")
                 tags["mlflow.parentRunId"] = parent or event["parent"]
             run = self._client.create_run(
@@ -152,14 +175,28 @@ class Delivery:
             self._client.update_run(run_id, status="RUNNING")
         self._sent["runs"][record] = run_id
 
-    def _experiment(self, name: str) -> Experiment:
+    def _experiment(self, name: str, record: str) -> Experiment:
         experiment = self._client.get_experiment_by_name(name)
+        if experiment is not None and experiment.lifecycle_stage != _ACTIVE:
+            latest = [
+                event["experiment"]
+                for event in read_events(self.out)
+                if event["event"] == "start" and event["run"] == record
+            ][-1]
+            if latest != name:  # the user chose another one since
+                return self._experiment(latest, record)
+            raise Deleted(
+                f"{without_password(self.uri)} does not take the run: its experiment {name!r} was "
+                "deleted in MLflow; restore it with 'mlflow experiments restore --experiment-id "
+                f"{experiment.experiment_id}', or run the command again with another one "
+                "(MLFLOW_EXPERIMENT_NAME)"
+            )
         if experiment is None:
             location = None
-            if self.uri.startswith("sqlite:////"):
+            if self.uri.startswith("sqlite:") and (database := database_path(self.uri)):
                 # MLflow would put the files into whatever folder the job was started in.
-                folder = Path(self.uri.removeprefix("sqlite:///")).parent
-                location = (folder / "mlartifacts" / name).as_uri()
+                folder = database.absolute().parent / "mlartifacts" / _folder_name(name)
+                location = folder.as_uri()
             experiment = self._client.get_experiment(self._client.create_experiment(name, location))
         return experiment
 
@@ -171,16 +208,17 @@ class Delivery:
         runs = self._client.search_runs(ids, query, max_results=1)
         return runs[0].info.run_id if runs else None
 
-    def _exists(self, run_id: str) -> bool:
+    def _stage(self, run_id: str) -> str | None:
+        """Return whether a run is active or deleted; None for one that is not there."""
         from mlflow.exceptions import MlflowException
 
         try:
-            self._client.get_run(run_id)
+            stage: str = self._client.get_run(run_id).info.lifecycle_stage
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return False
+                return None
             raise
-        return True
+        return stage
 
     def _send_metrics(self, run_id: str, events: list[Event]) -> None:
         from mlflow.entities import Metric
@@ -254,10 +292,31 @@ def open_client(uri: str) -> MlflowClient:
         os.environ.setdefault(key, value)
     from mlflow import MlflowClient
 
-    with _alone(uri):
+    with _alone(uri), _without_stray_folder(uri):
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     return client
+
+
+@contextmanager
+def _without_stray_folder(uri: str) -> Iterator[None]:
+    """Remove the empty folder that MLflow makes where it takes a quoted path for the path."""
+    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    made = []
+    if uri.startswith("sqlite:////") and "%" in str(path) and path != database_path(uri):
+        made = [folder for folder in path.parents if not folder.exists()]
+    try:
+        yield
+    finally:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _folder_name(experiment: str) -> str:
+    """Return the folder of an experiment's files: never one outside that of all."""
+    usual = re.fullmatch(r"[\w-][\w. -]*", experiment) and not experiment.endswith((".", " "))
+    return experiment if usual and len(experiment) <= MAX_FILE else file_name(experiment)
 
 
 def attach(uri: str, run_id: str, files: Iterable[tuple[Path, str]]) -> None:
@@ -339,5 +398,5 @@ def _unreachable(uri: str, error: Exception) -> Unreachable:
 
 def first_line(error: Exception) -> str:
     """Return an error's type and the first line it says, without a password."""
-    text = without_password((str(error).splitlines() or [""])[0])
+    text = printable(without_password((str(error).splitlines() or [""])[0]))
     return f"{type(error).__name__}: {text[:200]}"

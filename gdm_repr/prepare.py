@@ -199,7 +199,7 @@ def prepare(config: PrepareConfig) -> int:
     """
     from gdm_repr.data import open_data
 
-    source = Path(config.data).expanduser()
+    source = Path(config.data)
     if source.is_dir() and config.out.resolve().is_relative_to(source.resolve()):
         raise ValueError(
             f"--out {str(config.out)!r}: lies in the folder of --data, whose images would then be "

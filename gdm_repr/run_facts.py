@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from gdm_repr.names import MAX_KEY, Key, metric_key
+from gdm_repr.text import printable
 
 LOSS = "loss"
 IMAGES_PER_SECOND = "images_per_second"
@@ -52,18 +54,9 @@ ELEMENT_FACTORS = "element_factors"
 ELEMENT_FACTORS_CONTROL = "element_factors_control"
 
 # What MLflow's stores accept; a longer param is cut here and whole in config.json.
-MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 5000
+MAX_PARAM, MAX_TAG = 6000, 5000
+CHANGED = "param_changed."  # begins the tag of a param that has another value than at first
 _PACKAGES = ("gdm-repr", "torch", "numpy", "mlflow")
-
-
-def metric_key(name: str) -> str:
-    """Turn a name into a key that MLflow accepts and does not confuse with another.
-
-    >>> metric_key("loss, [0, 29]")
-    'loss_0_29'
-    """
-    parts = (re.sub(r"[^A-Za-z0-9_.-]+", "_", part).strip("_.") for part in name.split("/"))
-    return "/".join(part for part in parts if part)[:MAX_KEY]
 
 
 def band_metric(kind: str, band: str) -> str:
@@ -82,14 +75,28 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     {'model.width': '64', 'model.bands': '[30, 100]', 'data': 'digits'}
     """
     flat: dict[str, str] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{name}.")
-        else:
-            text = value if isinstance(value, str) else json.dumps(value, default=str)
-            flat[metric_key(name)] = text[:MAX_PARAM]
+    for place, value in _leaves(config, ()):
+        key = metric_key(prefix + ".".join(place), MAX_KEY - len(CHANGED))
+        if key in flat:  # a name with a dot in it, beside names in names
+            key = metric_key(f"{prefix}{json.dumps(place)}", MAX_KEY - len(CHANGED))
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+        flat[key] = printable(text, lines=True)[:MAX_PARAM]
     return flat
+
+
+def _leaves(
+    config: Mapping[str, Any], place: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, (*place, str(name)))
+        else:
+            yield (*place, str(name)), value
+
+
+def changed_tag(param: str) -> Key:
+    """Return the key of the tag that says a param's present value."""
+    return Key(f"{CHANGED}{param}")
 
 
 def recorded_params(events: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -100,8 +107,8 @@ def recorded_params(events: Sequence[Mapping[str, Any]]) -> dict[str, str]:
             params |= event["values"]
         elif event["event"] == "tags":
             for key, value in event["values"].items():
-                if key.startswith("param_changed."):
-                    params[key.removeprefix("param_changed.")] = value
+                if key.startswith(CHANGED):
+                    params[key.removeprefix(CHANGED)] = value
     return params
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from gdm_repr.mlflow_delivery import first_line, open_client
-from gdm_repr.run_record import without_password
+from gdm_repr.run_record import database_path, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,8 +34,8 @@ _PAGE = 1000  # runs asked for at once
 _NAMED = 8  # experiments that an error names, at most
 _WHILE_READING = {
     # Who asks waits at the terminal; MLflow itself would try for minutes.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     # Folders of earlier versions (mlruns/) hold runs worth reading, too.
     "MLFLOW_ALLOW_FILE_STORE": "true",
 }
@@ -264,9 +264,8 @@ def _ask(uri: str, question: Callable[[MlflowClient], Answer]) -> Answer:
 def _path(uri: str) -> Path | None:
     """Return where a store lies on this machine, which MLflow would make if it were not there."""
     parts = urlsplit(uri)
-    if uri.startswith("sqlite:///"):
-        file = parts.path.removeprefix("/")
-        return Path(file) if file else None  # without one it lies in memory
+    if uri.startswith("sqlite:"):
+        return database_path(uri)
     local = parts.scheme in ("", "file") and uri != "databricks"
     return Path(unquote(parts.path)) if local else None
 

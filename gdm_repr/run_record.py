@@ -23,6 +23,10 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
+from urllib.parse import unquote
+
+from gdm_repr.files import user_path
+from gdm_repr.text import printable
 
 RECORD = "track.jsonl"
 SENT = "track.sent.json"
@@ -122,11 +126,39 @@ def _all_sent(out: Path) -> dict[str, Sent]:
 def tracking_uri(given: str | None = None) -> str:
     """Where runs go: as given, or MLFLOW_TRACKING_URI, or else ``sqlite:///mlflow.db`` here."""
     uri = given or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    scheme, _, path = uri.partition(":///")
+    scheme, _, rest = uri.partition(":///")
+    path, question, query = rest.partition("?")
     # Made absolute: the file must stay the same one when the working folder changes.
-    if scheme == "sqlite" and not path.startswith("/"):
-        return f"sqlite:///{Path(path).resolve()}"
+    if scheme == "sqlite" and path not in ("", ":memory:") and not path.startswith("/"):
+        return _sqlite_uri(user_path(unquote(path)).resolve()) + question + query
     return uri
+
+
+def _sqlite_uri(path: Path) -> str:
+    """Write a database's path as a URI, in which % and ? mean something else."""
+    text = str(path)
+    if not re.search("[%?]", text):
+        return f"sqlite:///{text}"
+    quoted = text.replace("%", "%25").replace("?", "%3F")
+    if database_path(f"sqlite:///{quoted}") == path:
+        return f"sqlite:///{quoted}"
+    if "?" not in text:  # SQLAlchemy before 2.1 takes the path as it is
+        return f"sqlite:///{text}"
+    raise ValueError(
+        f"tracking: the folder {str(path.parent)!r} has a ? in its name, which this version of "
+        "SQLAlchemy can't open; set MLFLOW_TRACKING_URI, or install SQLAlchemy 2.1"
+    )
+
+
+def database_path(uri: str) -> Path | None:
+    """Return where a SQLite database lies, as SQLAlchemy reads its URI; None for one in memory."""
+    try:
+        from sqlalchemy.engine import make_url
+
+        path = make_url(uri).database
+    except ImportError:
+        path = unquote(uri.removeprefix("sqlite:///").partition("?")[0])
+    return None if path in (None, "", ":memory:") else Path(str(path))
 
 
 def experiment_name(given: str | None = None) -> str:
@@ -141,7 +173,7 @@ def without_password(uri: str) -> str:
 
 def warn(message: str) -> None:
     """Print one warning line."""
-    print(f"gdm-repr: warning: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    print(f"gdm-repr: warning: {printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
 
 
 def advice(out: Path) -> str:

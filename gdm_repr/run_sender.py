@@ -14,7 +14,8 @@ import threading
 import time
 from pathlib import Path
 
-from gdm_repr.mlflow_delivery import Delivery, Unreachable
+from gdm_repr.files import user_path
+from gdm_repr.mlflow_delivery import Deleted, Delivery, Unreachable
 from gdm_repr.run_record import (
     RECORD,
     SENT,
@@ -25,6 +26,7 @@ from gdm_repr.run_record import (
     warn,
     without_password,
 )
+from gdm_repr.streams import sturdy_streams
 
 _POLL_S = 0.5
 _RETRY_S = 30.0  # between attempts at most
@@ -60,9 +62,11 @@ def follow(out: Path) -> None:
     job_is_over = threading.Event()
 
     def listen() -> None:
-        if not sys.stdin.buffer.read(1):
-            _record_death(out)
-        job_is_over.set()
+        try:
+            if not sys.stdin.buffer.read(1):
+                _record_death(out)
+        finally:  # the disk may be full
+            job_is_over.set()
 
     threading.Thread(target=listen, daemon=True).start()
     delivery = Delivery(out, tracking_uri())
@@ -74,9 +78,10 @@ def follow(out: Path) -> None:
             try:
                 delivery.send()
             except Unreachable as error:
-                pause = min(2 * pause, _RETRY_S)
+                gone = isinstance(error, Deleted)  # no further attempt brings it back
+                pause = _RETRY_S if gone else min(2 * pause, _RETRY_S)
                 attempt_at = time.monotonic() + pause
-                left -= over
+                left = 0 if gone and over else left - over
                 if not warned and (left == 0 or pause == _RETRY_S):
                     warn(f"{error}; the record is kept, {advice(out)}")
                     warned = True
@@ -98,17 +103,22 @@ def replay(out: Path, uri: str) -> str:
     Raises:
         ValueError: ``out`` holds no record, or the server does not answer.
     """
+    out = user_path(out)
     if not (out / RECORD).is_file():
         raise ValueError(
             f"run_dir {str(out)!r} holds no {RECORD}; give the folder of a tracked run"
         )
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    # Who asks waits at the terminal: a server that accepts and never answers would take minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     delivery = Delivery(out, uri)
     server = without_password(uri)
     if delivery.complete:
         return f"nothing to send: {server} has it all (to send it again, delete {out / SENT})"
     try:
         delivery.send()
+    except Deleted as error:
+        raise ValueError(f"tracking_uri {error}; then replay again, the rest is kept") from error
     except Unreachable as error:
         raise ValueError(
             f"tracking_uri {error} after {delivery.delivered} events; replay again later, the rest "
@@ -129,7 +139,8 @@ def _record_death(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        follow(Path(sys.argv[1]))
-    except OSError as gone:
-        warn(f"the record of {sys.argv[1]} can no longer be sent ({gone})")
+    with sturdy_streams():
+        try:
+            follow(Path(sys.argv[1]))
+        except OSError as gone:
+            warn(f"the record of {sys.argv[1]} can no longer be sent ({gone})")

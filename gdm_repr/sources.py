@@ -20,6 +20,7 @@ from gdm_repr.array_source import ArraySource, open_npy, open_npz
 from gdm_repr.factor_files import open_dsprites, open_mpi3d, open_shapes3d
 from gdm_repr.factor_folders import open_cars3d, open_smallnorb
 from gdm_repr.file_source import IMAGE_SUFFIXES, FileSource, ZipSource, open_folder
+from gdm_repr.files import user_path
 from gdm_repr.images import Pixels, Preprocess
 from gdm_repr.labels import Labels
 from gdm_repr.scene_source import open_scenes
@@ -105,7 +106,7 @@ def open_cifar10(argument: str, *, train: bool) -> Source:
     split = "train" if train else "test"
     name = "cifar10" if train else "cifar10-test"
     try:
-        cifar = CIFAR10(Path(argument).expanduser(), train=train) if argument else None
+        cifar = CIFAR10(user_path(argument), train=train) if argument else None
     except RuntimeError:
         cifar = None
     if cifar is None:
@@ -165,7 +166,7 @@ def open_source(data: str | Path) -> Source:
         name, _, argument = data.partition(":")
         if name in BUILT_IN:
             return BUILT_IN[name](argument)
-    path = Path(data).expanduser()
+    path = user_path(data)
     if path.is_dir():
         return open_folder(path)
     if path.is_file():

@@ -13,7 +13,6 @@ reported as killed. What a server has not got, ``gdm-repr track replay RUN_DIR``
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
 import os
@@ -26,6 +25,8 @@ from types import TracebackType
 from typing import Any, Literal
 
 from gdm_repr.command import run_command
+from gdm_repr.files import user_path
+from gdm_repr.names import file_name, metric_key
 from gdm_repr.run_facts import (
     BAND_KS,
     BAND_KURTOSIS,
@@ -37,9 +38,9 @@ from gdm_repr.run_facts import (
     MAX_TAG,
     ROUND_TRIP_RMSE,
     band_metric,
+    changed_tag,
     flatten,
     git_state,
-    metric_key,
     recorded_params,
     versions,
 )
@@ -53,8 +54,11 @@ from gdm_repr.run_record import (
     read_sent,
     tracking_uri,
     warn,
+    without_password,
 )
 from gdm_repr.run_sender import replay, spawn_sender
+from gdm_repr.streams import sturdy_streams
+from gdm_repr.text import printable, write_csv
 
 __all__ = [
     "BAND_KS",
@@ -74,6 +78,7 @@ __all__ = [
 
 # How long a job that is done waits for what is left to be sent; the sender itself goes on after.
 _PATIENCE_S = 60.0
+_PATIENCE_INTERRUPTED_S = 3.0  # of one who asked it to end
 
 
 class Run:
@@ -111,7 +116,10 @@ class Run:
 
     def tags(self, values: Mapping[str, object]) -> None:
         """Record texts about the run; a later value replaces an earlier one."""
-        texts = {metric_key(key): str(value)[:MAX_TAG] for key, value in values.items()}
+        texts = {
+            metric_key(key): printable(str(value), lines=True)[:MAX_TAG]
+            for key, value in values.items()
+        }
         self._append("tags", values=texts)
 
     def artifact(self, path: str | Path, folder: str = "") -> None:
@@ -122,7 +130,7 @@ class Run:
         """Keep a table as ``tables/NAME.csv``.
 
         Args:
-            name: file name without ending.
+            name: file name without ending; one that no file may have gets another, of its own.
             columns: values by column, all of one length.
 
         Raises:
@@ -132,11 +140,8 @@ class Run:
             lengths = {key: len(values) for key, values in columns.items()}
             raise ValueError(f"columns of the table {name!r} differ in length: {lengths}")
         if self._enabled:
-            path = self._files / f"{metric_key(name).replace('/', '_')}.csv"
-            with path.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file)
-                writer.writerow(columns)
-                writer.writerows(zip(*columns.values(), strict=True))
+            path = self._files / f"{file_name(name)}.csv"
+            write_csv(path, columns)
             self.artifact(path, "tables")
 
     def inputs(self, name: str, digest: str, source: str) -> None:
@@ -162,20 +167,25 @@ class Run:
         killed = isinstance(error, KeyboardInterrupt)
         finished = kind is None or (isinstance(error, SystemExit) and error.code in (None, 0))
         status = "FINISHED" if finished else "KILLED" if killed else "FAILED"
-        self._append(
-            "end", status=status, error=None if finished or kind is None else kind.__name__
-        )
+        reason = None if finished or kind is None else kind.__name__
+        try:
+            self._append("end", status=status, error=reason)
+        except OSError:  # of a full disk, say, which is what ended the run
+            if error is None:
+                raise
         if self._sender is not None and self._sender.stdin is not None:
             try:
                 self._sender.stdin.write(b".")
                 self._sender.stdin.close()
-                self._sender.wait(_PATIENCE_S)
+                self._sender.wait(_PATIENCE_INTERRUPTED_S if killed else _PATIENCE_S)
             except (OSError, subprocess.TimeoutExpired):
+                if killed:  # the sender has a word of its own if it fails
+                    return False
                 warn(f"the run is still being sent to MLflow; if that fails, {advice(self._out)}")
         return False
 
     def _reference(self, path: str | Path) -> str:
-        full, out = Path(path).resolve(), self._out.resolve()
+        full, out = user_path(path).resolve(), self._out.resolve()
         return str(full.relative_to(out) if full.is_relative_to(out) else full)
 
     def _append(self, event: str, **facts: object) -> None:
@@ -194,9 +204,7 @@ class Run:
             self._append("params", values=new)
         # Params cannot change in MLflow, so that a changed value becomes a tag.
         changed = {
-            f"param_changed.{key}": value
-            for key, value in now.items()
-            if before.get(key, value) != value
+            changed_tag(key): value for key, value in now.items() if before.get(key, value) != value
         }
         self.tags({**changed, **versions(), **git_state(), **tags})
         self._files.mkdir(parents=True, exist_ok=True)
@@ -235,7 +243,7 @@ def start(
     Returns:
         The run, to be used as a context manager.
     """
-    out = Path(out)
+    out = user_path(out)
     enabled = enabled and os.environ.get("RANK", "0") in ("", "0")
     if not enabled:
         return Run(command, out, uuid.uuid4().hex, enabled=False)
@@ -254,6 +262,7 @@ def start(
     return run
 
 
+@sturdy_streams()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr track replay RUN_DIR``: send what a tracking server has not got yet.
 
@@ -267,14 +276,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="action", required=True, metavar="replay")
     command = commands.add_parser("replay", help="send what the tracking server has not got yet")
-    command.add_argument("run_dir", type=Path, metavar="RUN_DIR", help=f"folder with a {RECORD}")
+    command.add_argument(
+        "run_dir", type=user_path, metavar="RUN_DIR", help=f"folder with a {RECORD}"
+    )
     command.add_argument(
         "--tracking-uri", help="MLflow server (default: MLFLOW_TRACKING_URI or sqlite:///mlflow.db)"
     )
     options = parser.parse_args(argv)
 
     def body() -> int:
-        print(replay(options.run_dir, tracking_uri(options.tracking_uri)))
+        uri = tracking_uri(options.tracking_uri)
+        if sys.stderr.isatty():  # someone waits, perhaps for a server that does not answer
+            print(f"sending {options.run_dir} to {without_password(uri)}", file=sys.stderr)
+        print(replay(options.run_dir, uri))
         return 0
 
     return run_command("track", body, resume="replay again to send the rest")

@@ -38,7 +38,11 @@ def bug() -> int:
     [
         (mistake, "size 0 must be positive; give --size 8"),
         (open_missing, "No such file or directory: 'nowhere/at/all'"),
-        (fill_disk, "No space left on device: 'out/shard'"),
+        (
+            fill_disk,
+            "No space left on device: 'out/shard'; make room; what was written before is kept: run "
+            "the same command again to continue",
+        ),
     ],
 )
 def test_mistakes_of_the_user_are_one_line(

@@ -1,8 +1,10 @@
 """Opening and loading: any workers give the same batches, and a bad image stops nothing."""
 
+import errno
 import io
 import json
 import os
+import signal
 import zipfile
 from collections.abc import Iterator
 from itertools import count, islice
@@ -13,7 +15,16 @@ import pytest
 import torch
 from PIL import Image
 
-from gdm_repr.data import Batch, ImageDataset, Preprocess, QuarantineLog, load, open_data
+from gdm_repr.data import (
+    Batch,
+    ImageDataset,
+    Preprocess,
+    QuarantineLog,
+    load,
+    open_data,
+    work_ahead,
+)
+from gdm_repr.endings import ending
 
 
 def photo(side: int = 40, mode: str = "RGB") -> Image.Image:
@@ -162,3 +173,49 @@ def test_pinned_batches() -> None:
             (batch,) = load(dataset, [range(8)], workers=workers, pin=True)
             assert batch.x.is_pinned()
             assert torch.equal(batch.x, digits.batch(range(8)).x)
+
+
+class Deadly:
+    """Squares its keys; a worker that gets the fatal one kills itself, as often as told."""
+
+    def __init__(self, marks: Path, fatal: int, times: int) -> None:
+        self.marks, self.fatal, self.times = marks, fatal, times
+
+    def __call__(self, key: int) -> torch.Tensor:
+        if key == self.fatal and len(list(self.marks.iterdir())) < self.times:
+            (self.marks / str(os.getpid())).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return torch.full((3,), key**2)
+
+
+def test_a_killed_worker_is_replaced_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = [key**2 for key in range(40)]
+    before = signal.getsignal(signal.SIGCHLD)
+    made = work_ahead(Deadly(tmp_path, 17, 1), range(40), workers=2)
+    assert [int(each[0]) for each in made] == expected
+    assert len(list(tmp_path.iterdir())) == 1
+    assert signal.getsignal(signal.SIGCHLD) == before  # no exception amid other work
+    assert capsys.readouterr().err.count("it is replaced") == 1
+
+
+def test_a_worker_that_dies_twice_is_told(tmp_path: Path) -> None:
+    made = work_ahead(Deadly(tmp_path, 3, 2), range(40), workers=1)
+    got = []  # what a worker made before is lost with it where it was not fetched
+    with pytest.raises(ChildProcessError, match="--workers 0"):
+        for each in made:
+            got.append(int(each[0]))
+    assert got == [0, 1, 4][: len(got)]
+    assert ending(ChildProcessError("a worker; use --workers 0"), "go on") is not None
+
+
+def no_files_left(key: int) -> int:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), f"{key}.png")
+
+
+def test_an_error_in_a_worker_keeps_its_number() -> None:
+    with pytest.raises(OSError, match=r"0\.png") as caught:
+        next(work_ahead(no_files_left, range(3), workers=1))
+    assert caught.value.errno == errno.EMFILE
+    assert "DataLoader" not in str(caught.value)
