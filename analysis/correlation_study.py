@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gdm_repr.analysis.correlation import ElementNormality, TotalCorrelation, total_correlation
 from gdm_repr.analysis.correlation_columns import Layout, Question
 from gdm_repr.analysis.correlation_estimators import ESTIMATORS
-from gdm_repr.analysis.estimate import Estimate, number
+from gdm_repr.analysis.estimate import LEVEL, Estimate, number
 
 LATENTS = "latents"
 FEW = {"knn": 8}  # columns beyond which an estimator is not asked
@@ -166,7 +166,7 @@ def _by_one(
         f"{question.label}: {Estimate(tc.value, tc.low, tc.high)}, p = {number(tc.p_value)}"
         for question, tc in found
     )
-    dependent = [question.label for question, tc in found if tc.p_value <= 0.05]
+    dependent = [question.label for question, tc in found if tc.p_value <= LEVEL]
     verdict = "Dependent: " + ", ".join(dependent) if dependent else "None is told from independent"
     controls = []
     for source in dict.fromkeys(row.source for row in rows):
@@ -178,7 +178,7 @@ def _by_one(
     beside = f" In the same order: {'; '.join(controls)}." if controls else ""
     return [
         f"Total correlation of the latents in nats, by {estimator} (n = {n}): {latents}. "
-        f"{verdict} (p up to 0.05).{beside}"
+        f"{verdict} (p up to {LEVEL:g}).{beside}"
     ]
 
 
