@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from gdm_repr.analysis.options import AnalysisConfig
+from gdm_repr.analysis.options import AnalysisConfig, Needs
 from gdm_repr.analysis.runner import Analysis, run_analysis
 from gdm_repr.config import Count
 from gdm_repr.edit_options import Words
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gdm_repr.analysis.subject import Subject
 
 WAYS = ("probe", "traversal")
+ANCHORS, FEWEST = 6, 16  # images that are traversed, and others that a reader is fitted to
 ELEMENTS, RANDOM, RAW = "elements", "random directions", "raw coefficients"
 
 
@@ -47,6 +48,8 @@ class ElementFactorsConfig(AnalysisConfig):
       python -m gdm_repr.analysis.element_factors --checkpoint runs/scenes --latents runs/scenes/latents --out runs/scenes/element_factors
       python -m gdm_repr.analysis.element_factors --checkpoint runs/scenes --latents runs/scenes/latents --band 30_99 --columns 60 --ways probe --controls none --out runs/scenes/middle_elements
     """  # noqa: E501
+
+    of_labels = True
 
     factors: Words = Field((), description="Labels to look at, joined by commas; all by default.")
     circular: Words = Field(
@@ -66,7 +69,7 @@ class ElementFactorsConfig(AnalysisConfig):
     ways: Words = Field(WAYS, min_length=1, description="probe, traversal, joined by commas.")
     controls: Words = Field(("raw",), description="raw: coefficients of the images; or none.")
     images: int = Field(5000, ge=32, description="Images at most, chosen at random.")
-    anchors: int = Field(32, ge=6, description="Of these, images that are traversed.")
+    anchors: int = Field(32, ge=ANCHORS, description="Of these, images that are traversed.")
     fit: int = Field(2000, ge=16, description="Of the others, images the reader is fitted to.")
     places: int = Field(3, ge=2, le=9, description="Values that an element is set to.")
     reader: str = Field(
@@ -85,6 +88,14 @@ class ElementFactorsConfig(AnalysisConfig):
         199, ge=9, description="Draws of the probe's null, each of all elements."
     )
     resamples: int = Field(400, ge=40, description="Draws of images that an interval is from.")
+
+    def needs(self) -> Needs:
+        """Factors need ten images; traversal moves some, and fits the reader to others."""
+        if WAYS[1] in self.ways:
+            return Needs(
+                ANCHORS + FEWEST, f"{ANCHORS} to traverse, and {FEWEST} others to fit the reader to"
+            )
+        return Needs(10, "a factor needs 5 images of 2 classes")
 
 
 @dataclass(frozen=True, eq=False)

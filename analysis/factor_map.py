@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from gdm_repr.analysis.options import AnalysisConfig
+from gdm_repr.analysis.options import AnalysisConfig, Needs
 from gdm_repr.analysis.runner import Analysis, run_analysis
 from gdm_repr.config import Count
 from gdm_repr.edit_options import Words
@@ -43,6 +43,8 @@ class FactorMapConfig(AnalysisConfig):
       python -m gdm_repr.analysis.factor_map --checkpoint runs/scenes --latents runs/scenes/latents --factors shape,hue --baseline k1=runs/scenes-k1/latents,vae=runs/scenes-vae/codes.npz --out runs/scenes/factor_map
     """  # noqa: E501
 
+    of_labels = True
+
     factors: Words = Field((), description="Labels to predict, joined by commas; all by default.")
     circular: Words = Field(
         (), description="Labels that come round, as angle=360; those of scenes are known."
@@ -65,6 +67,10 @@ class FactorMapConfig(AnalysisConfig):
     )
     permutations: int = Field(19, ge=9, description="Draws of the null; 9 at most for trees.")
     resamples: int = Field(400, ge=40, description="Draws of images that an interval is from.")
+
+    def needs(self) -> Needs:
+        """Each of two classes needs an image a fold."""
+        return Needs(2 * self.folds, f"a factor needs {self.folds} images, the folds, of 2 classes")
 
 
 def analyse(config: FactorMapConfig, subject: Subject, journal: Journal) -> Report:
