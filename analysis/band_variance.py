@@ -57,7 +57,6 @@ class BandVarianceConfig(FeatureConfig):
         None, ge=2, description="Bands to suggest cuts for; as many as the model has by default."
     )
 
-
     def needs(self) -> Needs:
         """An image's control is drawn from two others."""
         return Needs(3, "each image's control is drawn from two others")
@@ -292,7 +291,9 @@ def _bends(bend: Estimate, measured: int) -> str:
 def _between(ends: tuple[int, int]) -> str:
     """Say between which values of m nine tenths are settled."""
     low, high = ends
-    return f" (nine tenths are settled {f'at {low}' if low == high else f'between {low} and {high}'})"
+    return (
+        f" (nine tenths are settled {f'at {low}' if low == high else f'between {low} and {high}'})"
+    )
 
 
 def _listed(cuts: Sequence[int]) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gdm_repr.analysis.correlation import ElementNormality, TotalCorrelation, total_correlation
 from gdm_repr.analysis.correlation_columns import Layout, Question
+from gdm_repr.analysis.correlation_columns import counted as counted_columns
 from gdm_repr.analysis.correlation_estimators import ESTIMATORS
 from gdm_repr.analysis.estimate import LEVEL, Estimate, number
 
@@ -182,8 +183,13 @@ def _by_one(
     ]
 
 
-def normality_sentence(found: Mapping[str, ElementNormality]) -> str:
-    """Say how many elements are not N(0, 1), with the controls beside."""
+def normality_sentence(found: Mapping[str, ElementNormality], whole: int | None = None) -> str:
+    """Say how many elements are not N(0, 1), with the controls beside.
+
+    Args:
+        found: results by source.
+        whole: numbers that the latents have, if not all of them were looked at.
+    """
 
     def counted(normality: ElementNormality) -> str:
         d, rejected = len(normality.p), int(normality.rejected.sum())
@@ -191,10 +197,12 @@ def normality_sentence(found: Mapping[str, ElementNormality]) -> str:
 
     own = found[LATENTS]
     worst = int(own.statistic.argmax())
+    tested = len(own.p)
+    part = f", which are {counted_columns(tested, whole)}" if whole and whole != tested else ""
     others = [f"{name} {counted(each)}" for name, each in found.items() if name != LATENTS]
     beside = f" Beside it: {'; '.join(others)}." if others else ""
     return (
-        f"{counted(own)} of the latents' elements differ from N(0, 1) at a false-discovery rate of "
+        f"{counted(own)} of the latents' elements{part} differ from N(0, 1) at a false-discovery rate of "
         f"{100 * own.rate:.0f} % (Kolmogorov-Smirnov, n = {own.n}); the largest distance is "
         f"{number(float(own.statistic[worst]))} (95 % of N(0, 1) samples lie below "
         f"{number(own.null_high)}).{beside}"

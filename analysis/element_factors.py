@@ -109,6 +109,7 @@ class Measured:
         decoded: the same of the anchors as the model decodes them.
         fitted: images that the reader was fitted to.
         readable: factors that traversal looks at.
+        moved: images that were traversed.
     """
 
     pool: Pool
@@ -117,6 +118,7 @@ class Measured:
     decoded: Mapping[str, Estimate]
     fitted: int
     readable: tuple[str, ...]
+    moved: int = 0
 
 
 def analyse(config: ElementFactorsConfig, subject: Subject, journal: Journal) -> Report:
@@ -144,9 +146,9 @@ def analyse(config: ElementFactorsConfig, subject: Subject, journal: Journal) ->
         method={
             "images": len(rows),
             "factors": [f"{f.name} ({f.kind}, n = {len(f.rows)})" for f in factors],
-            "elements": f"{len(found.pool.elements)} of band {found.pool.name}" if found else 0,
+            "elements": found.pool.count if found else 0,
             "probe": "means in at most 10 bins of equal counts, 5 folds",
-            "traversal": f"{config.anchors} images, {config.places} places of Gauss-Hermite "
+            "traversal": f"{found.moved if found else 0} images, {config.places} places of Gauss-Hermite "
             "quadrature",
             "reader": f"kernel ridge on {config.reader}, fitted to {found.fitted if found else 0} "
             "other images, R^2 by leaving one out",
@@ -253,6 +255,7 @@ def _measure(
         moved.decoded,
         moved.fitted,
         tuple(factor.name for factor in moved.readable),
+        config.anchors if moved.readable else 0,
     )
 
 

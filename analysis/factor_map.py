@@ -95,7 +95,8 @@ def analyse(config: FactorMapConfig, subject: Subject, journal: Journal) -> Repo
         subject.store, rows, config.factors, config.circular, fewest=config.folds
     )
     columns = layout(subject.model.grouping, subject.model.shape[0], config.columns)
-    asked = column_sets(columns.bands, [b.length for b in baselines if b.length])
+    lengths = [b.length for b in baselines if b.length]
+    asked = column_sets(columns.bands, lengths, columns.left_out)
     measured = (config, subject, journal, rows, columns, asked, baselines)
     cells = _measure(*measured, factors) if factors else []
     main = config.probes[0]
@@ -109,7 +110,7 @@ def analyse(config: FactorMapConfig, subject: Subject, journal: Journal) -> Repo
         method={
             "images": len(rows),
             "factors": [f"{f.name} ({f.kind}, n = {len(f.rows)})" for f in factors],
-            "columns": {s.label: len(s.columns) for s in asked},
+            "columns": {s.label: s.count for s in asked},
             "columns left out (--columns)": left_out or "none",
             "length of codes": {b.name: b.length for b in baselines if b.length} or "none",
             "probes": config.probes,
@@ -130,6 +131,8 @@ def analyse(config: FactorMapConfig, subject: Subject, journal: Journal) -> Repo
             "Intervals are of the images alone: predictions are resampled, probes are not fitted "
             "again, and another training seed is left out.",
             "A probe finds what it can express: what a linear one misses may be there.",
+            "Of columns that were left out (--columns) nothing is known: a band has or has not a "
+            "factor in the columns that were looked at.",
             "A probe of many columns may do worse than one of few, where images are few.",
             "Intervals are of single cells; of twenty without a difference, one excludes 0.",
         ],

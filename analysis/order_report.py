@@ -64,7 +64,8 @@ def make_report(config: OrderSearchConfig, subject: Subject, found: Found) -> Re
     inside = max(1, round(BEST * len(ranked)))
     good = [each for each in found.searches if each.rank <= inside]
     spent = max(each.samples for each in found.searches) / budget
-    spread, error = _spread(found, config.groups)
+    groups = min(config.groups, config.n)  # an image is the smallest group
+    spread, error = _spread(found, groups)
     predictor = max(NAMES, key=lambda name: abs(found.correlations[name].value))
     answer = [
         f"Of {len(ranked)} random orders {_name(best)} is the best, {_named(found, best)}, and "
@@ -88,7 +89,7 @@ def make_report(config: OrderSearchConfig, subject: Subject, found: Found) -> Re
         pictures=[
             Picture(
                 "spread",
-                f"Frechet distance of every order, sorted, with 95 % intervals ({config.groups} "
+                f"Frechet distance of every order, sorted, with 95 % intervals ({groups} "
                 "groups left out); triangles are what the searches found, the dashed line is real "
                 "against real.",
                 _draw_spread(found, ranked),
@@ -114,7 +115,7 @@ def make_report(config: OrderSearchConfig, subject: Subject, found: Found) -> Re
             f"{config.candidates} random orders with {config.first} samples each; the best of "
             f"{config.checked} that it thinks best, scored with {config.n}; orders and latents of "
             "its own for every seed",
-            "intervals": f"jackknife over {config.groups} groups of images, 95 %",
+            "intervals": f"jackknife over {groups} groups of images, 95 %",
             "predictors": "from the covariance of the store's images that are not scored against",
         },
         controls=[

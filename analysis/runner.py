@@ -113,9 +113,7 @@ def run_analysis(analysis: Analysis, argv: Sequence[str] | None) -> int:
     return run(analysis.options, f"analyse {analysis.name}", argv, body)
 
 
-def check_images(
-    name: str, config: AnalysisConfig, total: int, *, labelled: bool = True
-) -> None:
+def check_images(name: str, config: AnalysisConfig, total: int, *, labelled: bool = True) -> None:
     """Refuse a store of too few images, before work begins.
 
     Args:

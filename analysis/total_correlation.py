@@ -144,9 +144,9 @@ def analyse(config: TotalCorrelationConfig, subject: Subject, journal: Journal) 
         question="Are the latents independent, within bands and between them?",
         answer=[
             *sentences(found, [main, *(name for name in others if name in FEW)]),
-            normality_sentence(normality),
+            normality_sentence(normality, columns.whole()),
         ],
-        pictures=figures.pictures(found, normality, tables, shown, columns.bands, main),
+        pictures=figures.pictures(found, normality, tables, shown, columns, main),
         tables=[
             Table.of_rows(
                 "total_correlation",
@@ -277,7 +277,10 @@ def _method(config: TotalCorrelationConfig, n: int, columns: Layout) -> dict[str
     left_out = {name: count for name, count in columns.left_out.items() if count}
     return {
         "latents": n,
-        "columns": {name: stop - start for name, (start, stop) in columns.bands.items()},
+        "columns": {
+            name: f"{stop - start} of {columns.whole(name)}"
+            for name, (start, stop) in columns.bands.items()
+        },
         "columns left out (--columns)": left_out or "none",
         "estimators": config.estimators,
         "permutations": config.permutations,

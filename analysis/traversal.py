@@ -126,7 +126,7 @@ def analyse(config: TraversalConfig, subject: Subject, journal: Journal) -> Repo
         tables=parts.tables(atlases, subject.model.grouping),
         method={
             "anchors": f"{config.anchors} {who}, chosen at random",
-            "elements": f"{len(elements)} of band {pool.name}",
+            "elements": pool.count,
             "places": list(config.values),
             "random directions": f"{config.directions}, from random orthonormal bases of the band",
             "unit": f"mean distance of two of {min(PAIRED, len(subject.store))} decoded images",

@@ -122,7 +122,9 @@ def test_an_interval_excludes_0_exactly_where_the_p_beside_it_is_below_a_twentie
         base = by_seed(rng.normal(0, 5, n))
         found = holm(
             {
-                str(i): paired({s: v + rng.normal(rng.uniform(0, 2), 1) for s, v in base.items()}, base)
+                str(i): paired(
+                    {s: v + rng.normal(rng.uniform(0, 2), 1) for s, v in base.items()}, base
+                )
                 for i in range(choices)
             }
         )
