@@ -202,8 +202,8 @@ def normality_sentence(found: Mapping[str, ElementNormality], whole: int | None 
     others = [f"{name} {counted(each)}" for name, each in found.items() if name != LATENTS]
     beside = f" Beside it: {'; '.join(others)}." if others else ""
     return (
-        f"{counted(own)} of the latents' elements{part} differ from N(0, 1) at a false-discovery rate of "
-        f"{100 * own.rate:.0f} % (Kolmogorov-Smirnov, n = {own.n}); the largest distance is "
+        f"{counted(own)} of the latents' elements{part} differ from N(0, 1) at a false-discovery "
+        f"rate of {100 * own.rate:.0f} % (Kolmogorov-Smirnov, n = {own.n}); the largest distance is "
         f"{number(float(own.statistic[worst]))} (95 % of N(0, 1) samples lie below "
         f"{number(own.null_high)}).{beside}"
     )

@@ -148,8 +148,8 @@ def analyse(config: ElementFactorsConfig, subject: Subject, journal: Journal) ->
             "factors": [f"{f.name} ({f.kind}, n = {len(f.rows)})" for f in factors],
             "elements": found.pool.count if found else 0,
             "probe": "means in at most 10 bins of equal counts, 5 folds",
-            "traversal": f"{found.moved if found else 0} images, {config.places} places of Gauss-Hermite "
-            "quadrature",
+            "traversal": f"{found.moved if found else 0} images, {config.places} places of "
+            "Gauss-Hermite quadrature",
             "reader": f"kernel ridge on {config.reader}, fitted to {found.fitted if found else 0} "
             "other images, R^2 by leaving one out",
             "counts as moved": f"at a false-discovery rate of 0.05, and {config.least:g} or more "

@@ -152,7 +152,8 @@ def analyse(config: TotalCorrelationConfig, subject: Subject, journal: Journal) 
                 "total_correlation",
                 "Total correlation with its 95 % interval, bias subtracted; what independent "
                 "columns give (null mean, what 95 % of permuted tables stay below, p); drift is "
-                "the change from n/2 to n samples; the note says why there is no value.",
+                "the change from n/2 to n samples; the note says why there is no value. Of a value "
+                "above 0 the interval lies above 0 exactly where p is .05 or less.",
                 as_table(found),
             ),
             Table.of_rows(
