@@ -56,8 +56,8 @@ def pictures(
         ),
         Picture(
             "normality",
-            f"Distance of each column to N(0, 1), Kolmogorov-Smirnov, {which}. A distance's 95 % interval "
-            "is as wide to each side as the null is high (dashed).",
+            f"Distance of each column to N(0, 1), Kolmogorov-Smirnov, {which}. A distance's "
+            "95 % interval is as wide to each side as the null is high (dashed).",
             normality_figure(normality, bands),
         ),
     ]

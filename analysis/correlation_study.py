@@ -203,8 +203,8 @@ def normality_sentence(found: Mapping[str, ElementNormality], whole: int | None 
     beside = f" Beside it: {'; '.join(others)}." if others else ""
     return (
         f"{counted(own)} of the latents' elements{part} differ from N(0, 1) at a false-discovery "
-        f"rate of {100 * own.rate:.0f} % (Kolmogorov-Smirnov, n = {own.n}); the largest distance is "
-        f"{number(float(own.statistic[worst]))} (95 % of N(0, 1) samples lie below "
+        f"rate of {100 * own.rate:.0f} % (Kolmogorov-Smirnov, n = {own.n}); the largest distance "
+        f"is {number(float(own.statistic[worst]))} (95 % of N(0, 1) samples lie below "
         f"{number(own.null_high)}).{beside}"
     )
 

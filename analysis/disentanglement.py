@@ -113,8 +113,8 @@ def analyse(config: DisentanglementConfig, subject: Subject, journal: Journal) -
             Table.of_rows(
                 "scores",
                 "Scores with 95 % intervals; the null (mean, 95 %, p); drift is the change from "
-                "n/2 to n images; code length is the number of latents. From 19 permutations on, the "
-                "interval lies above the null's mean exactly where p is .05 or less.",
+                "n/2 to n images; code length is the number of latents. From 19 permutations on, "
+                "the interval lies above the null's mean exactly where p is .05 or less.",
                 table,
             )
         ]
