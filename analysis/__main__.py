@@ -12,12 +12,21 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from gdm_repr.analysis.options import FeatureConfig
-from gdm_repr.analysis.runner import ANALYSES, Analysis, command_line, load, made_by, perform
+from gdm_repr.analysis.runner import (
+    ANALYSES,
+    Analysis,
+    check_images,
+    command_line,
+    load,
+    made_by,
+    perform,
+)
 from gdm_repr.command import build, run
 from gdm_repr.streams import sturdy_streams
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.report import Entry
+    from gdm_repr.analysis.subject import Subject
 
 ALL = "all"
 
@@ -53,6 +62,8 @@ def analyse_all(config: AllConfig) -> int:
         load(name)
     parts = [(analysis := load(name), part_options(analysis, config)) for name in names]
     subject = Subject(config)
+    for analysis, options in parts:
+        _check(analysis, options, subject)
     resolved = config.model_dump(mode="json", exclude={"config", "dry_run"})
     entries: list[Entry] = []
     with tracking.start("analyse-all", resolved, config.out, enabled=config.track) as tracked:
@@ -69,6 +80,16 @@ def analyse_all(config: AllConfig) -> int:
         tracked.artifact(index)
     print(f"\nreport: {index}")
     return 0
+
+
+def _check(analysis: Analysis, options: Any, subject: Subject) -> None:  # noqa: ANN401
+    labelled = bool(subject.store.manifest.labels)
+    try:
+        check_images(analysis.name, options, len(subject.store), labelled=labelled)
+    except ValueError as error:
+        raise ValueError(
+            f"--settings {analysis.name}: {error}; or leave it out by --only"
+        ) from None
 
 
 def part_options(analysis: Analysis, config: AllConfig) -> Any:  # noqa: ANN401

@@ -6,15 +6,16 @@ Images are drawn with some latents fixed, and what still varies is measured in f
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from gdm_repr.analysis.options import FeatureConfig
+from gdm_repr.analysis.options import FeatureConfig, Needs
 from gdm_repr.analysis.runner import Analysis, run_analysis
 from gdm_repr.run_facts import (
     BAND_VARIANCE,
@@ -55,6 +56,14 @@ class BandVarianceConfig(FeatureConfig):
     groups: int | None = Field(
         None, ge=2, description="Bands to suggest cuts for; as many as the model has by default."
     )
+
+    def needs(self) -> Needs:
+        """An image's control is drawn from two others."""
+        return Needs(3, "each image's control is drawn from two others")
+
+    def most(self) -> Mapping[str, tuple[int, int]]:
+        """Anchors are images of the store; so are those of the control of samples."""
+        return {"--anchors": (self.anchors, 0)}
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,15 @@ def analyse(config: BandVarianceConfig, subject: Subject, journal: Journal) -> R
     from gdm_repr.analysis import band_variance_figures as figures
     from gdm_repr.analysis.figures import band_ends
     from gdm_repr.analysis.report import Picture, Report
-    from gdm_repr.analysis.variance import cut_grid, knee, place, suffices, suggested_cuts
+    from gdm_repr.analysis.variance import (
+        around,
+        cut_grid,
+        knee,
+        place,
+        suffices,
+        suggested_cuts,
+        to_grid,
+    )
     from gdm_repr.generation import first_elements, group_elements
 
     grouping, seed = subject.model.grouping, config.seed
@@ -129,9 +146,10 @@ def analyse(config: BandVarianceConfig, subject: Subject, journal: Journal) -> R
     enough, enough_control = (
         place(of, kept, partial(suffices, level=LEVEL), seed=seed) for of in prefixes
     )
-    bend = place(prefixes[0], kept, knee, seed=seed)
+    bend = to_grid(place(prefixes[0], kept, knee, seed=seed), kept)
     groups = config.groups or grouping.k
-    cuts = suggested_cuts(kept, latents.curve.value, groups) if groups > 1 else ()
+    falls = groups > 1 and bool(np.isfinite(latents.curve.value).all())
+    cuts = suggested_cuts(kept, latents.curve.value, groups) if falls else ()
     each_band = "; ".join(
         f"{band} {own.percent()}, control {other.percent()}"
         for band, own, other in zip(ends, latents.drawn, control.drawn, strict=True)
@@ -144,11 +162,14 @@ def analyse(config: BandVarianceConfig, subject: Subject, journal: Journal) -> R
         f"an image's own coefficients leaves {control.fixed[0].percent()}.",
         f"Nine tenths of the variance are settled by the first {_count(enough)} of "
         f"{grouping.index.size} latents (control: {_count(enough_control)}).",
-        f"The curve bends most at {_count(bend)} latents."
-        + (f" {groups} bands of equal shares would be cut at {_listed(cuts)}." if cuts else ""),
+        _bends(bend, len(kept))
+        + (f" {groups} bands of equal shares would be cut at {_listed(cuts)}." if cuts else "")
+        + f" Resolution: m was measured at {len(kept)} values"
+        + ("" if math.isnan(enough.value) else _between(around(enough.value, kept)))
+        + "; between them curves are read on straight lines.",
     ]
     who = "encoded images" if config.source == "images" else "samples"
-    n = f"n = {config.anchors} {who}, {config.draws} draws each; 95 % bootstrap intervals over them"
+    n = f"n = {len(rows)} {who}, {config.draws} draws each; 95 % bootstrap intervals over them"
     return Report(
         title="Band variance",
         question="Which band holds what, and how many latents suffice?",
@@ -251,9 +272,28 @@ def _measure(
 
 def _count(place: Estimate) -> str:
     """Write a number of latents with its interval."""
-    if place.value != place.value:
+    if math.isnan(place.value):
         return "more than all"
-    return f"{place.value:.0f} [{place.low:.0f}, {place.high:.0f}]"
+    low, high = ("more" if math.isnan(end) else f"{end:.0f}" for end in (place.low, place.high))
+    return f"{place.value:.0f} [{low}, {high}]"
+
+
+def _bends(bend: Estimate, measured: int) -> str:
+    """Say where the curve bends; its interval reaches to the values of m beside what was found."""
+    if math.isnan(bend.value):
+        return f"The curve lies nowhere below a straight line at the {measured} values of m."
+    return (
+        f"The curve bends most at {_count(bend)} latents, which is one of the {measured} values of "
+        "m that were measured; the interval reaches to the next ones."
+    )
+
+
+def _between(ends: tuple[int, int]) -> str:
+    """Say between which values of m nine tenths are settled."""
+    low, high = ends
+    return (
+        f" (nine tenths are settled {f'at {low}' if low == high else f'between {low} and {high}'})"
+    )
 
 
 def _listed(cuts: Sequence[int]) -> str:

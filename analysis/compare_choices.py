@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from gdm_repr.analysis.compare_runs import Choice, Choices, expand
 from gdm_repr.analysis.compare_statistics import (
     COSTS,
+    Better,
     Difference,
     SeedMean,
     better_of,
@@ -45,6 +46,8 @@ class Comparison:
         metrics: the main one first.
         reference: label of the choice that the others are compared with.
         chosen: whether the user chose it, rather than these numbers.
+        common: the reference's mean over the seeds that all choices have, where it was chosen by
+            these alone; None where by all.
         means: over seeds; None where a choice has no value.
         floors: the same of the metric's floor, where it has one.
         differences: from the reference, of what `Better.measure` returns.
@@ -57,6 +60,7 @@ class Comparison:
     metrics: tuple[str, ...]
     reference: str
     chosen: bool
+    common: SeedMean | None
     means: Mapping[str, Mapping[str, SeedMean | None]]
     floors: Mapping[str, Mapping[str, SeedMean | None]]
     differences: Mapping[str, Mapping[str, Difference]]
@@ -130,15 +134,11 @@ def measure(
         ValueError: There is no such choice; of the Pareto metrics it is not known what is better.
     """
     means = {key: _means(choices, key) for key in metrics}
-    first = better_of(metrics[0])
+    common = None
     if reference is not None:
         name = _named(reference, [each.label for each in choices.every])
     else:
-        known = [label for label, found in means[metrics[0]].items() if found is not None]
-        name = known[0]
-        if first is not None:
-            measured = _measured(choices, metrics[0])
-            name = min(known, key=lambda label: first.loss(measured[label].mean.value))
+        name, common = _best(choices, metrics[0])
     found = {key: holm(_differences(choices, key, name)) for key in metrics}
     cost, quality = _axes(choices, metrics, cost, quality)
     return Comparison(
@@ -146,6 +146,7 @@ def measure(
         metrics=tuple(metrics),
         reference=name,
         chosen=reference is not None,
+        common=common,
         means=means,
         floors={key: _means(choices, floor_key(key)) for key in metrics},
         differences=found,
@@ -153,6 +154,39 @@ def measure(
         cost=cost,
         points=_points(choices, cost, quality) if cost and quality else (),
     )
+
+
+def _best(choices: Choices, key: str) -> tuple[str, SeedMean | None]:
+    """Return the choice that is best, and its mean over the seeds that all have, if by these.
+
+    Seeds differ in how hard they are, so that means are compared over the seeds that all choices
+    have; where these are none, over each one's own. A choice that another is told better than, over
+    the seeds of the two, is not the best: the next one is, which no other is told better than.
+    """
+    values = {each.label: _compared(each, key) for each in choices.every}
+    values = {label: own for label, own in values.items() if own}
+    better = better_of(key)
+    if better is None:
+        return next(iter(values)), None
+    shared = set.intersection(*(set(own) for own in values.values()))
+    unequal = any(set(own) != shared for own in values.values())
+    only = shared if shared and unequal and choices.seeded else None
+
+    def mean(of: Mapping[str, float]) -> SeedMean:
+        found = seed_mean([v for seed, v in of.items() if only is None or seed in only])
+        assert found is not None
+        return found
+
+    ranked = sorted(values, key=lambda label: better.loss(mean(values[label]).mean.value))
+    best = next((name for name in ranked if not _beaten(choices, key, name, better)), ranked[0])
+    own = next(each for each in choices.every if each.label == best)
+    return best, None if only is None else mean(own.values(key))
+
+
+def _beaten(choices: Choices, key: str, name: str, better: Better) -> bool:
+    """Tell whether a choice is told better than another, over the seeds of the two."""
+    others = holm(_differences(choices, key, name)).values()
+    return any(each.verdict(better) == "better" for each in others)
 
 
 def _means(choices: Choices, key: str) -> dict[str, SeedMean | None]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gdm_repr.analysis import compare_figures as figures
 from gdm_repr.analysis.compare_choices import Comparison
 from gdm_repr.analysis.compare_runs import SEED_KEYS, Choices
-from gdm_repr.analysis.compare_statistics import LEVEL, Difference, better_of
+from gdm_repr.analysis.compare_statistics import Difference, better_of
 from gdm_repr.analysis.compare_tables import (
     ACROSS,
     axis_text,
@@ -22,7 +22,7 @@ from gdm_repr.analysis.compare_tables import (
     run_table,
     title,
 )
-from gdm_repr.analysis.estimate import number
+from gdm_repr.analysis.estimate import LEVEL, number
 from gdm_repr.analysis.report import Picture, Report
 from gdm_repr.analysis.study_options import CHOICE_TAG, SEED_TAG
 
@@ -87,7 +87,11 @@ def _answer(found: Comparison) -> list[str]:
         floor = found.floors[main][found.reference]
         beside = f", floor {floor}" if floor else ""
         role = "The reference" if found.chosen or better_of(main) is None else "Best by its mean"
-        lines.append(f"{role} in {title(main)}: {found.reference}, {best}{beside}.")
+        over = f"{best}"
+        if found.common is not None:
+            seeds = f"{found.common.n} seed{'s' * (found.common.n > 1)}"
+            over = f"{found.common} over the {seeds} that all have, {best} over its own"
+        lines.append(f"{role} in {title(main)}: {found.reference}, {over}{beside}.")
     if len(labels) == 1:
         lines.append("There is nothing to compare it with: no param differs but seeds and paths.")
     else:
@@ -120,7 +124,10 @@ def _told_apart(found: Comparison) -> list[str]:
         for label, each in found.differences[key].items():
             verdicts.setdefault(each.verdict(better_of(key)), []).append(label)
         told = "; ".join(f"{verdict}: {_listed(own)}" for verdict, own in verdicts.items())
-        lines.append(f"{title(key)}, against {found.reference}, paired over seeds: {told}.")
+        lines.append(
+            f"{title(key)}, against {found.reference}, paired over seeds, by Holm's correction: "
+            f"{told}."
+        )
     if tested:
         apart = sum(any(each.told_apart for each in _of(found, key)) for key in tested)
         lines.append(
@@ -271,8 +278,8 @@ def _method(found: Comparison) -> dict[str, object]:
         "differ, too, but are not taken for choices": ", ".join(choices.ignored) or None,
         "seed": f"{SEED_TAG}, {', '.join(SEED_KEYS)}, or --seed-key: the first a run has",
         "intervals": "95 %, Student's t over seeds",
-        "differences": f"from {found.reference}, paired over common seeds, t test; Holm over the "
-        "choices of each metric",
+        "differences": f"from {found.reference}, paired over common seeds, t test; p and interval "
+        "also corrected over the choices of each metric (Holm), by which the verdicts go",
         "values": "the last of each metric that a run logged; those not finite are left out",
     }
     return {key: value for key, value in told.items() if value is not None}

@@ -7,6 +7,10 @@ A choice c is compared with the reference r by its differences at the same seeds
 whose mean has Student's 95 % interval (n - 1 degrees of freedom); what a seed does to all choices
 alike cancels. The p values of one metric's choices are corrected by Holm (1979): if no choice
 differs, any is told apart with probability 5 % at most, for each metric.
+
+Interval and test are one: a difference has an interval and a p of its own, and a wider interval
+that belongs to Holm's p, the t interval of the level at which Holm's procedure tests it. Each of
+the two excludes 0 exactly where the p beside it is below .05. What is said goes by the wider one.
 """
 
 from __future__ import annotations
@@ -18,9 +22,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gdm_repr.analysis.estimate import Estimate, number
+from gdm_repr.analysis.estimate import LEVEL, Estimate, number
 
-LEVEL = 0.05
 _ROUNDING = 1e-12  # differences that vary by less, relative to the values, do not vary
 
 
@@ -148,10 +151,12 @@ class Difference:
 
     Attributes:
         n: pairs.
-        mean: of choice - reference with its 95 % t interval; None without a pair.
+        mean: of choice - reference with its 95 % t interval, of this choice alone; None without a
+            pair.
         p: of the paired t test, two-sided; NaN for n = 1 or differences that do not vary.
         holm: p corrected for the choices compared.
         varies: whether the differences vary; a count such as evaluations may not.
+        joint: the mean with the interval that belongs to ``holm``; None as ``mean``.
     """
 
     n: int
@@ -159,6 +164,7 @@ class Difference:
     p: float
     holm: float
     varies: bool
+    joint: Estimate | None = None
 
     @property
     def told_apart(self) -> bool:
@@ -197,24 +203,43 @@ def paired(value: Mapping[str, float], reference: Mapping[str, float]) -> Differ
     if found is None:
         return Difference(0, None, math.nan, math.nan, False)
     if found.n == 1:
-        return Difference(1, found.mean, math.nan, math.nan, bool(a[0] != b[0]))
+        return Difference(1, found.mean, math.nan, math.nan, bool(a[0] != b[0]), found.mean)
     scale = float(max(np.abs(a).max(), np.abs(b).max()))
     if found.std <= _ROUNDING * scale:
         same = 0.0 if abs(found.mean.value) <= _ROUNDING * scale else found.mean.value
-        return Difference(found.n, Estimate(same, same, same), math.nan, math.nan, False)
+        exact = Estimate(same, same, same)
+        return Difference(found.n, exact, math.nan, math.nan, False, exact)
     statistic = abs(found.mean.value) / (found.std / math.sqrt(found.n))
     p = float(2 * t.sf(statistic, found.n - 1))
-    return Difference(found.n, found.mean, p, p, True)
+    return Difference(found.n, found.mean, p, p, True, found.mean)
 
 
 def holm(found: Mapping[str, Difference]) -> dict[str, Difference]:
-    """Correct the p values of one metric for the number of choices tested."""
+    """Correct the p values of one metric for the number of choices tested, and the intervals too.
+
+    Of a p that becomes c p, the interval is that of the level .05 / c: it excludes 0 exactly where
+    c p is below .05. c is at most the number of choices (Bonferroni), 1 where there is one.
+    """
     tested = sorted((each.p, name) for name, each in found.items() if not math.isnan(each.p))
     corrected, least = dict(found), 0.0
     for place, (p, name) in enumerate(tested):
-        least = max(least, min(1.0, (len(tested) - place) * p))
-        corrected[name] = replace(found[name], holm=least)
+        left = len(tested) - place
+        least = max(least, left * p)
+        wider = _at_level(found[name], LEVEL / (least / p if p > 0 else left))
+        corrected[name] = replace(found[name], holm=min(1.0, least), joint=wider)
     return corrected
+
+
+def _at_level(found: Difference, level: float) -> Estimate | None:
+    """Return a difference with the t interval that leaves out a share other than LEVEL."""
+    from scipy.stats import t
+
+    mean = found.mean
+    if mean is None or level == LEVEL:
+        return mean
+    ratio = float(t.isf(level / 2, found.n - 1) / t.isf(LEVEL / 2, found.n - 1))
+    half = ratio * (mean.high - mean.low) / 2
+    return Estimate(mean.value, mean.value - half, mean.value + half)
 
 
 def pareto_front(losses: Sequence[tuple[float, ...]]) -> list[int]:

@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from gdm_repr.analysis.compare_choices import Comparison
 from gdm_repr.analysis.compare_runs import LeftOut
 from gdm_repr.analysis.compare_statistics import Better, SeedMean, better_of
-from gdm_repr.analysis.estimate import Estimate, number
+from gdm_repr.analysis.estimate import LEVEL, Estimate, number
 from gdm_repr.analysis.report import Table
 from gdm_repr.analysis.study_options import FINGERPRINT_TAG
 
 ACROSS = 5  # metrics in the table of choices
 _PRINTED = 8  # metrics on the terminal
+_NONE = Estimate(math.nan, math.nan, math.nan)
 
 
 def make_text(found: Comparison) -> str:
@@ -27,7 +28,8 @@ def make_text(found: Comparison) -> str:
         lines.append(f"\n{title(key)}")
         if better is not None and math.isfinite(better.target):
             lines.append(f"  differences are those of the {axis_text('value', better)}")
-        rows = [("", "n", "mean [95 %]", "floor", f"minus {found.reference}", "Holm p", "")]
+        minus = f"minus {found.reference} [Holm]"
+        rows = [("", "n", "mean [95 %]", "floor", minus, "Holm p", "")]
         for label in labels:
             mean, floor = found.means[key][label], found.floors[key][label]
             difference = found.differences[key].get(label)
@@ -37,8 +39,8 @@ def make_text(found: Comparison) -> str:
                     str(mean.n if mean else 0),
                     str(mean) if mean else "-",
                     number(floor.mean.value) if floor else "-",
-                    _difference_text(difference.mean, difference.n)
-                    if difference and difference.mean
+                    _difference_text(difference.joint, difference.n)
+                    if difference and difference.joint
                     else "-",
                     number(difference.holm) if difference else "-",
                     difference.verdict(better_of(key)) if difference else "reference",
@@ -124,26 +126,29 @@ def difference_table(found: Comparison) -> Table:
     for key in found.metrics:
         better = better_of(key)
         for label, each in found.differences[key].items():
-            low, high = (each.mean.low, each.mean.high) if each.mean else (math.nan, math.nan)
+            own, joint = (found or _NONE for found in (each.mean, each.joint))
             rows.append(
                 {
                     "metric": key if better is None else axis_text(key, better),
                     "better": better.rule if better else None,
                     "choice": label,
                     "pairs": each.n,
-                    "difference": each.mean.value if each.mean else math.nan,
-                    "low": low,
-                    "high": high,
+                    "difference": own.value,
+                    "low": own.low,
+                    "high": own.high,
                     "p": each.p,
+                    "Holm low": joint.low,
+                    "Holm high": joint.high,
                     "Holm p": each.holm,
                     "verdict": each.verdict(better),
                 }
             )
     return Table.of_rows(
         "differences",
-        f"Choice - {found.reference}, over the seeds that both have: mean, 95 % t interval, p of "
-        "the paired t test, and p corrected for the choices of the metric (Holm). No test where "
-        "there is one pair, or the differences do not vary.",
+        f"Choice - {found.reference}, over the seeds that both have: mean, 95 % t interval and p "
+        "of the paired t test, of this choice alone; then interval and p corrected for the choices of "
+        "the metric (Holm), by which the verdict goes. An interval excludes 0 where its p is below "
+        f"{LEVEL:g}. No test where there is one pair, or the differences do not vary.",
         rows,
     )
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from gdm_repr.analysis.correlation_estimators import ESTIMATORS, Floats, correlation, permuted
+from gdm_repr.analysis.estimate import Estimate, agreeing
 
 Columns = Sequence[int] | NDArray[np.int64]
 
@@ -35,7 +36,7 @@ class TotalCorrelation:
 
     Attributes:
         value: the estimate, bias subtracted; may be below 0.
-        low: lower end of the 95 % interval.
+        low: lower end of the 95 % interval, above 0 exactly where p is .05 or less.
         high: upper end. The classifier's interval is of its own mean, a lower bound of TC: only
             the lower end is one of TC.
         null_mean: mean estimate after permuting the blocks' rows.
@@ -89,6 +90,8 @@ def total_correlation(
     with n at the estimator's rate.
 
     Null: every block's rows are permuted on their own; the test is exact for independent samples.
+    It decides whether 0 lies in the interval (:func:`gdm_repr.analysis.estimate.agreeing`): of a
+    value above 0 the low end is above 0 exactly where p is .05 or less.
 
     Args:
         z: samples, shape (n, D).
@@ -141,13 +144,18 @@ def total_correlation(
     left = drift / (2 ** method.order(d) - 1)  # a bias b n^-order, by its change from n/2 to n
     independent = method.independent(n, [len(group) for group in groups])
     shift = 0.0 if math.isnan(independent) else independent
+    p = float(1 + (null >= raw).sum()) / (1 + permutations)
+    around = Estimate(value, value - wide + min(left, 0.0), value + wide + max(left, 0.0))
+    # A lower bound may lie below 0 and yet above what independent blocks give.
+    chance = 0.0 if value > 0 else min(0.0, float(null.mean()) - bias)
+    agreed = agreeing(around, p, permutations, chance)
     return TotalCorrelation(
         value=value,
-        low=value - wide + min(left, 0.0),
-        high=value + wide + max(left, 0.0),
+        low=agreed.low,
+        high=agreed.high,
         null_mean=float(null.mean()) - shift,
         null_high=float(np.quantile(null, 0.95)) - shift,
-        p_value=float(1 + (null >= raw).sum()) / (1 + permutations),
+        p_value=p,
         n=n,
         d=d,
         blocks=len(groups),

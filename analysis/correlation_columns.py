@@ -21,6 +21,15 @@ Columns = NDArray[np.int64]
 BETWEEN, ALL, CHOSEN = "between_bands", "all_elements", "chosen_elements"
 
 
+def counted(taken: int, of: int) -> str:
+    """Say how many columns were taken of how many.
+
+    >>> counted(316, 784), counted(3, 3)
+    ('316 of 784 columns', 'all 3 columns')
+    """
+    return f"all {of:,} columns" if taken == of else f"{taken:,} of {of:,} columns"
+
+
 @dataclass(frozen=True, eq=False)
 class Layout:
     """Columns of a table of latents.
@@ -38,6 +47,11 @@ class Layout:
     bands: dict[str, tuple[int, int]]
     left_out: dict[str, int]
     chosen: tuple[int, ...]
+
+    def whole(self, band: str | None = None) -> int:
+        """Return how many columns a band has, or all bands, those not taken among them."""
+        names = self.bands if band is None else (band,)
+        return sum(self.bands[n][1] - self.bands[n][0] + self.left_out[n] for n in names)
 
     def take(self, z: NDArray[Any]) -> NDArray[Any]:
         """Return the table (n, D) of latents, or of coefficients, (n, C, d)."""
@@ -115,19 +129,32 @@ def questions(of: Layout, first: int) -> list[Question]:
     def single(columns: Sequence[int]) -> tuple[tuple[int, ...], ...]:
         return tuple((column,) for column in columns)
 
+    def label(name: str, span: range) -> str:
+        whole = of.whole(name)
+        return f"within {name}" + ("" if whole == len(span) else f" ({counted(len(span), whole)})")
+
     spans = {name: range(*ends) for name, ends in of.bands.items()}
+    total, whole = len(of.columns), of.whole()
+    partly = "" if total == whole else f" ({counted(total, whole)})"
     asked = [
-        Question(name, f"within {name}", single(span))
+        Question(name, label(name, span), single(span))
         for name, span in spans.items()
         if len(span) > 1
     ]
-    total = len(of.columns)
     if len(spans) > 1:
         asked.append(
-            Question(BETWEEN, "between bands", tuple(tuple(span) for span in spans.values()))
+            Question(
+                BETWEEN, f"between bands{partly}", tuple(tuple(span) for span in spans.values())
+            )
         )
     if 1 < len(spans) < total:
-        asked.append(Question(ALL, "all elements", single(range(total))))
+        # What is called "all" is all: of a part, name and label count.
+        name, text = (
+            (ALL, "all elements")
+            if total == whole
+            else (f"{total}_of_{whole}_columns", counted(total, whole))
+        )
+        asked.append(Question(name, text, single(range(total))))
     first = min(first, total)
     if first > 1 and range(first) not in spans.values():
         asked.append(Question(f"first_{first}", f"first {first}", single(range(first))))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdm_repr.analysis.correlation import ElementNormality, check_constant, samples
+from gdm_repr.analysis.correlation_columns import Layout, counted
 from gdm_repr.analysis.correlation_estimators import correlation
 from gdm_repr.analysis.correlation_study import Row, find
 from gdm_repr.analysis.figures import COLOURS, MARKERS, WIDTH, mark_bands, new_figure
@@ -29,7 +30,7 @@ def pictures(
     normality: Mapping[str, ElementNormality],
     tables: Mapping[str, NDArray[Any]],
     shown: Sequence[str],
-    bands: Mapping[str, tuple[int, int]],
+    columns: Layout,
     estimator: str,
 ) -> list[Picture]:
     """Draw the pictures of a report.
@@ -40,9 +41,11 @@ def pictures(
         tables: samples by source.
         shown: sources whose correlation matrices are drawn, where there are such tables and no
             column is constant.
-        bands: first column of each band and one past its last, by name.
+        columns: of the tables.
         estimator: whose results are drawn.
     """
+    bands = columns.bands
+    which = counted(len(columns.columns), columns.whole())
     drawn = [
         Picture(
             "total_correlation",
@@ -53,8 +56,8 @@ def pictures(
         ),
         Picture(
             "normality",
-            "Distance of each column to N(0, 1), Kolmogorov-Smirnov. A distance's 95 % interval "
-            "is as wide to each side as the null is high (dashed).",
+            f"Distance of each column to N(0, 1), Kolmogorov-Smirnov, {which}. A distance's "
+            "95 % interval is as wide to each side as the null is high (dashed).",
             normality_figure(normality, bands),
         ),
     ]
@@ -62,7 +65,10 @@ def pictures(
         name: tables[name] for name in shown if name in tables and np.ptp(tables[name], 0).all()
     }
     if varying:
-        caption = "Correlation of all pairs of columns, on one scale; squares are bands."
+        lacking = [name for name in shown if name in tables and name not in varying]
+        caption = f"Correlation of all pairs of columns ({which}), on one scale; squares are bands."
+        if lacking:
+            caption += f" Not drawn, since a column is constant: {', '.join(lacking)}."
         drawn.append(Picture("correlation", caption, correlation_picture(varying, bands)))
     return drawn
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from gdm_repr.analysis.correlation import ElementNormality, TotalCorrelation, total_correlation
 from gdm_repr.analysis.correlation_columns import Layout, Question
+from gdm_repr.analysis.correlation_columns import counted as counted_columns
 from gdm_repr.analysis.correlation_estimators import ESTIMATORS
-from gdm_repr.analysis.estimate import Estimate, number
+from gdm_repr.analysis.estimate import LEVEL, Estimate, number
 
 LATENTS = "latents"
 FEW = {"knn": 8}  # columns beyond which an estimator is not asked
@@ -166,7 +167,7 @@ def _by_one(
         f"{question.label}: {Estimate(tc.value, tc.low, tc.high)}, p = {number(tc.p_value)}"
         for question, tc in found
     )
-    dependent = [question.label for question, tc in found if tc.p_value <= 0.05]
+    dependent = [question.label for question, tc in found if tc.p_value <= LEVEL]
     verdict = "Dependent: " + ", ".join(dependent) if dependent else "None is told from independent"
     controls = []
     for source in dict.fromkeys(row.source for row in rows):
@@ -178,12 +179,17 @@ def _by_one(
     beside = f" In the same order: {'; '.join(controls)}." if controls else ""
     return [
         f"Total correlation of the latents in nats, by {estimator} (n = {n}): {latents}. "
-        f"{verdict} (p up to 0.05).{beside}"
+        f"{verdict} (p up to {LEVEL:g}).{beside}"
     ]
 
 
-def normality_sentence(found: Mapping[str, ElementNormality]) -> str:
-    """Say how many elements are not N(0, 1), with the controls beside."""
+def normality_sentence(found: Mapping[str, ElementNormality], whole: int | None = None) -> str:
+    """Say how many elements are not N(0, 1), with the controls beside.
+
+    Args:
+        found: results by source.
+        whole: numbers that the latents have, if not all of them were looked at.
+    """
 
     def counted(normality: ElementNormality) -> str:
         d, rejected = len(normality.p), int(normality.rejected.sum())
@@ -191,12 +197,14 @@ def normality_sentence(found: Mapping[str, ElementNormality]) -> str:
 
     own = found[LATENTS]
     worst = int(own.statistic.argmax())
+    tested = len(own.p)
+    part = f", which are {counted_columns(tested, whole)}" if whole and whole != tested else ""
     others = [f"{name} {counted(each)}" for name, each in found.items() if name != LATENTS]
     beside = f" Beside it: {'; '.join(others)}." if others else ""
     return (
-        f"{counted(own)} of the latents' elements differ from N(0, 1) at a false-discovery rate of "
-        f"{100 * own.rate:.0f} % (Kolmogorov-Smirnov, n = {own.n}); the largest distance is "
-        f"{number(float(own.statistic[worst]))} (95 % of N(0, 1) samples lie below "
+        f"{counted(own)} of the latents' elements{part} differ from N(0, 1) at a false-discovery "
+        f"rate of {100 * own.rate:.0f} % (Kolmogorov-Smirnov, n = {own.n}); the largest distance "
+        f"is {number(float(own.statistic[worst]))} (95 % of N(0, 1) samples lie below "
         f"{number(own.null_high)}).{beside}"
     )
 

@@ -78,6 +78,16 @@ class Pool:
     elements: tuple[str, ...]
     single: bool
 
+    @property
+    def whole(self) -> int:
+        """Elements that the band has, those not chosen among them."""
+        return int(self.mask.sum() if self.single else self.mask[0].sum())
+
+    @property
+    def count(self) -> str:
+        """Say how many elements were chosen, as in ``18 of the 90 elements of band 0_29``."""
+        return f"{len(self.elements):,} of the {self.whole:,} elements of band {self.name}"
+
 
 def choose_pool(
     grouping: Grouping, channels: int, *, band: str | None = None, elements: Sequence[str] = ()

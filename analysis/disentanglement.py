@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from gdm_repr.analysis.options import AnalysisConfig
+from gdm_repr.analysis.options import AnalysisConfig, Needs
 from gdm_repr.analysis.runner import Analysis, run_analysis
 from gdm_repr.edit_options import Places, Words
 from gdm_repr.names import key_part, metric_key
@@ -47,6 +47,8 @@ class DisentanglementConfig(AnalysisConfig):
       python -m gdm_repr.analysis.disentanglement --checkpoint runs/digits --latents runs/digits/latents --out runs/digits/disentanglement
     """  # noqa: E501
 
+    of_labels = True
+
     factors: Words = Field((), description="Labels that are factors; all that can be by default.")
     continuous: Words = Field((), description="Whole-number factors that are amounts, not classes.")
     circular: Words = Field((), description="Factors that come round, with their period: angle=360")
@@ -63,6 +65,10 @@ class DisentanglementConfig(AnalysisConfig):
     images: int = Field(2000, ge=LEAST, description="Images at most, chosen at random.")
     permutations: int = Field(19, ge=1, description="Draws of the null.")
     resamples: int = Field(20, ge=5, description="Half-samples that an interval is from.")
+
+    def needs(self) -> Needs:
+        """Half-samples of fewer say little."""
+        return Needs(LEAST, f"scores are of {LEAST} or more")
 
 
 def analyse(config: DisentanglementConfig, subject: Subject, journal: Journal) -> Report:
@@ -108,7 +114,8 @@ def analyse(config: DisentanglementConfig, subject: Subject, journal: Journal) -
             Table.of_rows(
                 "scores",
                 "Scores with 95 % intervals; the null (mean, 95 %, p); drift is the change from "
-                "n/2 to n images; code length is the number of latents.",
+                "n/2 to n images; code length is the number of latents. From 19 permutations on, "
+                "the interval lies above the null's mean exactly where p is .05 or less.",
                 table,
             )
         ]

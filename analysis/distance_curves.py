@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdm_repr.analysis.estimate import Estimate
-from gdm_repr.analysis.variance import suffices
+from gdm_repr.analysis.variance import place_interval, suffices
 
 Floats = NDArray[np.float64]
 RESAMPLES = 2000
@@ -95,14 +95,13 @@ def enough(
         seed: of the bootstrap.
 
     Returns:
-        NaN where the distance does not stay below it.
+        NaN where the distance does not stay below it, and for an end that lies beyond all measured.
     """
     measured = ~np.isnan(values).any(0)
     m = np.asarray(kept)[measured].tolist()
     mean, resampled = _means(values[:, measured], reference, seed)
-    places = [suffices(m, row, level) for row in resampled.tolist()]
-    low, high = np.quantile(places, [0.025, 0.975])
-    return Estimate(suffices(m, mean.tolist(), level), float(low), float(high))
+    low, high = place_interval([suffices(m, row, level) for row in resampled.tolist()], m)
+    return Estimate(suffices(m, mean.tolist(), level), low, high)
 
 
 def resampled_means(values: Floats, seed: int) -> Floats:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from gdm_repr.analysis.options import AnalysisConfig
+from gdm_repr.analysis.options import AnalysisConfig, Needs
 from gdm_repr.analysis.runner import Analysis, run_analysis
 from gdm_repr.config import Count
 from gdm_repr.edit_options import Words
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gdm_repr.analysis.subject import Subject
 
 WAYS = ("probe", "traversal")
+ANCHORS, FEWEST = 6, 16  # images that are traversed, and others that a reader is fitted to
 ELEMENTS, RANDOM, RAW = "elements", "random directions", "raw coefficients"
 
 
@@ -47,6 +48,8 @@ class ElementFactorsConfig(AnalysisConfig):
       python -m gdm_repr.analysis.element_factors --checkpoint runs/scenes --latents runs/scenes/latents --out runs/scenes/element_factors
       python -m gdm_repr.analysis.element_factors --checkpoint runs/scenes --latents runs/scenes/latents --band 30_99 --columns 60 --ways probe --controls none --out runs/scenes/middle_elements
     """  # noqa: E501
+
+    of_labels = True
 
     factors: Words = Field((), description="Labels to look at, joined by commas; all by default.")
     circular: Words = Field(
@@ -66,7 +69,7 @@ class ElementFactorsConfig(AnalysisConfig):
     ways: Words = Field(WAYS, min_length=1, description="probe, traversal, joined by commas.")
     controls: Words = Field(("raw",), description="raw: coefficients of the images; or none.")
     images: int = Field(5000, ge=32, description="Images at most, chosen at random.")
-    anchors: int = Field(32, ge=6, description="Of these, images that are traversed.")
+    anchors: int = Field(32, ge=ANCHORS, description="Of these, images that are traversed.")
     fit: int = Field(2000, ge=16, description="Of the others, images the reader is fitted to.")
     places: int = Field(3, ge=2, le=9, description="Values that an element is set to.")
     reader: str = Field(
@@ -86,6 +89,14 @@ class ElementFactorsConfig(AnalysisConfig):
     )
     resamples: int = Field(400, ge=40, description="Draws of images that an interval is from.")
 
+    def needs(self) -> Needs:
+        """Factors need ten images; traversal moves some, and fits the reader to others."""
+        if WAYS[1] in self.ways:
+            return Needs(
+                ANCHORS + FEWEST, f"{ANCHORS} to traverse, and {FEWEST} others to fit the reader to"
+            )
+        return Needs(10, "a factor needs 5 images of 2 classes")
+
 
 @dataclass(frozen=True, eq=False)
 class Measured:
@@ -98,6 +109,7 @@ class Measured:
         decoded: the same of the anchors as the model decodes them.
         fitted: images that the reader was fitted to.
         readable: factors that traversal looks at.
+        moved: images that were traversed.
     """
 
     pool: Pool
@@ -106,6 +118,7 @@ class Measured:
     decoded: Mapping[str, Estimate]
     fitted: int
     readable: tuple[str, ...]
+    moved: int = 0
 
 
 def analyse(config: ElementFactorsConfig, subject: Subject, journal: Journal) -> Report:
@@ -133,10 +146,10 @@ def analyse(config: ElementFactorsConfig, subject: Subject, journal: Journal) ->
         method={
             "images": len(rows),
             "factors": [f"{f.name} ({f.kind}, n = {len(f.rows)})" for f in factors],
-            "elements": f"{len(found.pool.elements)} of band {found.pool.name}" if found else 0,
+            "elements": found.pool.count if found else 0,
             "probe": "means in at most 10 bins of equal counts, 5 folds",
-            "traversal": f"{config.anchors} images, {config.places} places of Gauss-Hermite "
-            "quadrature",
+            "traversal": f"{found.moved if found else 0} images, {config.places} places of "
+            "Gauss-Hermite quadrature",
             "reader": f"kernel ridge on {config.reader}, fitted to {found.fitted if found else 0} "
             "other images, R^2 by leaving one out",
             "counts as moved": f"at a false-discovery rate of 0.05, and {config.least:g} or more "
@@ -242,6 +255,7 @@ def _measure(
         moved.decoded,
         moved.fitted,
         tuple(factor.name for factor in moved.readable),
+        config.anchors if moved.readable else 0,
     )
 
 

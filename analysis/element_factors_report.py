@@ -44,6 +44,8 @@ def answer(found: Measured | None, least: float, refused: Mapping[str, str]) -> 
         return [f"There is no factor to look for: {why or 'the store has no labels'}."]
     made = claims(found, least)
     said = [_verdict(found, made, least)] if found.shares else []
+    if len(found.pool.elements) < found.pool.whole:
+        said.append(f"Looked at: {found.pool.count}, which is what is meant by its elements here.")
     said += [_counted(way, made[way], found.pool.name, least) for way in made]
     said += _purity(made)
     said += [

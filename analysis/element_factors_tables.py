@@ -152,7 +152,9 @@ def _pairs_table(found: Measured, least: float) -> Table:
                     }
                 )  # fmt: skip
     caption = (
-        "Each element's share in each factor's variance, with the 95 % interval of the images; q "
-        "is p adjusted over all pairs of a way; total adds what differs from image to image."
+        "Each element's share in each factor's variance, with the 95 % interval of the images, "
+        "which lies above 0 where p is .05 or less: both are of one pair alone. q is p adjusted "
+        "over all pairs of a way, by which 'moved' goes; total adds what differs from image to "
+        "image."
     )
     return Table.of_rows("element_factors", caption, rows)

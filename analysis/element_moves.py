@@ -123,7 +123,9 @@ def move_shares(
             flipped = by_factor(np.square(np.einsum("pn,nkt->pkt", part, c, optimize=True)))
             as_far += (flipped >= seen * (1 - 1e-9)).sum(0)
         p[e] = (1 + as_far) / (1 + _FLIPS)
-    return Shares(tuple(names), tuple(factors), value, draws, p, n, total, np.array(strange))
+    return Shares(
+        tuple(names), tuple(factors), value, draws, p, n, total, np.array(strange), _FLIPS
+    )
 
 
 def _pairs(weight: Floats, c: Floats, by_factor: Callable[[Floats], Floats]) -> Floats:

@@ -76,7 +76,15 @@ def probe_shares(
             resampled = curves.score(curves.y, guess, weight)
             draws[draw][:, group] = 1 - (1 - resampled) / chance
     most = max((len(factor.rows) for factor in factors), default=0)
-    return Shares(tuple(names), tuple(f.name for f in factors), value, draws, p, most)
+    return Shares(
+        tuple(names),
+        tuple(f.name for f in factors),
+        value,
+        draws,
+        p,
+        most,
+        permutations=permutations * E,
+    )
 
 
 class _Curves:

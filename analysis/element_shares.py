@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from gdm_repr.analysis.estimate import Estimate
+from gdm_repr.analysis.estimate import Estimate, agreeing
 
 Floats = NDArray[np.float64]
 LEVEL = 0.05  # false-discovery rate
@@ -49,6 +49,7 @@ class Shares:
         n: images, of the factor with most.
         total: what e makes alone and with others, as far as it was measured, (E, F).
         strange: share of the images of e, moved, that are unlike real ones, (E,).
+        permutations: draws of the null that p is from.
     """
 
     names: tuple[str, ...]
@@ -59,6 +60,7 @@ class Shares:
     n: int
     total: Floats | None = None
     strange: Floats | None = None
+    permutations: int = 9999
 
     @property
     def judged(self) -> NDArray[np.bool_]:
@@ -86,8 +88,12 @@ class Shares:
         return self.found & (self.value >= least)
 
     def interval(self, e: int, f: int) -> Estimate:
-        """Return a share with the interval of its images."""
-        return _estimate(float(self.value[e, f]), self.draws[:, e, f])
+        """Return a share with the interval of its images, above 0 exactly where p is .05 or less.
+
+        Both are of this pair alone; q and what counts as moved are adjusted over all pairs.
+        """
+        found = _estimate(float(self.value[e, f]), self.draws[:, e, f])
+        return agreeing(found, float(self.p[e, f]), self.permutations)
 
     def only(self, factors: Sequence[str]) -> Shares:
         """Return the shares in some of the factors."""
@@ -101,6 +107,7 @@ class Shares:
             self.n,
             None if self.total is None else self.total[:, at],
             self.strange,
+            self.permutations,
         )
 
 
@@ -167,6 +174,7 @@ def both(first: Shares, second: Shares) -> Shares:
         np.maximum(own.p, second.p),
         min(own.n, second.n),
         strange=second.strange,
+        permutations=min(own.permutations, second.permutations),
     )
 
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from gdm_repr.analysis import directions as moves
 from gdm_repr.analysis.directions import Direction
-from gdm_repr.analysis.element_factors import RAW, ElementFactorsConfig
+from gdm_repr.analysis.element_factors import FEWEST, RAW, ElementFactorsConfig
 from gdm_repr.analysis.element_moves import move_shares, places, read_paths
 from gdm_repr.analysis.element_shares import Shares
 from gdm_repr.analysis.estimate import Estimate
@@ -28,8 +28,6 @@ from gdm_repr.analysis.factors import Factor
 from gdm_repr.analysis.features import build_extractor
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.subject import Subject
-
-FEWEST = 16  # images to fit to
 
 
 class Traversal:
@@ -61,7 +59,8 @@ class Traversal:
         if len(other) < FEWEST:
             raise ValueError(
                 f"--anchors {config.anchors}: leaves {len(other)} of {len(rows)} images to fit the "
-                f"reader to, which needs {FEWEST}; give fewer anchors, or more --images"
+                f"reader to, which needs {FEWEST}; give at most {len(rows) - FEWEST}, or more "
+                "images"
             )
         self._config, self._subject, self._journal = config, subject, journal
         own = [_only(factor, other) for factor in factors]

@@ -1,9 +1,18 @@
-"""A number with its interval, and how numbers are written for a reader."""
+"""A number with its interval, how interval and test agree, and how numbers are written.
+
+*One rule.* An interval and a p value that stand beside each other answer one question, so that an
+interval must not hold what the test excludes, nor the other way. Where both come from one
+statistic (Student's t) they agree by themselves. Where the interval is of resampled images and the
+test of a null that was drawn, the null is what is known exactly, of one value: chance. So the test
+decides whether chance lies in the interval, and nothing else of it changes (:func:`agreeing`).
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+LEVEL = 0.05  # of a test, and of what an interval may miss
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,37 @@ class Estimate:
         return f"{number(100 * self.value, 2)} % [{number(100 * self.low, 2)}, " + (
             f"{number(100 * self.high, 2)}]"
         )
+
+
+def agreeing(found: Estimate, p: float, draws: int, chance: float = 0.0) -> Estimate:
+    """Return a value's interval, above chance exactly where the test says so (p up to LEVEL).
+
+    Coverage of any other value stays what it was; that of chance becomes the test's. Where the test
+    excludes chance and the interval holds it, the lower end moves to where the test would just not
+    exclude it, were the error normal: chance + (value - chance) (1 - z(.05) / z(p)).
+
+    Args:
+        found: value and interval.
+        p: one-sided, that chance gives as much: (1 + #{null >= value}) / (1 + draws).
+        draws: of the null. Where there are too few to exclude anything, the interval stays.
+        chance: the value by chance.
+
+    >>> print(agreeing(Estimate(0.02, -0.01, 0.05), 0.01, 99))
+    0.02 [0.00723, 0.05]
+    >>> print(agreeing(Estimate(0.02, 0.001, 0.05), 0.2, 99))
+    0.02 [0, 0.05]
+    """
+    from statistics import NormalDist
+
+    if 1 / (1 + draws) > LEVEL or not math.isfinite(found.low) or not math.isfinite(found.value):
+        return found
+    if p > LEVEL:
+        return replace(found, low=min(found.low, chance))
+    if found.low > chance or found.value <= chance:
+        return found
+    z = -NormalDist().inv_cdf(p - 0.5 / (1 + draws))  # half a draw less: p can be LEVEL itself
+    share = 1 + NormalDist().inv_cdf(LEVEL) / z
+    return replace(found, low=chance + (found.value - chance) * share)
 
 
 def number(value: object, digits: int = 3) -> str:

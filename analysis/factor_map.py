@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from gdm_repr.analysis.options import AnalysisConfig
+from gdm_repr.analysis.options import AnalysisConfig, Needs
 from gdm_repr.analysis.runner import Analysis, run_analysis
 from gdm_repr.config import Count
 from gdm_repr.edit_options import Places, Words
@@ -44,6 +44,8 @@ class FactorMapConfig(AnalysisConfig):
       python -m gdm_repr.analysis.factor_map --checkpoint runs/scenes --latents runs/scenes/latents --factors shape,hue --baseline k1=runs/scenes-k1/latents,vae=runs/scenes-vae/codes.npz --out runs/scenes/factor_map
     """  # noqa: E501
 
+    of_labels = True
+
     factors: Words = Field((), description="Labels to predict, joined by commas; all by default.")
     circular: Words = Field(
         (), description="Labels that come round, as angle=360; those of scenes are known."
@@ -66,6 +68,10 @@ class FactorMapConfig(AnalysisConfig):
     )
     permutations: int = Field(19, ge=9, description="Draws of the null; 9 at most for trees.")
     resamples: int = Field(400, ge=40, description="Draws of images that an interval is from.")
+
+    def needs(self) -> Needs:
+        """Each of two classes needs an image a fold."""
+        return Needs(2 * self.folds, f"a factor needs {self.folds} images, the folds, of 2 classes")
 
 
 def analyse(config: FactorMapConfig, subject: Subject, journal: Journal) -> Report:
@@ -90,7 +96,8 @@ def analyse(config: FactorMapConfig, subject: Subject, journal: Journal) -> Repo
         subject.store, rows, config.factors, config.circular, fewest=config.folds
     )
     columns = layout(subject.model.grouping, subject.model.shape[0], config.columns)
-    asked = column_sets(columns.bands, [b.length for b in baselines if b.length])
+    lengths = [b.length for b in baselines if b.length]
+    asked = column_sets(columns.bands, lengths, columns.left_out)
     measured = (config, subject, journal, rows, columns, asked, baselines)
     cells = _measure(*measured, factors) if factors else []
     main = config.probes[0]
@@ -104,7 +111,7 @@ def analyse(config: FactorMapConfig, subject: Subject, journal: Journal) -> Repo
         method={
             "images": len(rows),
             "factors": [f"{f.name} ({f.kind}, n = {len(f.rows)})" for f in factors],
-            "columns": {s.label: len(s.columns) for s in asked},
+            "columns": {s.label: s.count for s in asked},
             "columns left out (--columns)": left_out or "none",
             "length of codes": {b.name: b.length for b in baselines if b.length} or "none",
             "probes": config.probes,
@@ -125,6 +132,8 @@ def analyse(config: FactorMapConfig, subject: Subject, journal: Journal) -> Repo
             "Intervals are of the images alone: predictions are resampled, probes are not fitted "
             "again, and another training seed is left out.",
             "A probe finds what it can express: what a linear one misses may be there.",
+            "Of columns that were left out (--columns) nothing is known: a band has or has not a "
+            "factor in the columns that were looked at.",
             "A probe of many columns may do worse than one of few, where images are few.",
             "Intervals are of single cells; of twenty without a difference, one excludes 0.",
         ],

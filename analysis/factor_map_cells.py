@@ -30,7 +30,8 @@ class Columns:
         label: for a reader.
         columns: their places in the table of latents.
         bands: how many bands from the first these are; 0 for others.
-        kind: one band, the first bands, as many columns as a code has, or all.
+        kind: one band, the first bands, as many columns as a code has, or all that there are.
+        whole: how many columns there are where these are; of some that were left out, more.
     """
 
     name: str
@@ -38,6 +39,14 @@ class Columns:
     columns: tuple[int, ...]
     bands: int
     kind: Kind
+    whole: int = 0
+
+    @property
+    def count(self) -> str:
+        """Say how many columns these are, and of how many, as in ``256 of 2,772 columns``."""
+        n = len(self.columns)
+        of = f" of {self.whole:,}" if self.whole > n else ""
+        return f"{n:,}{of} column{'s' * (n != 1)}"
 
 
 @dataclass(frozen=True)
@@ -54,12 +63,19 @@ class Cell:
 Scores = dict[str, dict[str, Score]]  # by factor, then by label of the columns
 
 
-def column_sets(bands: Mapping[str, tuple[int, int]], lengths: Sequence[int] = ()) -> list[Columns]:
+def column_sets(
+    bands: Mapping[str, tuple[int, int]],
+    lengths: Sequence[int] = (),
+    left_out: Mapping[str, int] | None = None,
+) -> list[Columns]:
     """Return each band, the first two bands, the first three .., as many as codes have, and all.
+
+    Where columns of bands are left out, the last set is not called all: its name and label count.
 
     Args:
         bands: first column and one past the last, by name, in the order of generation.
         lengths: of codes to compare with.
+        left_out: columns of each band that are not among these, by name.
 
     >>> [columns.name for columns in column_sets({"0_5": (0, 6), "6_9": (6, 10), "10": (10, 11)})]
     ['0_5', '6_9', '10', 'up_to_6_9', 'all']
@@ -70,20 +86,39 @@ def column_sets(bands: Mapping[str, tuple[int, int]], lengths: Sequence[int] = (
         for run in runs
     }
     k, total = len(ends), max(stop for _, stop in ends.values())
+    lost = {
+        name: sum((left_out or {}).get(band, 0) for band in run)
+        for name, run in zip(ends, runs, strict=True)
+    }
+    before = dict(zip(ends, np.cumsum(list(lost.values())).tolist(), strict=True))
     sets = []
     if k > 1:
         sets += [
-            Columns(name, _plain(name), tuple(range(*span)), int(place == 0), "band")
+            Columns(
+                name,
+                _plain(name),
+                tuple(range(*span)),
+                int(place == 0),
+                "band",
+                span[1] - span[0] + lost[name],
+            )
             for place, (name, span) in enumerate(ends.items())
         ]
     for place, (name, (_, stop)) in enumerate(ends.items(), start=1):
         if 1 < place < k:
             label = f"up to {_plain(name)}"
-            sets.append(Columns(f"up_to_{name}", label, tuple(range(stop)), place, "prefix"))
+            here = tuple(range(stop))
+            sets.append(Columns(f"up_to_{name}", label, here, place, "prefix", stop + before[name]))
     known = {len(each.columns) for each in sets if each.bands} | {total}
     for n in sorted({n for n in lengths if n < total} - known):
         sets.append(Columns(f"first_{n}", f"first {n}", tuple(range(n)), 0, "first"))
-    return [*sets, Columns(ALL, ALL, tuple(range(total)), k, "all")]
+    whole = total + sum(lost.values())
+    name, label = (
+        (ALL, ALL)
+        if whole == total
+        else (f"{total}_of_{whole}_columns", f"{total:,} of {whole:,} columns")
+    )
+    return [*sets, Columns(name, label, tuple(range(total)), k, "all", whole)]
 
 
 def code_columns(length: int) -> list[Columns]:
@@ -125,6 +160,7 @@ def counterparts(cells: Sequence[Cell], source: str) -> list[tuple[Cell, Cell]]:
     """
     own = [cell for cell in cells if cell.source == LATENTS]
     by_name = {(c.factor, c.probe, c.columns.name): c for c in own}
+    most = {(c.factor, c.probe): c for c in own if c.columns.kind == "all"}
     by_columns = {(c.factor, c.probe, c.columns.columns): c for c in own}
     pairs = []
     for cell in cells:
@@ -133,7 +169,7 @@ def counterparts(cells: Sequence[Cell], source: str) -> list[tuple[Cell, Cell]]:
         key = (cell.factor, cell.probe)
         match = by_name.get((*key, cell.columns.name))
         if is_code(cell.columns):
-            match = by_columns.get((*key, cell.columns.columns), match)
+            match = by_columns.get((*key, cell.columns.columns), most.get(key))
         if match is not None:
             pairs.append((match, cell))
     return pairs

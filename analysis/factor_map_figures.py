@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gdm_repr.analysis.factor_map_cells import (
+    ALL,
     HARDLY,
     LATENTS,
     RAW,
@@ -42,9 +43,10 @@ def pictures(cells: Sequence[Cell], probes: Sequence[str]) -> list[Picture]:
     for place, probe in enumerate(probes):
         own = [cell for cell in cells if cell.probe == probe]
         ending = f"_{probe}" if place else ""
-        n = max(cell.score.n for cell in own)
+        counts = sorted({cell.score.n for cell in own})
+        n = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         caption = (
-            f"How much of each factor bands, the first bands and all columns predict by {probe} "
+            f"How much of each factor bands, the first bands and {_whole(own)} predict by {probe} "
             f"probe: R^2, or balanced accuracy above chance; 1 is all; n = {n}. Below each name "
             "stands the number of columns. Bold: the 95 % interval lies above a tenth; pale: no "
             "more than by chance."
@@ -66,6 +68,12 @@ def pictures(cells: Sequence[Cell], probes: Sequence[str]) -> list[Picture]:
             figure = difference_figure(scores(own, LATENTS, probe, "band", "all"), raw)
             drawn.append(Picture(f"latents_minus_raw{ending}", caption, figure))
     return drawn
+
+
+def _whole(cells: Sequence[Cell]) -> str:
+    """Name what the last column of the latents' map is of."""
+    label = next(c.columns.label for c in cells if c.columns.kind == "all" and c.source == LATENTS)
+    return "all columns" if label == ALL else label
 
 
 @dataclass
@@ -220,7 +228,7 @@ def _label(axes: Axes, factors: Sequence[str], bands: Sequence[str]) -> None:
     axes.set_yticks(range(len(factors)), factors, fontsize="small")
     axes.tick_params(length=0, labelbottom=True)
     axes.set_xlabel("band (basis indices)", fontsize="small")
-    if bands[-1] == "all" and len(bands) > 1:
+    if len(bands) > 1 and (bands[-1] == ALL or bands[-1].endswith(" columns")):
         axes.axvline(len(bands) - 1.5, color="white", linewidth=2)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from gdm_repr.analysis.estimate import Estimate
 from gdm_repr.analysis.factor_map_cells import (
-    ALL,
     HARDLY,
     LATENTS,
     RAW,
@@ -66,8 +65,10 @@ def _held(cells: Sequence[Cell]) -> list[str]:
     """Say which factors each band has and has not, and where raw coefficients differ."""
     found = {source: states(cells, source) for source in (LATENTS, RAW)}
     own, raw = found[LATENTS], found[RAW]
-    kinds = {c.columns.label: c.columns.kind for c in cells if c.source == LATENTS}
-    bands = [label for label, kind in kinds.items() if kind == "band"] or [ALL]
+    sets = {c.columns.label: c.columns for c in cells if c.source == LATENTS}
+    bands = [label for label, each in sets.items() if each.kind == "band"] or [
+        label for label, each in sets.items() if each.kind == "all"
+    ]
 
     def names(band: str, state: State) -> str:
         named = [name for (name, label), each in own.items() if (label, each) == (band, state)]
@@ -77,10 +78,14 @@ def _held(cells: Sequence[Cell]) -> list[str]:
     parts = []
     for band in bands:
         has, lacks = names(band, "in"), names(band, "not")
-        parts.append(f"{band} has {has or 'none'}" + (f", not {lacks}" if lacks else ""))
+        partly = sets[band].whole > len(sets[band].columns)
+        where = f"{band} ({sets[band].count} looked at)" if partly else band
+        parts.append(f"{where} has {has or 'none'}" + (f", not {lacks}" if lacks else ""))
+    counts = ", ".join(f"{band} {sets[band].count}" for band in bands)
     said = (
         f"Factors by band: {'; '.join(parts)} (has: by some probe, more than a tenth of the way "
-        "from chance to 1; not: by no probe that much, nor more than chance allows)."
+        "from chance to 1; not: by no probe that much, nor more than chance allows; looked at: "
+        f"{counts})."
     )
     if not raw:
         return [said]
@@ -126,7 +131,9 @@ def _suffice(cells: Sequence[Cell], probe: str, names: Sequence[str]) -> list[st
             differs = f" (raw {other or 'nothing'})" if raw and other != own[name] else ""
             by_prefix.setdefault(str(own[name]), []).append(name + differs)
     parts = [f"{prefix}: {', '.join(each)}" for prefix, each in by_prefix.items()]
-    return [f"First bands that tell as much as all, within 5 %: {'; '.join(parts)}."] * bool(parts)
+    whole = next(c.columns.label for c in cells if c.columns.kind == "all" and c.source == LATENTS)
+    said = f"First bands that tell as much as {whole}, within 5 %: {'; '.join(parts)}."
+    return [said] * bool(parts)
 
 
 def _compared(cells: Sequence[Cell], probe: str, source: str) -> str:
@@ -198,17 +205,20 @@ def _score_table(cells: Sequence[Cell], factors: Sequence[Factor]) -> Table:
 
 
 def _state_table(cells: Sequence[Cell]) -> Table:
-    lengths = {(c.source, c.columns.label): len(c.columns.columns) for c in cells}
+    held = {(c.source, c.columns.label): c.columns for c in cells}
     rows = [
         {"factor": factor, "source": source, "columns": label,
-         "code length": lengths[source, label], "has it": state}
+         "code length": len(held[source, label].columns),
+         "of": max(held[source, label].whole, len(held[source, label].columns)), "has it": state}
         for source in dict.fromkeys(cell.source for cell in cells)
         for (factor, label), state in states(cells, source).items()
     ]  # fmt: skip
     caption = (
         "Which columns have which factor, by all probes together. in: an interval lies above a "
         f"tenth ({HARDLY}) of the way from chance to 1 and the score above every null; not: all "
-        "intervals end below that, and none is above chance; hardly: one is; unclear: the rest."
+        "intervals end below that, and none is above chance; hardly: one is; unclear: the rest. "
+        "Above chance is a score above every null, whose interval lies above the null's mean. It "
+        "is said of the columns looked at, which may be fewer than there are."
     )
     return Table.of_rows("states", caption, rows)
 

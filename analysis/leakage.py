@@ -44,6 +44,10 @@ class LeakageConfig(AnalysisConfig):
 
     images: int = Field(64, ge=2, description="Encoded images whose latents are changed.")
 
+    def most(self) -> Mapping[str, tuple[int, int]]:
+        """All are images of the store."""
+        return {"--images": (self.images, 0)}
+
 
 def analyse(config: LeakageConfig, subject: Subject, journal: Journal) -> Report:
     """Measure, and write down what was found.

@@ -5,7 +5,8 @@ Importing this module does not import torch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -32,8 +33,17 @@ def first_latent(seed: int) -> int:
     return seed * SEED_GAP
 
 
+class Needs(NamedTuple):
+    """How many images a store must hold, and why, as in ``needs 2 images: <why>``."""
+
+    images: int
+    why: str
+
+
 class AnalysisConfig(Compute):
     """What all analyses have in common."""
+
+    of_labels: ClassVar[bool] = False  # whether nothing is looked at where there are no labels
 
     checkpoint: UserPlace = Field(SHIPPED, description=CHECKPOINT)
     latents: UserPath = Field(description="Latent store that encode made with this model.")
@@ -44,6 +54,18 @@ class AnalysisConfig(Compute):
     out: UserPath = Field(description="Folder for the report; what it holds is not measured again.")
     seed: int = Field(0, ge=0, description="Seed of every choice and draw.")
     overwrite: bool = Field(False, description="Measure everything again.")
+
+    def needs(self) -> Needs:
+        """Return how many images the store must hold at least, with these options."""
+        return Needs(2, "an interval over images takes two")
+
+    def most(self) -> Mapping[str, tuple[int, int]]:
+        """Return options that ask for images of the store, and how many others each must leave.
+
+        Keys are the options' flags, values how many are asked for and left. Where the store has
+        what :meth:`needs` says, there is a value that each can have.
+        """
+        return {}
 
 
 class FeatureConfig(AnalysisConfig):

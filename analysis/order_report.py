@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -65,7 +66,9 @@ def make_report(config: OrderSearchConfig, subject: Subject, found: Found) -> Re
     inside = max(1, round(BEST * len(ranked)))
     good = [each for each in found.searches if each.rank <= inside]
     spent = max(each.samples for each in found.searches) / budget
-    spread, error = _spread(found, config.groups)
+    groups = min(config.groups, config.n)  # an image is the smallest group
+    spread, error = _spread(found, groups)
+    candidates = min(config.candidates, math.factorial(len(best)))  # few groups have fewer orders
     predictor = max(NAMES, key=lambda name: abs(found.correlations[name].value))
     answer = [
         f"Of {len(ranked)} random orders {_name(best)} is the best, {_named(found, best)}, and "
@@ -89,7 +92,7 @@ def make_report(config: OrderSearchConfig, subject: Subject, found: Found) -> Re
         pictures=[
             Picture(
                 "spread",
-                f"Frechet distance of every order, sorted, with 95 % intervals ({config.groups} "
+                f"Frechet distance of every order, sorted, with 95 % intervals ({groups} "
                 "groups left out); triangles are what the searches found, the dashed line is real "
                 "against real.",
                 _draw_spread(found, ranked),
@@ -112,10 +115,10 @@ def make_report(config: OrderSearchConfig, subject: Subject, found: Found) -> Re
             "orders": f"{len(ranked)} different ones at random, the same for every seed",
             "samples": f"{config.n} an order, of the same latents for all orders",
             "searches": f"a ridge regression on the places of the groups learns from "
-            f"{config.candidates} random orders with {config.first} samples each; the best of "
-            f"{config.checked} that it thinks best, scored with {config.n}; orders and latents of "
-            "its own for every seed",
-            "intervals": f"jackknife over {config.groups} groups of images, 95 %",
+            f"{candidates} random orders with {config.first} samples each; the best of "
+            f"{min(config.checked, candidates)} that it thinks best, scored with {config.n}; orders and "
+            "latents of its own for every seed",
+            "intervals": f"jackknife over {groups} groups of images, 95 %",
             "predictors": "from the covariance of the store's images that are not scored against",
         },
         controls=[

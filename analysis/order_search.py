@@ -7,12 +7,12 @@ Of a model trained on random orders. Scores, search and predictors are those of
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from gdm_repr.analysis.options import FeatureConfig, first_latent
+from gdm_repr.analysis.options import FeatureConfig, Needs, first_latent
 from gdm_repr.analysis.runner import Analysis, run_analysis
 from gdm_repr.config import Count
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gdm_repr.analysis.subject import Subject
 
 SEARCH_GAP = 1_000_000  # between the latents of two searches, and of the scores
+LEAST = 8  # samples of an order: its halves are scored, too
 ORDERS_SEED = 0  # whatever --seed is, so that models and runs score the same random orders
 
 
@@ -41,13 +42,21 @@ class OrderSearchConfig(FeatureConfig):
     """  # noqa: E501
 
     orders: int = Field(100, ge=10, description="Random orders to score.")
-    n: int = Field(256, ge=8, description="Samples of each, and real images to compare with.")
+    n: int = Field(256, ge=LEAST, description="Samples of each, and real images to compare with.")
     searches: Count = Field(5, description="Searches, each with a seed of its own.")
     candidates: int = Field(64, ge=2, description="Random orders that a search learns from.")
     first: int = Field(40, ge=2, description="Samples of each of these.")
     checked: Count = Field(10, description="Orders, thought best then, that it scores.")
     groups: int = Field(20, ge=2, description="Groups of images that the intervals leave out.")
     strips: Count = Field(4, description="Images generated in the best and the worst order.")
+
+    def needs(self) -> Needs:
+        """Two sets of images."""
+        return Needs(2 * LEAST, f"two sets of {LEAST}")
+
+    def most(self) -> Mapping[str, tuple[int, int]]:
+        """Images that samples are compared with leave as many for the floor."""
+        return {"--n": (self.n, self.n)}
 
 
 def analyse(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Report:

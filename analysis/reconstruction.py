@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from gdm_repr.analysis.options import FeatureConfig
-from gdm_repr.analysis.runner import Analysis, run_analysis
+from gdm_repr.analysis.options import FeatureConfig, Needs
+from gdm_repr.analysis.runner import Analysis, check_images, run_analysis
 from gdm_repr.config import Count
 
 if TYPE_CHECKING:
@@ -52,6 +52,19 @@ class ReconstructionConfig(FeatureConfig):
         description="Other images: the PCA is fitted on them, and the DCT's rest is theirs.",
     )
     shown: Count = Field(3, description="Images on the sheet.")
+
+    @property
+    def others(self) -> int:
+        """Images that the controls are made of, at least: a PCA takes two, a draw one each."""
+        return max(2, self.draws)
+
+    def needs(self) -> Needs:
+        """Two images are rebuilt, and others make the controls."""
+        return Needs(2 + self.others, f"2 to rebuild, and {self.others} others for the controls")
+
+    def most(self) -> Mapping[str, tuple[int, int]]:
+        """Images that are rebuilt leave some for the controls."""
+        return {"--images": (self.images, self.others)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,14 +122,10 @@ def choose_rows(total: int, config: ReconstructionConfig) -> tuple[list[int], li
     """
     import numpy as np
 
-    needed = max(2, config.draws)
+    needed = config.others
     if config.fit < needed:
         raise ValueError(f"--fit {config.fit}: --draws {config.draws} needs as many; use more")
-    if config.images + needed > total:
-        raise ValueError(
-            f"--images {config.images}: the store holds {total} images, and the controls need "
-            f"{needed} others; use at most {total - needed}"
-        )
+    check_images(ANALYSIS.name, config, total)
     rng = np.random.default_rng(config.seed)
     mixed = rng.permutation(total)[: config.images + config.fit].tolist()
     return mixed[: config.images], sorted(mixed[config.images :])

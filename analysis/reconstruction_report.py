@@ -155,7 +155,8 @@ def _answer(setting: Setting, measured: Measured, summary: Summary) -> list[str]
         f"images at m = "
         f"{_count(place['zero'])} with zeros for the rest, {_count(place['noise'])} with noise; "
         f"for PCA it takes {_count(place['pca'])}, for the DCT {_count(place['dct'])} with the "
-        f"mean for the rest and {_count(place['dct_other'])} with another image's."
+        f"mean for the rest and {_count(place['dct_other'])} with another image's (m was measured "
+        f"at {len(measured.kept)} values, and is read between them on straight lines)."
     )
     for band, m in inner[:1]:
         i = measured.kept.index(m)
@@ -181,7 +182,7 @@ def _count(place: Estimate) -> str:
     """Write a number of latents with its interval."""
     if math.isnan(place.value):
         return "more than was measured"
-    low, high = ("-" if math.isnan(end) else f"{end:.0f}" for end in (place.low, place.high))
+    low, high = ("more" if math.isnan(end) else f"{end:.0f}" for end in (place.low, place.high))
     return f"{place.value:.0f} [{low}, {high}]"
 
 
@@ -249,7 +250,7 @@ def _enough(measured: Measured, summary: Summary) -> Table:
     return _table(
         "enough",
         f"The m from which on the distance stays below {100 * LEVEL:.0f} % of that between "
-        "unrelated images, read between the measured m on straight lines.",
+        f"unrelated images, read between the {len(measured.kept)} measured m on straight lines.",
         rows,
     )
 

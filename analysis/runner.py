@@ -113,6 +113,36 @@ def run_analysis(analysis: Analysis, argv: Sequence[str] | None) -> int:
     return run(analysis.options, f"analyse {analysis.name}", argv, body)
 
 
+def check_images(name: str, config: AnalysisConfig, total: int, *, labelled: bool = True) -> None:
+    """Refuse a store of too few images, before work begins.
+
+    Args:
+        name: of the analysis.
+        config: its options.
+        total: images in the store.
+        labelled: whether it has labels; without, analyses of labels say so, whatever the images.
+
+    Raises:
+        ValueError: naming the option, how many there are, how many are needed, and why.
+    """
+    if config.of_labels and not labelled:
+        return
+    least, why = config.needs()
+    if total < least:
+        held = f"{total} image{'s' * (total != 1)}"
+        raise ValueError(
+            f"--latents {str(config.latents)!r}: holds {held}, and {name} needs at least {least} "
+            f"with these options ({why}); encode more"
+        )
+    for flag, (asked, left) in config.most().items():
+        if asked + left > total:
+            others = f", of which {left} must be left for the controls" if left else ""
+            raise ValueError(
+                f"{flag} {asked}: the store holds {total} images{others}; use at most "
+                f"{total - left}, or encode more"
+            )
+
+
 def perform(
     analysis: Analysis, config: AnalysisConfig, subject: Subject, parent: str | None = None
 ) -> tuple[Report, Written]:
@@ -131,6 +161,8 @@ def perform(
     from gdm_repr.analysis.journal import Journal
     from gdm_repr.analysis.report import write_report
 
+    manifest = subject.store.manifest
+    check_images(analysis.name, config, len(subject.store), labelled=bool(manifest.labels))
     resolved = config.model_dump(mode="json", exclude={"config", "dry_run"})
     compared = {key: value for key, value in resolved.items() if key not in NOT_COMPARED}
     settings = {**compared, "latents": subject.digest()}
@@ -143,7 +175,6 @@ def perform(
         parent=parent,
         tags=_origin(subject),
     ) as tracked:
-        manifest = subject.store.manifest
         tracked.inputs(
             str(manifest.settings["source"]), manifest.fingerprint["data"], str(config.latents)
         )

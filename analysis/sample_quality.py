@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from gdm_repr.analysis.options import FeatureConfig
+from gdm_repr.analysis.options import FeatureConfig, Needs
 from gdm_repr.analysis.runner import Analysis, run_analysis
 from gdm_repr.config import Count
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from gdm_repr.analysis.subject import Subject
 
 DEFAULT_N = 500
+LEAST = 4  # images of a set: a group less, a covariance needs 2 or more
 SCORED = ("samples", "gaussian", "noise")
 
 
@@ -49,7 +50,7 @@ class SampleQualityConfig(FeatureConfig):
     """  # noqa: E501
 
     n: int | None = Field(
-        None, ge=4, description="Samples, and real images in each half; 500, or half the store."
+        None, ge=LEAST, description="Samples, and real images in each half; 500, or half the store."
     )
     groups: int = Field(20, ge=2, description="Groups of images that the intervals leave out.")
     directions: Count = Field(256, description="Directions of the sliced Wasserstein distance.")
@@ -58,6 +59,12 @@ class SampleQualityConfig(FeatureConfig):
     loss_images: int = Field(256, ge=2, description="Images for the denoising loss, at most.")
     levels: Count = Field(8, description="Noise levels of the denoising loss, for each group.")
     shown: Count = Field(12, description="Images in a row of the sheet.")
+
+    def needs(self) -> Needs:
+        """Two sets of images, in which neighbours are left when a group is left out."""
+        near = max(self.precision_neighbours, self.density_neighbours)
+        n = next(n for n in range(LEAST, near * 4 + LEAST) if kept(n, self.groups) > near)
+        return Needs(2 * n, f"two sets of {n}, in which each image has {near} neighbours")
 
 
 def analyse(config: SampleQualityConfig, subject: Subject, journal: Journal) -> Report:
@@ -102,7 +109,7 @@ def check_neighbours(config: SampleQualityConfig, n: int) -> None:
     Raises:
         ValueError: if there are as many neighbours as images left.
     """
-    left = n - -(-n // min(config.groups, n))
+    left = kept(n, config.groups)
     for name in ("precision_neighbours", "density_neighbours"):
         if (k := getattr(config, name)) >= left:
             flag = name.replace("_", "-")
@@ -110,6 +117,11 @@ def check_neighbours(config: SampleQualityConfig, n: int) -> None:
                 f"--{flag} {k}: of n={n} images {left} are left without a group, which must be "
                 f"more than {k}; use fewer neighbours or more images"
             )
+
+
+def kept(n: int, groups: int) -> int:
+    """Return how many of n images are left without the largest group."""
+    return n - -(-n // min(groups, n))
 
 
 def _scores(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from gdm_repr.analysis.estimate import Estimate, agreeing
 from gdm_repr.analysis.information_scores import Values
 from gdm_repr.analysis.score_input import Ints, Settings
 
@@ -20,7 +21,8 @@ class Score:
     Attributes:
         name: of the score; a method may give several.
         value: the score on all n images.
-        low: lower end of the 95 % interval for another n images.
+        low: lower end of the 95 % interval for another n images; above null_mean exactly where p is
+            .05 or less, if the permutations are enough for that (19).
         high: upper end.
         drift: value less its mean over n/2 images. Far from 0: it depends on n, compare at equal n.
         null_mean: mean score with images' factors (or, without factors, each latent) permuted.
@@ -103,16 +105,19 @@ def estimate(
         drawn = np.array([values[name] for values in nulls])
         finite = math.isfinite(middle) and bool(np.isfinite(half).all())
         error = wide * float(half.std(ddof=1)) if finite else 0.0
+        p = float(1 + (drawn >= middle).sum()) / (1 + permutations)
+        around = Estimate(middle, middle - error, middle + error)
+        agreed = agreeing(around, p, permutations, float(drawn.mean()))
         found.append(
             Score(
                 name=name,
                 value=middle,
-                low=middle - error,
-                high=middle + error,
+                low=agreed.low,
+                high=agreed.high,
                 drift=middle - float(half.mean()) if finite else 0.0,
                 null_mean=float(drawn.mean()),
                 null_high=float(np.quantile(drawn, 0.95, method="higher")),
-                p=float(1 + (drawn >= middle).sum()) / (1 + permutations),
+                p=p,
                 n=n,
                 code_length=code_length,
                 factors=factors,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from gdm_repr.analysis.options import AnalysisConfig
+from gdm_repr.analysis.options import AnalysisConfig, Needs
 from gdm_repr.analysis.runner import Analysis, run_analysis
 from gdm_repr.command import UserPath
 from gdm_repr.config import Count
@@ -41,6 +41,7 @@ CONTROLS = {
     "pca": "principal components",
 }
 BASELINE = "other model"
+LEAST = 8  # images; that estimators need more is told of each
 MEANINGS = {
     "fresh noise": "independent columns, so that it shows the estimators' own error.",
     "noise, decoded and encoded": "what the model and its solver add; true latents of noise are "
@@ -72,7 +73,7 @@ class TotalCorrelationConfig(AnalysisConfig):
       python -m gdm_repr.analysis.total_correlation --checkpoint runs/digits --latents runs/digits/latents --elements 0,1,2:0 --baseline runs/digits-k1/latents --out runs/digits/against-k1
     """  # noqa: E501
 
-    images: int = Field(5000, ge=8, description="Latents measured at most, chosen at random.")
+    images: int = Field(5000, ge=LEAST, description="Latents measured at most, chosen at random.")
     columns: Count = Field(
         256, description="Columns (elements times channels) of a band at most; its lowest."
     )
@@ -96,6 +97,10 @@ class TotalCorrelationConfig(AnalysisConfig):
     )
     permutations: int = Field(99, ge=19, description="Draws of the null.")
     resamples: int = Field(50, ge=10, description="Half-samples that an interval is from.")
+
+    def needs(self) -> Needs:
+        """The test of normality takes some."""
+        return Needs(LEAST, f"a test of normality takes {LEAST}")
 
 
 def analyse(config: TotalCorrelationConfig, subject: Subject, journal: Journal) -> Report:
@@ -139,15 +144,16 @@ def analyse(config: TotalCorrelationConfig, subject: Subject, journal: Journal) 
         question="Are the latents independent, within bands and between them?",
         answer=[
             *sentences(found, [main, *(name for name in others if name in FEW)]),
-            normality_sentence(normality),
+            normality_sentence(normality, columns.whole()),
         ],
-        pictures=figures.pictures(found, normality, tables, shown, columns.bands, main),
+        pictures=figures.pictures(found, normality, tables, shown, columns, main),
         tables=[
             Table.of_rows(
                 "total_correlation",
                 "Total correlation with its 95 % interval, bias subtracted; what independent "
                 "columns give (null mean, what 95 % of permuted tables stay below, p); drift is "
-                "the change from n/2 to n samples; the note says why there is no value.",
+                "the change from n/2 to n samples; the note says why there is no value. Of a value "
+                "above 0 the interval lies above 0 exactly where p is .05 or less.",
                 as_table(found),
             ),
             Table.of_rows(
@@ -203,6 +209,11 @@ def _tables(
     if config.baseline is not None:
         other = sources.other_store(config.baseline, subject)
         same = sources.same_images(subject.store, other, rows)
+        if len(same) < LEAST:
+            raise ValueError(
+                f"--baseline {str(config.baseline)!r}: holds {len(same)} of the {n} images that "
+                f"are looked at, and needs {LEAST}; encode the same images by it"
+            )
         tables[BASELINE] = sources.stored_latents(other, same, columns)
     makers: dict[str, Callable[[], Columns]] = {
         "noise": lambda: sources.fresh_noise(subject, n, seed, columns),
@@ -267,7 +278,10 @@ def _method(config: TotalCorrelationConfig, n: int, columns: Layout) -> dict[str
     left_out = {name: count for name, count in columns.left_out.items() if count}
     return {
         "latents": n,
-        "columns": {name: stop - start for name, (start, stop) in columns.bands.items()},
+        "columns": {
+            name: f"{stop - start} of {columns.whole(name)}"
+            for name, (start, stop) in columns.bands.items()
+        },
         "columns left out (--columns)": left_out or "none",
         "estimators": config.estimators,
         "permutations": config.permutations,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
-from gdm_repr.analysis.options import FeatureConfig
+from gdm_repr.analysis.options import FeatureConfig, Needs
 from gdm_repr.analysis.runner import Analysis, run_analysis
 from gdm_repr.edit_options import Numbers, Words
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gdm_repr.analysis.subject import Anchors, Subject
 
 BLOCK = 32  # anchors whose features are held at a time; "other anchors" are those of the block
+LEAST = 6  # anchors: of fewer, no p of Wilcoxon's test is below .02
 PAIRED = 64  # images whose distances give the unit
 
 
@@ -52,7 +53,7 @@ class TraversalConfig(FeatureConfig):
         (),
         description="Index in all channels, 7, or in one, 7:1, or 0-5; all of the band by default.",
     )
-    anchors: int = Field(16, ge=6, description="Images that the effects are measured on.")
+    anchors: int = Field(16, ge=LEAST, description="Images that the effects are measured on.")
     source: Literal["both", "images", "samples"] = Field(
         "both",
         description="Anchors: encoded images, or latents drawn from N(0, I). Both: sheets of both, "
@@ -64,6 +65,16 @@ class TraversalConfig(FeatureConfig):
         description="In units of the latents' std, rising: -3:3:7 (7 steps), or -2,0,2.",
     )
     directions: int = Field(12, ge=2, description="Random directions to compare with.")
+
+    def needs(self) -> Needs:
+        """Six anchors are needed for a test, two images for the unit."""
+        if self.source == "samples":
+            return Needs(2, "the unit is the distance of two images")
+        return Needs(LEAST, f"a test of effects over images takes {LEAST}")
+
+    def most(self) -> Mapping[str, tuple[int, int]]:
+        """Anchors are images of the store, unless samples."""
+        return {} if self.source == "samples" else {"--anchors": (self.anchors, 0)}
 
     @field_validator("values")
     @classmethod
@@ -115,7 +126,7 @@ def analyse(config: TraversalConfig, subject: Subject, journal: Journal) -> Repo
         tables=parts.tables(atlases, subject.model.grouping),
         method={
             "anchors": f"{config.anchors} {who}, chosen at random",
-            "elements": f"{len(elements)} of band {pool.name}",
+            "elements": pool.count,
             "places": list(config.values),
             "random directions": f"{config.directions}, from random orthonormal bases of the band",
             "unit": f"mean distance of two of {min(PAIRED, len(subject.store))} decoded images",

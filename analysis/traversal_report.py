@@ -35,6 +35,7 @@ def answer(atlas: Atlas, pool: Pool, subject: Subject, who: str) -> list[str]:
     """Say what was found of the first element, and of all of them."""
     first, average = atlas.entries[0], atlas.average
     E, R = len(atlas.entries), len(atlas.random)
+    part = f" (chosen of the {pool.whole:,} of the band)" if pool.whole > E else ""
     other = [
         f"{kind} {first.numbers[kind]} (random directions {average[kind]})"
         for kind in ("straightness", "monotonicity", "alike")
@@ -49,7 +50,7 @@ def answer(atlas: Atlas, pool: Pool, subject: Subject, who: str) -> list[str]:
         f"most: per unit it moves them {first.effect} of the way to another image; a random "
         f"direction of the band {average['effect']}, the image's own coefficient "
         f"{first.raw['effect']} (n = {atlas.n} {who}).",
-        f"{atlas.passing} of {E} elements do more than the average random direction (at a "
+        f"{atlas.passing} of {E} elements{part} do more than the average random direction (at a "
         f"false-discovery rate of {LEVEL:g}), and so do {atlas.passing_random} of {R} random "
         "directions by the same test. "
         + (
@@ -139,7 +140,9 @@ def pictures(
         moving=MOVING_ROWS,
         batch_size=config.batch_size,
     )
-    which = "All elements" if len(shown) == len(ranked) else "The first and the last elements"
+    whole = len(ranked) == pool.whole
+    every = "All elements" if whole else f"{len(ranked):,} of the {pool.whole:,} elements"
+    which = every if len(shown) == len(ranked) else "The first and the last elements"
     folder = config.out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []

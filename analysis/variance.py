@@ -31,6 +31,7 @@ from gdm_repr.generation import Generation, Mask, shared_groups
 
 Floats = NDArray[np.float64]
 RESAMPLES = 2000  # of the bootstrap over anchors
+_STRAIGHT = 1e-9  # of the curve's height: nearer to its chord than that, it does not bend
 Features = Callable[[Tensor], Tensor]
 """Images (B, C, H, W) in [-1, 1] to features (B, F)."""
 
@@ -217,11 +218,49 @@ def place(
         kept: latents kept in each column.
         find: from ``kept`` and a curve's values to a number of latents.
         seed: of the bootstrap.
+
+    Returns:
+        NaN where there is no such place, and for an end of the interval that lies beyond all kept.
     """
     value, resampled = _ratios(variances, seed)
-    places = [find(kept, row) for row in resampled]
-    low, high = np.quantile(places, [0.025, 0.975])
-    return Estimate(float(find(kept, value)), float(low), float(high))
+    low, high = place_interval([find(kept, row) for row in resampled], kept)
+    return Estimate(float(find(kept, value)), low, high)
+
+
+def place_interval(places: Sequence[float], kept: Sequence[int]) -> tuple[float, float]:
+    """Return the 95 % interval of resampled places, of which NaN lie beyond all kept.
+
+    >>> place_interval([10.0] * 50 + [float("nan")] * 50, [0, 10, 20])
+    (10.0, nan)
+    """
+    last = float(kept[-1])
+    ends = np.quantile(np.nan_to_num(places, nan=2 * last + 1), [0.025, 0.975])
+    low, high = (float(end) if end <= last else float("nan") for end in ends)
+    return low, high
+
+
+def to_grid(place: Estimate, kept: Sequence[int]) -> Estimate:
+    """Widen the interval of a place that is one of ``kept`` to the measured numbers beside it.
+
+    A curve that was measured at few places bends somewhere between the neighbours of the one found.
+
+    >>> print(to_grid(Estimate(125, 125, 125), [0, 90, 125, 160]))
+    125 [90, 160]
+    """
+    m = np.asarray(kept)
+    below, above = m[m < place.low], m[m > place.high]
+    low = float(below[-1]) if len(below) else place.low
+    return Estimate(place.value, low, float(above[0]) if len(above) else place.high)
+
+
+def around(place: float, kept: Sequence[int]) -> tuple[int, int]:
+    """Return the measured numbers between which a place was read on a straight line.
+
+    >>> around(125.0, [0, 90, 160]), around(90.0, [0, 90, 160])
+    ((90, 160), (90, 90))
+    """
+    m = np.asarray(kept)
+    return int(m[m <= place][-1]), int(m[m >= place][0])
 
 
 def difference(variances: Floats, others: Floats, *, seed: int = 0) -> list[Estimate]:
@@ -245,26 +284,35 @@ def _ratios(variances: Floats, seed: int) -> tuple[Floats, Floats]:
     n = len(variances)
     rows = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
     means, mean = variances[rows].mean(1), variances.mean(0)
-    return mean / mean[0], means / means[:, :1]
+    with np.errstate(invalid="ignore", divide="ignore"):  # NaN where all images are alike
+        return mean / mean[0], means / means[:, :1]
 
 
-def knee(kept: Sequence[int], value: Sequence[float]) -> int:
+def knee(kept: Sequence[int], value: Sequence[float]) -> float:
     """Return the m at which a falling curve bends most: farthest below its chord.
 
-    Both axes are scaled to [0, 1] first (Satopaa et al. 2011, "Kneedle").
+    Both axes are scaled to [0, 1] first (Satopaa et al. 2011, "Kneedle"). It is one of ``kept``,
+    which are its resolution (:func:`to_grid`). NaN where the curve does not fall, or lies nowhere
+    below its chord.
     """
     m, v = np.asarray(kept, float), np.asarray(value, float)
+    if not v[0] > v[-1]:
+        return float("nan")
     across = (m - m[0]) / (m[-1] - m[0])
     down = (v - v[-1]) / (v[0] - v[-1])
-    return int(kept[int(np.argmax(1 - across - down))])
+    below = 1 - across - down
+    place = int(np.argmax(below))
+    return float(kept[place]) if below[place] > _STRAIGHT else float("nan")
 
 
 def suffices(kept: Sequence[int], value: Sequence[float], level: float = 0.1) -> float:
     """Return the m from which on the variance stays below a level, read on straight lines.
 
-    NaN if it never does.
+    NaN if it never does, or is not known.
     """
     v = np.asarray(value, float)
+    if np.isnan(v).any():
+        return float("nan")
     above = np.flatnonzero(v > level)
     if not len(above):
         return float(kept[0])

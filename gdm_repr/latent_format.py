@@ -13,7 +13,8 @@ Rows belong to shards in advance: item i to shard i // shard_size. A shard appea
 all (temporary name, fsync, rename) and its bytes depend on its content only. So any number of
 workers, killed at any point and started again, leave the same store as one unbroken run.
 
-The shards lie in a folder of their own because Arrow and Spark read every file of a folder as data.
+The shards lie in a folder of their own because pandas, Arrow and Spark read every file of a folder
+as data: they are given ``store/shards``, not ``store``.
 """
 
 from __future__ import annotations

@@ -9,7 +9,9 @@ from dataclasses import replace
 import pytest
 
 from gdm_repr.analysis.compare_choices import choose_metrics, floor_key, measure
+from gdm_repr.analysis.compare_report import _answer
 from gdm_repr.analysis.compare_runs import Choices, gather
+from gdm_repr.analysis.compare_statistics import LOWER
 from gdm_repr.run_query import StoredRun
 
 LOSS = {"loss": 1.0}
@@ -217,3 +219,39 @@ def test_without_anything_in_common_there_is_no_comparison() -> None:
         gather([])
     with pytest.raises(ValueError, match="--cost epoch: it is not known whether lower"):
         measure(gather([stored(0, {}, {"epoch": 1.0})]), ["epoch"], cost="epoch")
+
+
+def test_the_best_is_none_that_another_is_told_better_than() -> None:
+    """Seeds 5 to 9 are harder for all, and only the better choice has run them."""
+    runs = [
+        stored(10 * s + c, {"kind": kind, "seed": str(s)}, {"val_loss": loss + 2.0 * (s >= 5) + d})
+        for s, d in enumerate((0.03, -0.02, 0.0, 0.01, -0.04, 0.02, 0.05, -0.01, 0.0, 0.01))
+        for c, (kind, loss) in enumerate((("a", 1.0), ("b", 1.5 + d)))
+        if kind == "a" or s < 5
+    ]
+    choices = gather(newest_first(*runs))
+    found = measure(choices, ["val_loss"])
+    assert found.reference == "kind=a"
+    assert found.common is not None
+    assert found.common.n == 5
+    assert found.common.mean.value == pytest.approx(1 - 0.004)
+    assert found.differences["val_loss"]["kind=b"].verdict(LOWER) == "worse"
+    (said,) = [line for line in _answer(found) if line.startswith("Best by its mean")]
+    assert "kind=a, 0.996 [0.962, 1.03] over the 5 seeds that all have, 2 [" in said
+
+
+def test_without_common_seeds_no_choice_is_best_that_pairs_say_is_worse() -> None:
+    """b's mean is the lowest, by an easy seed; a is better at each seed the two share."""
+    loss = {
+        "a": {0: 1.0, 1: 1.1, 2: 0.9, 3: 3.0},
+        "b": {0: 1.5, 1: 1.62, 2: 1.39, 9: -9.0},
+        "c": {7: 2.0},
+    }
+    runs = [
+        stored(n, {"kind": kind, "seed": str(seed)}, {"loss": value})
+        for n, (kind, seed, value) in enumerate(
+            (kind, seed, value) for kind, own in loss.items() for seed, value in own.items()
+        )
+    ]
+    found = measure(gather(newest_first(*runs)), ["loss"])
+    assert (found.reference, found.common) == ("kind=a", None)

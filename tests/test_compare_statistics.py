@@ -114,6 +114,44 @@ def test_holm_tells_a_choice_apart_by_chance_in_one_of_twenty() -> None:
     assert wrong / runs == pytest.approx(0.05, abs=0.012)
 
 
+def test_an_interval_excludes_0_exactly_where_the_p_beside_it_is_below_a_twentieth() -> None:
+    """Of one choice by its own interval and p, of all by Holm's, by which the verdict goes."""
+    rng, seen = np.random.default_rng(3), set()
+    for _ in range(400):
+        n, choices = int(rng.integers(2, 9)), int(rng.integers(1, 7))
+        base = by_seed(rng.normal(0, 5, n))
+        found = holm(
+            {
+                str(i): paired(
+                    {s: v + rng.normal(rng.uniform(0, 2), 1) for s, v in base.items()}, base
+                )
+                for i in range(choices)
+            }
+        )
+        for each in found.values():
+            assert each.mean is not None
+            assert each.joint is not None
+            assert (each.mean.low > 0 or each.mean.high < 0) == (each.p < 0.05)
+            told = each.joint.low > 0 or each.joint.high < 0
+            assert told == (each.holm < 0.05) == each.told_apart
+            assert each.joint.low <= each.mean.low and each.joint.high >= each.mean.high
+            assert (each.verdict(HIGHER) in ("better", "worse")) == told
+            seen.add((each.p < 0.05, told))
+    assert seen == {(False, False), (True, False), (True, True)}
+
+
+def test_the_interval_beside_holms_p_is_that_of_its_level() -> None:
+    base = {str(s): 0.0 for s in range(4)}
+    noise = np.array([-1.5, -0.5, 0.5, 1.5])
+    found = holm({str(m): paired(by_seed(noise + m), base) for m in (9.0, 3.0, 1.0)})
+    for name, left in (("9.0", 3), ("3.0", 2), ("1.0", 1)):
+        expected = stats.ttest_1samp(noise + float(name), 0).confidence_interval(1 - 0.05 / left)
+        joint = found[name].joint
+        assert joint is not None
+        assert (joint.low, joint.high) == pytest.approx((expected.low, expected.high))
+    assert found["1.0"].joint == found["1.0"].mean
+
+
 def test_verdicts_know_what_is_better() -> None:
     lower = Difference(3, paired({"0": 1.0}, {"0": 2.0}).mean, 0.01, 0.01, True)
     assert [lower.verdict(better) for better in (LOWER, near(1), HIGHER, None)] == [

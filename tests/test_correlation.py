@@ -385,3 +385,33 @@ def test_normality_refuses() -> None:
         element_normality(np.zeros((7, 2)))
     with pytest.raises(ValueError, match="rate: 0 must lie between 0 and 1"):
         element_normality(np.zeros((10, 2)), rate=0)
+
+
+@pytest.mark.parametrize("estimator", ["gaussian", "copula", "knn"])
+def test_the_interval_holds_0_exactly_where_the_test_does_not_exclude_it(estimator: str) -> None:
+    """Of independent and hardly dependent columns, where the two went different ways before."""
+    rng, told = np.random.default_rng(5), []
+    for trial in range(60 if estimator != "knn" else 12):
+        r = 0.15 * (trial % 4)
+        z = rng.standard_normal((200 if estimator != "knn" else 220, 2)) @ [[1, r], [0, 1]]
+        tc = total_correlation(
+            z, estimator=estimator, permutations=(19, 39, 99)[trial % 3], resamples=10, seed=trial
+        )
+        assert tc.low <= tc.value <= tc.high
+        if tc.value > 0:
+            assert (tc.low > 0) == (tc.p_value <= 0.05), tc
+        else:
+            assert tc.low <= 0
+        told.append(tc.p_value <= 0.05)
+    assert {*told} == {True, False}
+
+
+def test_the_test_at_0_and_the_interval_hold_their_level_together() -> None:
+    """Independent columns: 0 is outside of the interval in about one of twenty draws, no more."""
+    rng, runs, outside = np.random.default_rng(6), 400, 0
+    for trial in range(runs):
+        tc = total_correlation(
+            rng.standard_normal((100, 2)), permutations=19, resamples=10, seed=trial
+        )
+        outside += tc.low > 0
+    assert outside / runs <= 0.05 + 3 * (0.05 * 0.95 / runs) ** 0.5

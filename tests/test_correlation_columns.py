@@ -72,3 +72,19 @@ def test_wrong_elements_are_refused() -> None:
         layout(BANDS, 3, 99, ["1", "1:2"])
     with pytest.raises(ValueError, match="--elements: names one column only"):
         questions(layout(BANDS, 3, 99, ["1:0"]), 0)
+
+
+def test_what_is_called_all_is_all_and_what_is_not_counts() -> None:
+    whole = questions(layout(BANDS, 1, most=99), first=0)
+    assert [q.label for q in whole if q.name == ALL] == ["all elements"]
+    assert not any(" of " in q.label for q in whole)
+    columns = layout(BANDS, 3, most=4)
+    taken, there = len(columns.columns), BANDS.d * 3
+    assert columns.whole() == there
+    part = {q.name: q.label for q in questions(columns, first=0)}
+    assert ALL not in part
+    assert part[f"{taken}_of_{there}_columns"] == f"{taken} of {there} columns"
+    assert part[BETWEEN] == f"between bands ({taken} of {there} columns)"
+    for name, (start, stop) in columns.bands.items():
+        n, of = stop - start, columns.whole(name)
+        assert part[name] == f"within {name}" + (f" ({n} of {of} columns)" if n < of else "")

@@ -105,3 +105,28 @@ def test_the_map_has_a_panel_a_source_and_one_for_codes() -> None:
     limits = {(axes.get_xlim(), axes.images[0].get_clim()) for axes in panels}
     assert limits == {((-0.5, 3.5), (0, 1))}  # cells of one size, colours of one scale
     assert panels[2].get_xticklabels()[0].get_text() == "vae\n3"
+
+
+def test_columns_that_were_left_out_are_counted_and_none_is_called_all() -> None:
+    sets = column_sets({"0_1": (0, 2), "2_5": (2, 6)}, [3], {"0_1": 0, "2_5": 2_500})
+    by_name = {c.name: c for c in sets}
+    assert [*by_name] == ["0_1", "2_5", "first_3", "6_of_2506_columns"]
+    assert by_name["6_of_2506_columns"].label == "6 of 2,506 columns"
+    assert [c.count for c in sets] == [
+        "2 columns", "4 of 2,504 columns", "3 columns", "6 of 2,506 columns"
+    ]  # fmt: skip
+    own = [cell(c, score(0.5 if c.name == "0_1" else 0.0)) for c in sets]
+    codes = [cell(code_columns(n)[0], score(0.8), source=f"vae{n}") for n in (3, 50)]
+    pairs = [counterparts([*own, *codes], f"vae{n}")[0][0].columns.name for n in (3, 50)]
+    assert pairs == ["first_3", "6_of_2506_columns"]
+    factor = read_factor("pose", [i / 7 for i in range(100)])
+    said = sentences(own, {}, [factor], ["linear"])
+    assert "[2, 5] (4 of 2,504 columns looked at) has none, not pose" in said[0]
+    made = {table.name: table.columns for table in tables(own, [factor], {})}
+    assert "all" not in made["states"]["columns"]
+    assert made["states"]["of"] == [2, 2504, 3, 2506]
+    alone = column_sets({"0_5": (0, 6)}, (), {"0_5": 10})
+    said = sentences([cell(c, score(0.5)) for c in alone], {}, [factor], ["linear"])
+    assert said[0].startswith(
+        "Factors by band: 6 of 16 columns (6 of 16 columns looked at) has pose"
+    )

@@ -181,6 +181,35 @@ def test_pandas_and_arrow_read_it_as_it_is(tmp_path: Path, dtype: str) -> None:
     np.testing.assert_array_equal(values.reshape(-1, C, D - 3), expected[:, :, 3:])
 
 
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+@pytest.mark.parametrize("reader", ["pandas", "polars", "duckdb", "datasets"])
+def test_the_readme_reads_the_shards_by_other_tools(
+    reader: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The README's own line, where the tool is installed; and the folder above is not promised."""
+    module = pytest.importorskip(reader)
+    lines = [line for line in README.read_text().splitlines() if line.startswith(f"{reader}.")]
+    (line,) = [line for line in lines if "latents/shards" in line]
+    write_store(tmp_path / "latents")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    found = eval(line, {reader: module})
+    assert len(found) == len(KEPT)
+    columns = found.column_names if hasattr(found, "column_names") else found.columns
+    assert "z_0_3" in list(columns)
+
+
+@pytest.mark.parametrize("reader", ["pandas", "polars", "duckdb", "datasets"])
+def test_no_page_says_that_the_folder_above_the_shards_is_read(reader: str) -> None:
+    pages = [README, *(README.parent / "docs").glob("*.md")]
+    for line in "\n".join(page.read_text() for page in pages).splitlines():
+        if f"{reader}." in line and "latents" in line:
+            assert "latents/shards" in line
+    assert f"\n{reader}." in README.read_text()
+
+
 def test_a_store_written_in_two_goes_is_the_unbroken_one(tmp_path: Path) -> None:
     whole = write_store(tmp_path / "whole")
     first = StoreWriter(tmp_path / "broken", make_manifest())

@@ -149,7 +149,21 @@ def test_version_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert entry.load() is cli.main
 
 
+@pytest.mark.parametrize("module", ["gdm_repr", "gdm_repr.analysis", "gdm_repr.models"])
+def test_dir_names_all_that_a_package_offers(module: str, tmp_path: Path) -> None:
+    """In a new process: what was used once stands among the globals anyway."""
+    code = f"""
+import sys
+import {module} as package
+offered = {{*getattr(package, "__all__", ())}}
+sys.exit(", ".join(offered - {{*dir(package)}}) or None)
+"""
+    done = python("-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr  # stderr names what is missing
+
+
 def test_package_is_lazy_and_says_what_it_lacks() -> None:
     assert gdm_repr.GDM.__name__ == "GDM"
+    assert "GDM" in dir(gdm_repr)
     with pytest.raises(AttributeError, match="nothing_of_the_kind"):
         _ = gdm_repr.nothing_of_the_kind

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gdm_repr.analysis.estimate import Estimate
 from gdm_repr.analysis.variance import (
     anchor_variances,
     control_variances,
@@ -18,6 +21,7 @@ from gdm_repr.analysis.variance import (
     place,
     suffices,
     suggested_cuts,
+    to_grid,
 )
 from gdm_repr.basis import build_basis
 from gdm_repr.coordinates import Flow
@@ -172,6 +176,34 @@ def test_knee_and_cuts_of_known_curves() -> None:
     assert suggested_cuts(m, bent, 3) == (7, 15)
     noisy = [v + (0.004 if i % 2 else 0) for i, v in enumerate(straight)]
     assert np.allclose(suggested_cuts(m, noisy, 4), (25, 50, 75), atol=1)
+
+
+def test_a_bend_is_no_sharper_than_the_grid_it_was_found_on() -> None:
+    """All anchors bend alike, so that the bootstrap alone has no width."""
+    kept = [0, 16, 64, 125, 160, 784]
+    rows = np.tile([1.0, 0.9, 0.6, 0.1, 0.09, 0.0], (12, 1)) * np.arange(1, 13)[:, None]
+    alone = place(rows, kept, knee)
+    assert (alone.value, alone.low, alone.high) == (125, 125, 125)
+    for coarse in (kept, [0, 125, 784], list(range(0, 785, 5))):
+        found = to_grid(alone, coarse)
+        assert found.value == 125
+        assert found.low == max(m for m in coarse if m < 125)
+        assert found.high == min(m for m in coarse if m > 125)
+    end = to_grid(Estimate(784, 160, 784), kept)
+    assert (end.low, end.high) == (125, 784)
+
+
+def test_curves_without_a_bend_have_none() -> None:
+    for flat in ([1.0, 1.0, 1.0], [1.0, 0.5, 0.0], [1.0, 0.9, 0.0], [0.0, 0.0, 0.0], [1.0, 0.0]):
+        assert np.isnan(knee(range(len(flat)), flat))
+
+
+def test_an_end_beyond_what_was_measured_leaves_the_other_end() -> None:
+    """Half of the anchors keep a fifth to the end: some resamples never come below a tenth."""
+    rows = np.array([[1.0, 0.5, 0.05]] * 8 + [[1.0, 0.5, 0.25]] * 3)
+    found = place(rows, [0, 10, 20], partial(suffices, level=0.1))
+    assert np.isnan(found.high)
+    assert 10 < found.low < 20
 
 
 def test_the_grid_of_cuts_runs_from_nothing_to_everything() -> None:
