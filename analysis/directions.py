@@ -14,7 +14,6 @@ it is what they are compared with.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,10 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gdm_repr import numerals
 from gdm_repr.coordinates import Flow
 from gdm_repr.edits import band_mask, element_mask, untouched_groups
 from gdm_repr.generation import Generation, Mask
 from gdm_repr.grouping import Grouping
+
+_MOST_OF_A_RANGE = 1_000_000
 
 Path = tuple[Tensor, Tensor]
 """Data of B paths (B, V, C, d) and of their anchors (B, C, d), in the basis's coordinates."""
@@ -222,12 +224,16 @@ def _expand(elements: Sequence[str]) -> tuple[str, ...]:
     """Write ranges out: ``0-2`` as ``0``, ``1``, ``2``."""
     names: list[str] = []
     for text in elements:
-        span = re.fullmatch(r"(\d+)-(\d+)", text)
-        if span and int(span[1]) > int(span[2]):
+        span = numerals.span(text)
+        if span and span[0] > span[1]:
             raise ValueError(
                 f"--elements {text!r}: ends before it starts; give the lower one first"
             )
-        names += map(str, range(int(span[1]), int(span[2]) + 1)) if span else [text]
+        if span and span[1] - span[0] >= _MOST_OF_A_RANGE:
+            raise ValueError(
+                f"--elements {text!r}: names more than {_MOST_OF_A_RANGE} elements; give fewer"
+            )
+        names += map(str, range(span[0], span[1] + 1)) if span else [text]
     return tuple(names)
 
 

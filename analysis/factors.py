@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gdm_repr import numerals
 from gdm_repr.latents import LatentStore
 from gdm_repr.scenes import SCENE_FACTORS
 
@@ -145,11 +146,8 @@ def given_periods(specs: Sequence[str], known: Mapping[str, float]) -> dict[str,
     periods = {}
     for spec in specs:
         name, _, text = spec.partition("=")
-        try:
-            period = float(text) if text else known.get(name, 1.0)
-        except ValueError:
-            period = math.nan
-        if not 0 < period < math.inf:
+        period = numerals.real(text) if text else known.get(name, 1.0)
+        if period is None or not 0 < period < math.inf:
             raise ValueError(
                 f"--circular {spec!r}: the period must be a number above 0, as in angle=360"
             )

@@ -21,9 +21,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -32,6 +39,8 @@ from pydantic_settings import (
     SettingsConfigDict,
     SettingsError,
 )
+
+from gdm_repr.numerals import loose_numbers
 
 # Errors of the operating system that the user can mend; any other is worth a traceback.
 _USER_ERRNOS = {
@@ -126,6 +135,21 @@ class Command(BaseSettings):
 
     config: Path | None = Field(None, description="YAML file of these options.")
     dry_run: bool = Field(False, description="Check the options, print them, and stop.")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _numbers_are_numerals(
+        cls, values: object, handler: ModelWrapValidatorHandler[Self]
+    ) -> Self:
+        """Refuse text that became a number by Python's reading of it (:mod:`.numerals`)."""
+        made = handler(values)
+        if loose := loose_numbers(values, made):
+            place, text, rule = loose
+            wrong = PydanticCustomError("numeral", "{rule}", {"rule": rule})
+            raise ValidationError.from_exception_data(
+                cls.__name__, [InitErrorDetails(type=wrong, loc=place, input=text)]
+            )
+        return made
 
     def check(self) -> None:
         """Refuse what types can't tell, before anything is done.

@@ -9,7 +9,6 @@ stays the original's: in a strict model exactly, and it is not made again. In an
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gdm_repr import numerals
 from gdm_repr.api import rms_by_group
 from gdm_repr.generation import Generation, Mask, group_elements, shared_groups
 from gdm_repr.grouping import Grouping
@@ -45,12 +45,13 @@ def band_mask(spec: str, grouping: Grouping, channels: int) -> Mask:
     """
     mask = np.zeros((channels, grouping.d), np.bool_)
     for part in spec.split("+"):
-        group = grouping.names.index(part) if part in grouping.names else part
-        span = re.fullmatch(r"(\d+)-(\d+)", part)
-        if isinstance(group, int) or (part.isdecimal() and int(part) < grouping.k):
-            mask |= group_elements(grouping, [int(group)])
-        elif span and int(span[1]) <= int(span[2]) < grouping.d:
-            mask[:, int(span[1]) : int(span[2]) + 1] = True
+        named = part in grouping.names
+        group = grouping.names.index(part) if named else numerals.place(part)
+        span = numerals.span(part)
+        if group is not None and group < grouping.k:
+            mask |= group_elements(grouping, [group])
+        elif span and span[0] <= span[1] < grouping.d:
+            mask[:, span[0] : span[1] + 1] = True
         elif part != NOTHING:
             names = ", ".join(grouping.names[:_SHOWN]) + (", .." if grouping.k > _SHOWN else "")
             raise ValueError(
@@ -75,14 +76,15 @@ def element_mask(spec: str, channels: int, d: int) -> Mask:
         >>> element_mask("1:2", 3, 2).tolist()
         [[False, False], [False, False], [False, True]]
     """
-    found = re.fullmatch(r"(\d+)(?::(\d+))?", spec)
-    if not found or int(found[1]) >= d or int(found[2] or 0) >= channels:
+    n, colon, c = spec.partition(":")
+    index, channel = numerals.place(n), numerals.place(c) if colon else 0
+    if index is None or channel is None or index >= d or channel >= channels:
         raise ValueError(
             f"element {spec!r}: unknown; give an index below {d}, as 7, or with a channel below "
             f"{channels}, as 7:0"
         )
     mask = np.zeros((channels, d), np.bool_)
-    mask[slice(None) if found[2] is None else int(found[2]), int(found[1])] = True
+    mask[channel if colon else slice(None), index] = True
     return mask
 
 
