@@ -19,6 +19,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from gdm_repr.arguments import integer
 from gdm_repr.dataset import Batch, ImageDataset, Indices
 from gdm_repr.images import Preprocess
 from gdm_repr.labels import read_labels
@@ -93,7 +94,7 @@ def load(
     Raises:
         ValueError: `workers` is negative.
     """
-    if workers < 0:
+    if integer(workers, "workers") < 0:
         raise ValueError(f"workers={workers} is negative; give 0 or more processes")
     import torch
 

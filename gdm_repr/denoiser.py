@@ -35,6 +35,7 @@ from gdm_repr.axes import STD_FLOOR, Axes
 from gdm_repr.basis import Basis
 from gdm_repr.config import DenoiserConfig
 from gdm_repr.grouping import Grouping
+from gdm_repr.isolation import isolated
 from gdm_repr.process import Process, Whitening, whitening
 
 
@@ -90,6 +91,7 @@ class Denoiser(nn.Module):
         """Spread levels (B, k) over elements: (B, 1 or C, d)."""
         return A[:, self.index]
 
+    @isolated
     def forward(self, x_t: Tensor, A: Tensor) -> Tensor:
         """Return u(x_t, A).
 
@@ -139,6 +141,8 @@ class Denoiser(nn.Module):
 
     def residual(self, state: Tensor, A: Tensor) -> Tensor:
         """Run the network on a state in the basis's coordinates: (B, C, d) to the same shape."""
+        if not len(state):  # of which convolutions make an error
+            return state
         A = A.to(state.dtype).expand(len(state), -1)
         if self.config.strict:
             state = state * (self.expand(A) > 0)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gdm_repr.arguments import integer
 from gdm_repr.coordinates import Flow
 from gdm_repr.grouping import Grouping
 from gdm_repr.ode import Integrator, Plan
@@ -37,7 +38,7 @@ def first_elements(grouping: Grouping, m: int) -> Mask:
     Raises:
         ValueError: if m is not in 0..d (0..C*d where a grouping separates channels).
     """
-    total = grouping.index.size
+    total, m = grouping.index.size, integer(m, "m")
     if not 0 <= m <= total:
         raise ValueError(f"m={m}: must be between 0 and {total}, the number of elements")
     mask = np.zeros(total, np.bool_)
@@ -53,8 +54,9 @@ def group_elements(grouping: Grouping, groups: Sequence[int | str]) -> Mask:
     """
     mask = np.zeros(grouping.index.shape, np.bool_)
     for group in groups:
-        number = grouping.names.index(group) if group in grouping.names else group
-        if number not in range(grouping.k):
+        named = group in grouping.names
+        number = grouping.names.index(group) if named else group
+        if isinstance(group, str) and not named or integer(number, "group") not in range(grouping.k):
             raise ValueError(
                 f"group {group!r}: unknown; choose a number below {grouping.k} or one of "
                 f"{', '.join(grouping.names)}"

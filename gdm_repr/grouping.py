@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gdm_repr.arguments import integers
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -104,7 +106,7 @@ class Grouping:
 
     def with_order(self, order: Sequence[int]) -> Grouping:
         """Return the same groups generated in another order."""
-        return Grouping(self.index, tuple(int(j) for j in order), self.names)
+        return Grouping(self.index, integers(order, "order"), self.names)
 
 
 def _count(index: IndexMap) -> int:

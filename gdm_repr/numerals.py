@@ -22,9 +22,9 @@ WHOLE_RULE = "a whole number is written in digits, as 12"
 
 
 def whole(text: str) -> int | None:
-    """Return a whole number of at most 18 digits; None where the text is none.
+    r"""Return a whole number of at most 18 digits; None where the text is none.
 
-    >>> [whole(text) for text in ("12", "-3", "007", "1_0", "\\uff11", " 1", "1.0", "9" * 19)]
+    >>> [whole(text) for text in ("12", "-3", "007", "1_0", "\uff11", " 1", "1.0", "9" * 19)]
     [12, -3, 7, None, None, None, None, None]
     """
     digits = len(text.lstrip("+-"))
@@ -37,18 +37,18 @@ def is_whole(text: str) -> bool:
 
 
 def place(text: str) -> int | None:
-    """Return a place or a count, a whole number without sign; None where the text is none.
+    r"""Return a place or a count, a whole number without sign; None where the text is none.
 
-    >>> [place(text) for text in ("12", "+3", "-3", "\\uff17")]
+    >>> [place(text) for text in ("12", "+3", "-3", "\uff17")]
     [12, None, None, None]
     """
     return whole(text) if text[:1] not in ("+", "-") else None
 
 
 def span(text: str) -> tuple[int, int] | None:
-    """Return both ends of a range of places, ``0-29``; None where the text is none.
+    r"""Return both ends of a range of places, ``0-29``; None where the text is none.
 
-    >>> span("0-29"), span("0-\\uff12"), span("0-29-31")
+    >>> span("0-29"), span("0-\uff12"), span("0-29-31")
     ((0, 29), None, None)
     """
     first, _, last = text.partition("-")

@@ -7,6 +7,7 @@ diffusion order, decoding in generation order with the clock reversed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -14,6 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from gdm_repr.arguments import count, integers
 from gdm_repr.config import DEFAULT_SOLVER
 from gdm_repr.coordinates import COORDINATES, Flow
 from gdm_repr.solvers import SOLVERS, Field, Step
@@ -47,9 +49,12 @@ class Plan:
         ):
             if value not in table:
                 raise ValueError(f"{name}={value!r}: unknown; choose from {', '.join(table)}")
+        object.__setattr__(self, "steps", integers(self.steps, "steps"))
         if min(self.steps, default=0) < 1:
             raise ValueError(f"steps={list(self.steps)}: every group needs at least one step")
-        if not self.tolerance > 0 or self.max_iterations < 1:
+        count(self.max_iterations, "max_iterations", least=0)
+        number = isinstance(self.tolerance, int | float) and not isinstance(self.tolerance, bool)
+        if not number or not 0 < self.tolerance < math.inf or self.max_iterations < 1:
             raise ValueError(
                 f"tolerance={self.tolerance}, max_iterations={self.max_iterations}: must be "
                 "positive, such as 1e-5 and 50"
@@ -221,7 +226,7 @@ def even_steps(total: int, k: int) -> tuple[int, ...]:
     Raises:
         ValueError: if there are fewer steps than groups.
     """
-    if total < k:
+    if count(total, "steps", least=0) < k:
         raise ValueError(f"steps={total}: fewer than the {k} groups; every group needs one step")
     return tuple(total // k + (j < total % k) for j in range(k))
 

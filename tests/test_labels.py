@@ -173,7 +173,7 @@ def test_different_labels_never_become_one(tmp_path: Path, cells: list[str]) -> 
 
 
 def test_cells_that_differ_in_blanks_alone_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'k' has the cells 'cat' and ' cat'.*write them alike"):
+    with pytest.raises(ValueError, match=r"'k' has the cells 'cat' and ' cat'.*write them alike"):
         column(tmp_path, "cat", " cat")
 
 

@@ -24,7 +24,7 @@ LOOSE = ["1_0", "\uff11", "\u0661", " 1", "1 ", "1\n", "infinity", "inf", "nan",
 MODULES = ["config", "edit_options", "analysis.options", "analysis.study", "analysis.compare"]
 
 
-@given(st.text(max_size=8) | st.from_regex(r"[+-]?[0-9_.eE１]{1,6}", fullmatch=True))
+@given(st.text(max_size=8) | st.from_regex("[+-]?[0-9_.eE\uff11]{1,6}", fullmatch=True))
 def test_a_numeral_is_what_python_reads_too(text: str) -> None:
     value = numerals.real(text)
     if value is not None:
