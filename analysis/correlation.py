@@ -24,6 +24,7 @@ from scipy import stats
 from gdm_repr import arguments
 from gdm_repr.analysis.correlation_estimators import ESTIMATORS, Floats, correlation, permuted
 from gdm_repr.arguments import integer, integers, table
+from gdm_repr.isolation import isolated
 
 Columns = Sequence[int] | NDArray[np.int64]
 
@@ -71,6 +72,7 @@ class TotalCorrelation:
     resamples: int
 
 
+@isolated
 def total_correlation(
     z: NDArray[Any],
     *,
@@ -236,6 +238,7 @@ class ElementNormality:
     n: int
 
 
+@isolated
 def element_normality(z: NDArray[Any], *, rate: float = 0.05) -> ElementNormality:
     """Test each column of z (n, d) against N(0, 1), at a false-discovery rate.
 

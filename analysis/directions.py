@@ -26,6 +26,7 @@ from gdm_repr.coordinates import Flow
 from gdm_repr.edits import band_mask, element_mask, untouched_groups
 from gdm_repr.generation import Generation, Mask
 from gdm_repr.grouping import Grouping
+from gdm_repr.isolation import isolated
 
 _MOST_OF_A_RANGE = 1_000_000
 
@@ -53,11 +54,13 @@ class Direction:
         mask: Mask = (self.w != 0).numpy()
         return mask
 
+    @isolated
     def along(self, z: Tensor) -> Tensor:
         """Return (w . z) w, the part of z (.., C, d) along the direction, of z's shape."""
         w = self.w.to(z.device, z.dtype)
         return (z * w).sum((-2, -1) if self.single else -1, keepdim=True) * w
 
+    @isolated
     def go(self, z: Tensor, values: Sequence[float]) -> Tensor:
         """Return z(v) at V places: (B, C, d) to (B, V, C, d)."""
         places = torch.tensor(values, dtype=z.dtype, device=z.device)[:, None, None]
@@ -81,6 +84,7 @@ class Pool:
     single: bool
 
 
+@isolated
 def choose_pool(
     grouping: Grouping, channels: int, *, band: str | None = None, elements: Sequence[str] = ()
 ) -> Pool:
@@ -132,6 +136,7 @@ def choose_pool(
     return Pool(band, mask, names, single)
 
 
+@isolated
 def element_directions(pool: Pool) -> list[Direction]:
     """Return the pool's elements as directions."""
     channels, d = pool.mask.shape
@@ -142,6 +147,7 @@ def element_directions(pool: Pool) -> list[Direction]:
     ]
 
 
+@isolated
 def random_directions(pool: Pool, n: int, *, seed: int = 0) -> list[Direction]:
     """Draw n random directions of the pool's kind.
 
@@ -164,6 +170,7 @@ def random_directions(pool: Pool, n: int, *, seed: int = 0) -> list[Direction]:
     return found
 
 
+@isolated
 def traverse(
     generation: Generation,
     z: Tensor,
@@ -202,6 +209,7 @@ def traverse(
         yield torch.cat(data).reshape(-1, V, *z.shape[1:]), origin
 
 
+@isolated
 def move_coefficients(
     flow: Flow, origin: Tensor, direction: Direction, values: Sequence[float]
 ) -> Iterator[Path]:

@@ -28,6 +28,7 @@ from gdm_repr.analysis.factors import Factor
 from gdm_repr.analysis.features import build_extractor
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.subject import Subject
+from gdm_repr.isolation import isolated
 
 FEWEST = 16  # images to fit to
 
@@ -42,6 +43,7 @@ class Traversal:
         readable: factors that are read well enough.
     """
 
+    @isolated
     def __init__(
         self,
         config: ElementFactorsConfig,
@@ -81,6 +83,7 @@ class Traversal:
             f for f in factors if f.name in kept and self.r2[f.name].value >= config.readable
         ]
 
+    @isolated
     def shares(self, asked: Mapping[str, Sequence[Direction]]) -> dict[str, Shares]:
         """Measure directions, by source; those of raw coefficients are moved without the model."""
         found = {}

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdm_repr import numerals
+from gdm_repr.isolation import isolated
 from gdm_repr.latents import LatentStore
 from gdm_repr.scenes import SCENE_FACTORS
 
@@ -52,6 +53,7 @@ class Factor:
         return "balanced accuracy" if self.kind == "discrete" else "R^2"
 
 
+@isolated
 def read_factor(
     name: str, column: Sequence[Any] | NDArray[Any], *, period: float | None = None, fewest: int = 5
 ) -> Factor:
@@ -155,6 +157,7 @@ def given_periods(specs: Sequence[str], known: Mapping[str, float]) -> dict[str,
     return periods
 
 
+@isolated
 def store_factors(
     store: LatentStore,
     rows: Sequence[int],

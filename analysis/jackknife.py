@@ -30,6 +30,7 @@ from scipy.stats import t as student
 from gdm_repr import arguments
 from gdm_repr.analysis.estimate import Estimate
 from gdm_repr.arguments import count, table
+from gdm_repr.isolation import isolated
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -90,6 +91,7 @@ class Measure:
     enough: Callable[[int, int], bool] = lambda n, features: False
 
 
+@isolated
 def compare(
     measure: Measure,
     real: ArrayLike,
@@ -170,6 +172,7 @@ def features_array(values: ArrayLike, name: str, least: int = 2) -> Floats:
     return array
 
 
+@isolated
 def interval(rows: Floats) -> Estimate:
     """Return a score with its interval; rows (1 + g,): of all images, then without each group."""
     value, deleted = float(rows[0]), rows[1:]

@@ -11,6 +11,7 @@ from scipy import stats
 
 from gdm_repr.analysis.information_scores import Values
 from gdm_repr.analysis.score_input import Ints, Settings
+from gdm_repr.isolation import isolated
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Score:
     settings: Settings
 
 
+@isolated
 def estimate(
     evaluate: Callable[[Ints, np.random.Generator], Values],
     null: Callable[[np.random.Generator], Values],

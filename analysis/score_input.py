@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdm_repr.arguments import integers
+from gdm_repr.isolation import isolated
 from gdm_repr.latents import LatentStore
 
 Floats = NDArray[np.float64]
@@ -106,6 +107,7 @@ class Factors:
         return present
 
 
+@isolated
 def read_factors(
     columns: Mapping[str, Any] | NDArray[Any],
     *,
@@ -208,6 +210,7 @@ def _read(
     return kind, codes, values
 
 
+@isolated
 def histogram_codes(z: Floats, bins: int) -> Ints:
     """Return which of `bins` equal-width bins over its range each value of a column is in.
 
@@ -232,6 +235,7 @@ def split_rows(n: int, settings: Settings, rng: np.random.Generator) -> tuple[In
     return order[:train], order[train:]
 
 
+@isolated
 def latent_columns(
     store: LatentStore,
     *,

@@ -47,6 +47,7 @@ from gdm_repr.analysis.unsupervised_scores import (
     wasserstein,
 )
 from gdm_repr.arguments import count, table
+from gdm_repr.isolation import isolated
 
 __all__ = ["SCORES", "Method", "Score", "Settings", "read_factors", "score", "scores", "udr_scores"]
 
@@ -93,6 +94,7 @@ SCORES: dict[str, Method] = {
 """The scores by name."""
 
 
+@isolated
 def score(
     name: str,
     z: NDArray[Any],
@@ -172,6 +174,7 @@ def score(
     )
 
 
+@isolated
 def scores(
     z: NDArray[Any],
     factors: Factors | None = None,
@@ -215,6 +218,7 @@ def scores(
     )  # fmt: skip
 
 
+@isolated
 def udr_scores(
     models: Mapping[str, NDArray[Any]],
     *,

@@ -20,6 +20,7 @@ from gdm_repr.data import ImageDataset, open_data
 from gdm_repr.decode import open_latents
 from gdm_repr.generation import Generation
 from gdm_repr.images import Preprocess
+from gdm_repr.isolation import isolated
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.options import AnalysisConfig
@@ -50,6 +51,7 @@ class Subject:
         generation: decodes, sharing groups where the model is strict.
     """
 
+    @isolated
     def __init__(self, config: AnalysisConfig) -> None:
         """Load the model and open the store.
 
@@ -107,10 +109,12 @@ class Subject:
             raise ValueError(f"n={n}: the store holds {total} images only; ask for fewer")
         return sorted(np.random.default_rng(seed).choice(total, n, replace=False).tolist())
 
+    @isolated
     def z(self, rows: Rows) -> Tensor:
         """Return latents (n, C, d) of rows of the store, on the model's device."""
         return torch.from_numpy(self.store.z(rows)).to(self.model.device)
 
+    @isolated
     def images(self, rows: Rows) -> Tensor:
         """Return the images (n, C, H, W) of rows of the store, as they were encoded.
 
@@ -123,6 +127,7 @@ class Subject:
             raise ValueError(f"--data: {bad.id!r} can't be read any more ({bad.reason})")
         return batch.x
 
+    @isolated
     def anchors(self, n: int, source: Literal["images", "samples"], *, seed: int = 0) -> Anchors:
         """Return n latents: of random images of the store, or drawn from N(0, I).
 

@@ -249,7 +249,11 @@ class GDM:
 
     @isolated
     def decode(self, z: Batchable, plan: Plan | None = None) -> Tensor:
-        """Decode latents (B, C, d), tensor or array, to images (B, C, H, W), not clipped to [-1, 1].
+        """Decode latents (B, C, d) to images (B, C, H, W), not clipped to [-1, 1].
+
+        Args:
+            z: numbers (B, C, d), as tensor, array, or a list of (C, d). None of them gives none.
+            plan: from :meth:`plan`; its defaults when None.
 
         Raises:
             ValueError: if z has another shape than the model's latents, or is not finite.

@@ -28,6 +28,7 @@ from gdm_repr.config import SHIPPED, ModelConfig
 from gdm_repr.denoiser import Denoiser
 from gdm_repr.grouping import Grouping, Shape, build_grouping
 from gdm_repr.images import Preprocess
+from gdm_repr.isolation import isolated, own_random_state
 from gdm_repr.models import build_network
 from gdm_repr.process import PROCESSES
 
@@ -59,6 +60,7 @@ class Checkpoint:
     fingerprint: str
 
 
+@isolated
 def build_denoiser(
     model: ModelConfig,
     shape: Shape,
@@ -148,6 +150,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, facts
 
 
+@isolated
 def save_checkpoint(
     path: Path,
     denoiser: Denoiser,
@@ -181,6 +184,7 @@ def save_checkpoint(
     save_tensors(path, tensors, facts)
 
 
+@isolated
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a model.
 
@@ -213,7 +217,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             names = [name for name in tensors if name.startswith("axes.")]
             rotations = {int(name.removeprefix("axes.")): tensors.pop(name) for name in names}
             axes = Axes(grouping, std, rotations, along)
-        denoiser = build_denoiser(model, shape, mean, std, grouping, axes)
+        with own_random_state():
+            denoiser = build_denoiser(model, shape, mean, std, grouping, axes)
         denoiser.network.load_state_dict(
             {name.removeprefix("network."): tensor for name, tensor in tensors.items()}
         )

@@ -22,6 +22,7 @@ from typing import Any, TypeVar, cast
 from gdm_repr.arguments import integer
 from gdm_repr.dataset import Batch, ImageDataset, Indices
 from gdm_repr.images import Preprocess
+from gdm_repr.isolation import isolated
 from gdm_repr.labels import read_labels
 from gdm_repr.quarantine import QuarantineLog, Rejected
 from gdm_repr.sources import open_source
@@ -43,6 +44,7 @@ Result = TypeVar("Result")
 _PREFETCH = 4  # batches a worker prepares ahead: rides out a slow image without filling memory
 
 
+@isolated
 def open_data(
     data: str | Path,
     preprocess: Preprocess,

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from gdm_repr.arguments import Rows, row_numbers
 from gdm_repr.dequantize import dequantize, gaussian
 from gdm_repr.images import BadImage, Pixels, Preprocess, fit_pixels, to_channels
+from gdm_repr.isolation import isolated
 from gdm_repr.labels import Labels
 from gdm_repr.quarantine import Rejected
 from gdm_repr.sources import Source
@@ -75,6 +76,7 @@ class ImageDataset:
         preprocess: Settings the items are made with.
     """
 
+    @isolated
     def __init__(
         self, source: Source, preprocess: Preprocess, labels: Labels, limit: int | None, seed: int
     ) -> None:
@@ -133,6 +135,7 @@ class ImageDataset:
         levels = self._layout.levels
         return 2 / (levels + self.preprocess.dequantize) if levels else 0.0
 
+    @isolated
     def pixels(self, index: int) -> Pixels:
         """Return one item as it is before it becomes x.
 
@@ -168,6 +171,7 @@ class ImageDataset:
             digest.update(part)
         return digest.hexdigest()
 
+    @isolated
     def batch(self, indices: Indices, draw: int = 0) -> Batch:
         """Return items in the order asked for, without those that can't be read.
 
@@ -193,6 +197,7 @@ class ImageDataset:
             raise ValueError("indices=None: give numbers, a slice or a mask")
         return row_numbers(indices, len(self), "indices")
 
+    @isolated
     def in_memory(self) -> ImageDataset:
         """Return the same data set decoded once, as compact integers; batches are then gathers.
 

@@ -53,6 +53,7 @@ class Denoiser(nn.Module):
         axes: along which ``principal`` whitens; the elements when None.
     """
 
+    @isolated
     def __init__(
         self,
         network: nn.Module,
@@ -118,10 +119,12 @@ class Denoiser(nn.Module):
             w.dalpha_dA * axes.forward(self.mean) + linear * w_t + self.output_scale(A) * F
         )
 
+    @isolated
     def whitened(self, A: Tensor) -> Whitening:
         """Return the scales along every axis at levels A of shape (B, k)."""
         return whitening(self.process, self.axes.forward(self.mean), self.axes.std, self.expand(A))
 
+    @isolated
     def output_scale(self, A: Tensor) -> Tensor | float:
         """Return the std of u's residual along the axes, W s / R, (B, C, d); 1 for ``none``."""
         if self.config.preconditioning == "none":
@@ -139,6 +142,7 @@ class Denoiser(nn.Module):
         c = self.process.coefficients(A)
         return torch.atan2(c.alpha * self.axes.scale.to(A.dtype), c.sigma) * (2 / math.pi)
 
+    @isolated
     def residual(self, state: Tensor, A: Tensor) -> Tensor:
         """Run the network on a state in the basis's coordinates: (B, C, d) to the same shape."""
         if not len(state):  # of which convolutions make an error

@@ -20,6 +20,7 @@ from gdm_repr import numerals
 from gdm_repr.api import rms_by_group
 from gdm_repr.generation import Generation, Mask, group_elements, shared_groups
 from gdm_repr.grouping import Grouping
+from gdm_repr.isolation import isolated
 
 NOTHING = "none"
 _SHOWN = 8  # band names told in an error
@@ -88,26 +89,31 @@ def element_mask(spec: str, channels: int, d: int) -> Mask:
     return mask
 
 
+@isolated
 def mix(z: Tensor, reference: Tensor, changed: Mask) -> Tensor:
     """Replace elements by the reference's (Fig. 7): (B, C, d) and (B, C, d) to (B, C, d)."""
     return torch.where(_on(z, changed), reference, z)
 
 
+@isolated
 def vary(z: Tensor, changed: Mask, noise: Tensor) -> Tensor:
     """Draw elements afresh (Fig. 9): (B, C, d) and noise (n, C, d) to (B, n, C, d)."""
     return torch.where(_on(z, changed), noise[None], z[:, None])
 
 
+@isolated
 def set_element(z: Tensor, element: Mask, value: float, *, shift: bool = False) -> Tensor:
     """Set an element to a value, or shift it by one, in units of N(0, 1)'s std (Fig. 8)."""
     return torch.where(_on(z, element), z + value if shift else torch.full_like(z, value), z)
 
 
+@isolated
 def linear(z0: Tensor, z1: Tensor, t: float) -> Tensor:
     """Return (1 - t) z0 + t z1 of vectors (B, n)."""
     return (1 - t) * z0 + t * z1
 
 
+@isolated
 def spherical(z0: Tensor, z1: Tensor, t: float) -> Tensor:
     """Return (sin((1 - t) w) z0 + sin(t w) z1) / sin(w), w the angle between vectors (B, n).
 
@@ -127,6 +133,7 @@ PATHS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
 }
 
 
+@isolated
 def interpolate(
     z0: Tensor, z1: Tensor, changed: Mask, t: Sequence[float], path: str = "spherical"
 ) -> Tensor:
@@ -204,6 +211,7 @@ def untouched_groups(grouping: Grouping, changed: Mask) -> int:
     return shared_groups(grouping, same)
 
 
+@isolated
 def decode_edits(
     generation: Generation, states: Sequence[Tensor], edits: Sequence[Edit], batch_size: int
 ) -> Tensor:
@@ -230,6 +238,7 @@ def decode_edits(
     return out
 
 
+@isolated
 def effects(
     grouping: Grouping, data: Tensor, edits: Sequence[Edit], edited: Tensor
 ) -> Iterator[Effect]:

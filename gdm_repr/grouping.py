@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdm_repr.arguments import integers
+from gdm_repr.isolation import isolated
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -303,6 +304,7 @@ def _names(index: IndexMap, k: int) -> tuple[str, ...]:
     )
 
 
+@isolated
 def group_std(grouping: Grouping, std: Tensor) -> list[float]:
     """Return the rms of each group's element stds, std of shape (C, d)."""
     index = np.broadcast_to(grouping.index, std.shape).ravel()

@@ -44,7 +44,9 @@ def image_batch(x: Batchable, shape: Shape, name: str = "x") -> Tensor:
         x = [x]
     if isinstance(x, Sequence) and any(isinstance(each, Image.Image) for each in x):
         return torch.stack([_from_pil(each, shape, f"{name}[{i}]") for i, each in enumerate(x)])
-    batch = as_tensor(x, name, f"a float tensor or array {wanted}, a PIL image, or a list of images")
+    batch = as_tensor(
+        x, name, f"floats {wanted}, as tensor or array, a PIL image, or a list of images"
+    )
     if isinstance(x, list | tuple) and not len(x):
         batch = batch.new_empty((0, *shape), dtype=torch.float32)
     if batch.ndim != 4 or tuple(batch.shape[1:]) != tuple(shape):
@@ -119,10 +121,8 @@ def as_tensor(values: object, name: str, rule: str) -> Tensor:
         raise ValueError(f"{name}: {type(values).__name__} ({detail}); must be {rule}") from None
 
 
-def check_range(
-    x: Tensor, name: str = "x", *, hint: bool = True, stacklevel: int = 3
-) -> None:
-    """Refuse images (B, C, H, W) that cannot be in [-1, 1], and warn of those that look like [0, 1].
+def check_range(x: Tensor, name: str = "x", *, hint: bool = True, stacklevel: int = 3) -> None:
+    """Refuse images (B, C, H, W) that cannot be in [-1, 1]; warn of those that look like [0, 1].
 
     The warning is for a batch of which all values are in [0, 1] and some image has more than one:
     images that are bright throughout are rare, and blank ones say nothing.

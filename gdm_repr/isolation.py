@@ -9,6 +9,7 @@ caller's are back when it ends. Gradients, threads and determinism stay the call
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,13 +17,12 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 import numpy as np
-import torch
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _DEVICES = ("cpu", "cuda")  # of which autocast is known
 _lock = threading.Lock()
 _depth = 0  # calls in progress, in all threads: the default dtype is one for all of these
-_found = torch.float32  # the caller's default dtype, at the first of these calls
+_found: Any = None  # the caller's default dtype at the first of these calls, if it is another
 
 
 @contextmanager
@@ -30,10 +30,13 @@ def isolation() -> Iterator[None]:
     """Run a block under the settings of a fresh interpreter."""
     _enter_dtype()
     try:
-        with ExitStack() as stack:
-            stack.enter_context(
-                np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
-            )
+        with (
+            np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"),
+            ExitStack() as stack,
+        ):
+            if (torch := sys.modules.get("torch")) is None:  # then it has no settings
+                yield
+                return
             if torch.is_inference_mode_enabled():
                 grad = torch.is_grad_enabled()
                 stack.enter_context(torch.inference_mode(False))  # switches gradients on
@@ -76,6 +79,8 @@ def isolated(function: Function) -> Function:
 @contextmanager
 def own_random_state() -> Iterator[None]:
     """Leave the caller's random numbers of torch as they are: building a network draws some."""
+    import torch
+
     with torch.random.fork_rng(devices=[]):
         yield
 
@@ -83,16 +88,17 @@ def own_random_state() -> Iterator[None]:
 def _enter_dtype() -> None:
     global _depth, _found
     with _lock:
-        if _depth == 0:
+        torch = sys.modules.get("torch")
+        if _depth == 0 and torch is not None and torch.get_default_dtype() != torch.float32:
             _found = torch.get_default_dtype()
-            if _found != torch.float32:
-                torch.set_default_dtype(torch.float32)
+            torch.set_default_dtype(torch.float32)
         _depth += 1
 
 
 def _leave_dtype() -> None:
-    global _depth
+    global _depth, _found
     with _lock:
         _depth -= 1
-        if _depth == 0 and _found != torch.float32:
-            torch.set_default_dtype(_found)
+        if _depth == 0 and _found is not None:
+            sys.modules["torch"].set_default_dtype(_found)
+            _found = None

@@ -18,6 +18,7 @@ from torch import Tensor
 from gdm_repr.arguments import count, integers
 from gdm_repr.config import DEFAULT_SOLVER
 from gdm_repr.coordinates import COORDINATES, Flow
+from gdm_repr.isolation import isolated
 from gdm_repr.solvers import SOLVERS, Field, Step
 
 
@@ -87,6 +88,7 @@ class Solution:
 class Integrator:
     """The one loop: groups in turn, each over its clock. Counts evaluations and iterations."""
 
+    @isolated
     def __init__(self, flow: Flow, plan: Plan) -> None:
         """Match the plan to the flow.
 
@@ -120,6 +122,7 @@ class Integrator:
 
         return velocity
 
+    @isolated
     def run(self, y: Tensor, *, encoding: bool, groups: Sequence[int] | None = None) -> Tensor:
         """Carry a state from data to noise or back.
 
@@ -170,6 +173,7 @@ class Integrator:
         return Solution(y, self.evaluations, tuple(self.iterations), self.converged)
 
 
+@isolated
 @torch.no_grad()
 def encode(flow: Flow, x: Tensor, plan: Plan) -> Solution:
     """Solve the ODE from data to latents.
@@ -186,6 +190,7 @@ def encode(flow: Flow, x: Tensor, plan: Plan) -> Solution:
     return integrator.solution(integrator.run(integrator.coordinate.enter(x), encoding=True))
 
 
+@isolated
 @torch.no_grad()
 def decode(flow: Flow, z: Tensor, plan: Plan) -> Solution:
     """Solve the ODE from latents to data; arguments as :func:`encode`'s."""
@@ -194,6 +199,7 @@ def decode(flow: Flow, z: Tensor, plan: Plan) -> Solution:
     return integrator.solution(integrator.coordinate.leave(y))
 
 
+@isolated
 def step_doubling_error(flow: Flow, x: Tensor, plan: Plan, z: Tensor) -> Tensor:
     """Estimate the discretisation error of latents by doubling every group's steps.
 
@@ -231,6 +237,7 @@ def even_steps(total: int, k: int) -> tuple[int, ...]:
     return tuple(total // k + (j < total % k) for j in range(k))
 
 
+@isolated
 def split_steps(flow: Flow, x: Tensor, plan: Plan, total: int) -> tuple[int, ...]:
     """Split a total number of steps over the groups so that the measured latent error is least.
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from gdm_repr.isolation import isolated
 from gdm_repr.latents import LatentStore
 from gdm_repr.run_facts import (
     BAND_KS,
@@ -58,6 +59,7 @@ class BandSummary:
     latent_rmse: float
 
 
+@isolated
 def summarise(store: LatentStore, batch_size: int = 4096) -> list[BandSummary]:
     """Summarise every band of a store; see :class:`BandSummary`.
 

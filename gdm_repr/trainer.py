@@ -33,6 +33,7 @@ from gdm_repr.command import build
 from gdm_repr.config import DEFAULT_STEPS, TrainConfig
 from gdm_repr.data import ImageDataset
 from gdm_repr.denoiser import Denoiser
+from gdm_repr.isolation import isolated
 from gdm_repr.models.ema import EMA
 from gdm_repr.objective import loss
 from gdm_repr.pictures import as_grid, save_sheet
@@ -81,6 +82,7 @@ def statistics_batches(
             yield x
 
 
+@isolated
 def element_statistics(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """Return mean and std of every element over batches (B, C, d), each (C, d), float64."""
     count, total, square, shift = 0, torch.zeros(()), torch.zeros(()), None
@@ -98,6 +100,7 @@ def element_statistics(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
 class Levels:
     """Draws a step's times and turns them into levels: intervals, orders and the law of t."""
 
+    @isolated
     def __init__(self, config: TrainConfig, denoiser: Denoiser) -> None:
         """Check intervals, orders and weights.
 
@@ -118,6 +121,7 @@ class Levels:
         self.process, self.clock = denoiser.process, config.clock
         self.std = denoiser.axes.scale.double().cpu()
 
+    @isolated
     def draw(self, n: int, generator: torch.Generator) -> ScheduleOutput:
         """Draw n times, and an order for each where there are several."""
         if self.orders is None:
@@ -140,6 +144,7 @@ class Levels:
 class Trainer:
     """The training loop and its state."""
 
+    @isolated
     def __init__(self, config: TrainConfig, dataset: ImageDataset) -> None:
         """Build the model for the data's shape, or reload it on resume."""
         self.config, self.dataset, self.shape = config, dataset, dataset.shape
@@ -193,6 +198,8 @@ class Trainer:
             rate *= min(1.0, max(0.0, (c.images - self.nimg) / (c.decay * c.images)))
         return rate
 
+    @isolated
+    @torch.enable_grad()
     def train_step(self, x: Tensor) -> tuple[float, list[float]]:
         """Take one step on images x (B, C, H, W) in [-1, 1]; it only counts if there are none.
 
@@ -299,6 +306,7 @@ class Trainer:
         self.optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
         self.step = int(facts["step"])
 
+    @isolated
     def sample_sheet(self, path: Path, n: int = 64) -> None:
         """Draw n images from the averaged model, always from the same latents."""
         config = self.config
