@@ -24,6 +24,7 @@ from scipy import stats
 
 from gdm_repr.analysis.estimate import Estimate
 from gdm_repr.analysis.paths import FEATURE_MEASURES, IMAGE_MEASURES, Measures
+from gdm_repr.isolation import isolated
 
 Floats = NDArray[np.float64]
 
@@ -108,6 +109,7 @@ class Atlas:
         return sum(entry.q <= LEVEL for entry in self.random)
 
 
+@isolated
 def mean_over_anchors(values: Floats, limits: tuple[float, float] = (0, np.inf)) -> Estimate:
     """Return the mean of n values with its 95 % t interval, cut to limits; NaN gives NaN.
 
@@ -120,6 +122,7 @@ def mean_over_anchors(values: Floats, limits: tuple[float, float] = (0, np.inf))
     return Estimate(mean, low, high)
 
 
+@isolated
 def build_atlas(
     feature: str,
     elements: Mapping[str, Measures],

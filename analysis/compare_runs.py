@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+from gdm_repr import numerals
 from gdm_repr.analysis.study_options import (
     CHOICE_TAG,
     FINGERPRINT_TAG,
@@ -221,7 +222,7 @@ def _one_a_seed(
         same = run.tags.get(FINGERPRINT_TAG) == newest.tags.get(FINGERPRINT_TAG)
         differs = "" if same else " (of another fingerprint)"
         older.append(LeftOut(run, f"older than {newest.id} of the same choice and seed{differs}"))
-    if all(re.fullmatch(r"-?\d+", seed) for seed in by_seed):
+    if all(numerals.whole(seed) is not None for seed in by_seed):
         by_seed = {seed: by_seed[seed] for seed in sorted(by_seed, key=int)}
     return by_seed, older
 
@@ -283,8 +284,5 @@ def _short(keys: Sequence[str]) -> list[str]:
 
 def _natural(value: str) -> tuple[int, float, str]:
     """Order numbers by value, before texts."""
-    try:
-        number = float(value)
-    except ValueError:
-        return 1, 0.0, value
-    return (0, number, value) if math.isfinite(number) else (1, 0.0, value)
+    number = numerals.real(value)
+    return (1, 0.0, value) if number is None else (0, number, value)

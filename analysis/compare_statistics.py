@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gdm_repr.analysis.estimate import LEVEL, Estimate, number
+from gdm_repr.isolation import isolated
 
 _ROUNDING = 1e-12  # differences that vary by less, relative to the values, do not vary
 
@@ -125,6 +126,7 @@ class SeedMean:
         return str(self.mean) if self.n > 1 else f"{number(self.mean.value)} [-]"
 
 
+@isolated
 def seed_mean(values: Sequence[float]) -> SeedMean | None:
     """Return the mean of independent values with its t interval; None of no values.
 
@@ -188,6 +190,7 @@ class Difference:
         return "better" if better.loss(self.mean.value) < 0 else "worse"
 
 
+@isolated
 def paired(value: Mapping[str, float], reference: Mapping[str, float]) -> Difference:
     """Compare values by seed with the reference's; ``holm`` is p until `holm` corrects it.
 
@@ -214,6 +217,7 @@ def paired(value: Mapping[str, float], reference: Mapping[str, float]) -> Differ
     return Difference(found.n, found.mean, p, p, True, found.mean)
 
 
+@isolated
 def holm(found: Mapping[str, Difference]) -> dict[str, Difference]:
     """Correct the p values of one metric for the number of choices tested, and the intervals too.
 

@@ -21,8 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from gdm_repr import arguments
 from gdm_repr.analysis.correlation_estimators import ESTIMATORS, Floats, correlation, permuted
 from gdm_repr.analysis.estimate import Estimate, agreeing
+from gdm_repr.arguments import integer, integers, table
+from gdm_repr.isolation import isolated
 
 Columns = Sequence[int] | NDArray[np.int64]
 
@@ -70,6 +73,7 @@ class TotalCorrelation:
     resamples: int
 
 
+@isolated
 def total_correlation(
     z: NDArray[Any],
     *,
@@ -108,8 +112,9 @@ def total_correlation(
     if estimator not in ESTIMATORS:
         raise ValueError(f"estimator: {estimator!r} is unknown; use one of {', '.join(ESTIMATORS)}")
     for name, given, least in (("permutations", permutations, 19), ("resamples", resamples, 10)):
-        if given < least:
+        if integer(given, name) < least:
             raise ValueError(f"{name}: {given} is too few; use at least {least}")
+    seed = arguments.seed(seed)
     x, groups = _select(z, blocks)
     n, d = x.shape
     method = ESTIMATORS[estimator]
@@ -174,7 +179,7 @@ def _select(
     """Return the columns in use, shape (n, d), and each block's positions among them."""
     x = samples(z)
     chosen = [[column] for column in range(x.shape[1])] if blocks is None else blocks
-    sets = [np.asarray(block, dtype=np.int64).reshape(-1) for block in chosen]
+    sets = [np.array(integers(block, "blocks"), np.int64) for block in chosen]
     if len(sets) < 2 or min(len(block) for block in sets) == 0:
         raise ValueError(f"blocks: {len(sets)} given; needed are two or more, none of them empty")
     used = np.concatenate(sets)
@@ -193,11 +198,9 @@ def samples(z: NDArray[Any]) -> Floats:
     Raises:
         ValueError: if it is no table, is empty, or holds values that are not finite.
     """
-    x = np.asarray(z, dtype=np.float64)
-    if x.ndim != 2 or not len(x):
+    x = table(z, "z", "must be (samples, columns) of numbers")
+    if x.ndim != 2 or not x.size:
         raise ValueError(f"z: shape {x.shape} must be (samples, columns), with samples")
-    if not np.isfinite(x).all():
-        raise ValueError(f"z: {(~np.isfinite(x)).sum()} values are not finite; drop those samples")
     return x
 
 
@@ -243,6 +246,7 @@ class ElementNormality:
     n: int
 
 
+@isolated
 def element_normality(z: NDArray[Any], *, rate: float = 0.05) -> ElementNormality:
     """Test each column of z (n, d) against N(0, 1), at a false-discovery rate.
 

@@ -34,6 +34,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.special import digamma, logsumexp, ndtri
 
+from gdm_repr.isolation import isolated
+
 __all__ = ["ESTIMATORS", "Estimator", "correlation", "normal_scores", "permuted"]
 
 Floats = NDArray[np.float64]
@@ -67,6 +69,7 @@ class Estimator:
     needed: Callable[[int], int]
 
 
+@isolated
 def normal_scores(z: Floats, rng: np.random.Generator) -> Floats:
     """Replace each value by Phi^-1(rank / (n + 1)) in its column; ties are broken at random.
 
@@ -81,6 +84,7 @@ def normal_scores(z: Floats, rng: np.random.Generator) -> Floats:
     return scores.T
 
 
+@isolated
 def correlation(z: Floats) -> Floats:
     """Return the correlation of the columns of z (n, d); five times faster than np.corrcoef."""
     centred = z - z.mean(0)
@@ -90,6 +94,7 @@ def correlation(z: Floats) -> Floats:
     return R
 
 
+@isolated
 def permuted(z: Floats, blocks: Blocks, rng: np.random.Generator) -> Floats:
     """Permute the rows of every block on its own: blocks become independent of each other."""
     rows = z.T
@@ -99,6 +104,7 @@ def permuted(z: Floats, blocks: Blocks, rng: np.random.Generator) -> Floats:
     return out.T
 
 
+@isolated
 def gaussian(z: Floats, blocks: Blocks, rng: np.random.Generator) -> float:
     """Return TC = 1/2 [sum_b logdet R_bb - logdet R] with R the sample correlation."""
     return _gaussian_tc(correlation(z), blocks)
@@ -132,6 +138,7 @@ def wishart_bias(n: int, sizes: Sequence[int]) -> float:
     return 0.5 * (sum(g(size) for size in sizes) - g(sum(sizes)))
 
 
+@isolated
 def nearest_neighbour(z: Floats, blocks: Blocks, rng: np.random.Generator) -> float:
     """Return the multi-information of Kraskov, Stoegbauer, Grassberger (2004), first algorithm.
 
@@ -155,6 +162,7 @@ def nearest_neighbour(z: Floats, blocks: Blocks, rng: np.random.Generator) -> fl
     return float(digamma(k) + (len(blocks) - 1) * digamma(n) - total.mean())
 
 
+@isolated
 def surrogate_bias(
     z: Floats, blocks: Blocks, n: int, rng: np.random.Generator
 ) -> tuple[float, float]:
@@ -174,6 +182,7 @@ def surrogate_bias(
     return float(np.mean(errors)), float(np.std(errors, ddof=1) / math.sqrt(SURROGATES))
 
 
+@isolated
 def classifier(z: Floats, blocks: Blocks, rng: np.random.Generator) -> float:
     """Return a held-out Donsker-Varadhan bound, TC >= E_p[T] - log E_q[exp T].
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from gdm_repr.analysis.correlation_columns import Layout
 from gdm_repr.analysis.options import first_latent
+from gdm_repr.isolation import isolated
 from gdm_repr.latents import LatentStore, open_store
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def chunks(total: int) -> Iterator[range]:
         yield range(start, min(start + CHUNK, total))
 
 
+@isolated
 def stored_latents(store: LatentStore, rows: Sequence[int], columns: Layout) -> Table:
     """Read latents of a store's rows."""
     return np.concatenate(
@@ -46,6 +48,7 @@ def stored_latents(store: LatentStore, rows: Sequence[int], columns: Layout) -> 
     )
 
 
+@isolated
 def fresh_noise(subject: Subject, n: int, seed: int, columns: Layout) -> Table:
     """Draw latents from N(0, I); number i depends on seed and i alone."""
     first = first_latent(seed)
@@ -57,6 +60,7 @@ def fresh_noise(subject: Subject, n: int, seed: int, columns: Layout) -> Table:
     )
 
 
+@isolated
 def encoded_noise(
     subject: Subject,
     n: int,
@@ -83,7 +87,7 @@ def encoded_noise(
             if key not in journal or not file.exists():
                 noise = model.noise(len(part), seed=first_latent(seed) + part.start)
                 z = [
-                    model.encode(model.decode(batch, subject.plan), subject.plan).z
+                    model.encode(model.decode(batch, subject.plan), subject.plan, check=False).z
                     for batch in torch.split(noise, batch_size)
                 ]
                 temporary = file.with_name(f".{file.name}")
@@ -96,6 +100,7 @@ def encoded_noise(
     return np.concatenate(tables)
 
 
+@isolated
 def raw_coefficients(subject: Subject, rows: Sequence[int], columns: Layout) -> Table:
     """Return the images' coefficients in the model's basis.
 
@@ -110,6 +115,7 @@ def raw_coefficients(subject: Subject, rows: Sequence[int], columns: Layout) -> 
     )
 
 
+@isolated
 def principal_components(
     subject: Subject, rows: Sequence[int], columns: Layout, seed: int
 ) -> Table:

@@ -14,6 +14,7 @@ from gdm_repr.analysis.correlation_columns import Layout, Question
 from gdm_repr.analysis.correlation_columns import counted as counted_columns
 from gdm_repr.analysis.correlation_estimators import ESTIMATORS
 from gdm_repr.analysis.estimate import LEVEL, Estimate, number
+from gdm_repr.isolation import isolated
 
 LATENTS = "latents"
 FEW = {"knn": 8}  # columns beyond which an estimator is not asked
@@ -65,6 +66,7 @@ def fits(question: Question, estimator: str) -> bool:
     return question.d <= FEW.get(estimator, question.d)
 
 
+@isolated
 def measure(
     source: str,
     table: NDArray[Any],

@@ -28,6 +28,7 @@ from gdm_repr.analysis.estimate import Estimate
 from gdm_repr.analysis.variance import fresh_noise
 from gdm_repr.coordinates import Flow, WhitenedCoordinate
 from gdm_repr.denoiser import Denoiser
+from gdm_repr.isolation import isolated
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class GroupLoss:
     at: tuple[Estimate, ...]
 
 
+@isolated
 @torch.no_grad()
 def group_loss(
     denoiser: Denoiser,

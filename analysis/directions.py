@@ -14,7 +14,6 @@ it is what they are compared with.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,10 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gdm_repr import numerals
 from gdm_repr.coordinates import Flow
 from gdm_repr.edits import band_mask, element_mask, untouched_groups
 from gdm_repr.generation import Generation, Mask
 from gdm_repr.grouping import Grouping
+from gdm_repr.isolation import isolated
+
+_MOST_OF_A_RANGE = 1_000_000
 
 Path = tuple[Tensor, Tensor]
 """Data of B paths (B, V, C, d) and of their anchors (B, C, d), in the basis's coordinates."""
@@ -51,11 +54,13 @@ class Direction:
         mask: Mask = (self.w != 0).numpy()
         return mask
 
+    @isolated
     def along(self, z: Tensor) -> Tensor:
         """Return (w . z) w, the part of z (.., C, d) along the direction, of z's shape."""
         w = self.w.to(z.device, z.dtype)
         return (z * w).sum((-2, -1) if self.single else -1, keepdim=True) * w
 
+    @isolated
     def go(self, z: Tensor, values: Sequence[float]) -> Tensor:
         """Return z(v) at V places: (B, C, d) to (B, V, C, d)."""
         places = torch.tensor(values, dtype=z.dtype, device=z.device)[:, None, None]
@@ -89,6 +94,7 @@ class Pool:
         return f"{len(self.elements):,} of the {self.whole:,} elements of band {self.name}"
 
 
+@isolated
 def choose_pool(
     grouping: Grouping, channels: int, *, band: str | None = None, elements: Sequence[str] = ()
 ) -> Pool:
@@ -140,6 +146,7 @@ def choose_pool(
     return Pool(band, mask, names, single)
 
 
+@isolated
 def element_directions(pool: Pool) -> list[Direction]:
     """Return the pool's elements as directions."""
     channels, d = pool.mask.shape
@@ -150,6 +157,7 @@ def element_directions(pool: Pool) -> list[Direction]:
     ]
 
 
+@isolated
 def random_directions(pool: Pool, n: int, *, seed: int = 0) -> list[Direction]:
     """Draw n random directions of the pool's kind.
 
@@ -172,6 +180,7 @@ def random_directions(pool: Pool, n: int, *, seed: int = 0) -> list[Direction]:
     return found
 
 
+@isolated
 def traverse(
     generation: Generation,
     z: Tensor,
@@ -210,6 +219,7 @@ def traverse(
         yield torch.cat(data).reshape(-1, V, *z.shape[1:]), origin
 
 
+@isolated
 def move_coefficients(
     flow: Flow, origin: Tensor, direction: Direction, values: Sequence[float]
 ) -> Iterator[Path]:
@@ -232,12 +242,16 @@ def _expand(elements: Sequence[str]) -> tuple[str, ...]:
     """Write ranges out: ``0-2`` as ``0``, ``1``, ``2``."""
     names: list[str] = []
     for text in elements:
-        span = re.fullmatch(r"(\d+)-(\d+)", text)
-        if span and int(span[1]) > int(span[2]):
+        span = numerals.span(text)
+        if span and span[0] > span[1]:
             raise ValueError(
                 f"--elements {text!r}: ends before it starts; give the lower one first"
             )
-        names += map(str, range(int(span[1]), int(span[2]) + 1)) if span else [text]
+        if span and span[1] - span[0] >= _MOST_OF_A_RANGE:
+            raise ValueError(
+                f"--elements {text!r}: names more than {_MOST_OF_A_RANGE} elements; give fewer"
+            )
+        names += map(str, range(span[0], span[1] + 1)) if span else [text]
     return tuple(names)
 
 

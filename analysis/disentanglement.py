@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from gdm_repr import numerals
 from gdm_repr.analysis.options import AnalysisConfig, Needs
 from gdm_repr.analysis.runner import Analysis, run_analysis
 from gdm_repr.edit_options import Places, Words
@@ -162,11 +163,10 @@ def _factors(
             )
     periods = {}
     for spec in config.circular:
-        name, _, period = spec.partition("=")
-        try:
-            periods[name] = float(period)
-        except ValueError:
-            raise ValueError(f"--circular {spec!r}: must be NAME=PERIOD, as angle=360") from None
+        name, _, text = spec.partition("=")
+        if (period := numerals.real(text)) is None:
+            raise ValueError(f"--circular {spec!r}: must be NAME=PERIOD, as angle=360")
+        periods[name] = period
     columns = {name: subject.store.labels(name)[list(rows)] for name in config.factors or known}
     left_out: dict[str, str] = {}
     for name in [*columns]:

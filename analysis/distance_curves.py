@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gdm_repr.analysis.estimate import Estimate
 from gdm_repr.analysis.variance import place_interval, suffices
+from gdm_repr.isolation import isolated
 
 Floats = NDArray[np.float64]
 RESAMPLES = 2000
@@ -46,6 +47,7 @@ class DistanceCurve:
         return Estimate(self.value[i], self.low[i], self.high[i])
 
 
+@isolated
 def distance_curve(
     values: Floats,
     kept: Sequence[int],
@@ -71,6 +73,7 @@ def distance_curve(
     return DistanceCurve(tuple(kept), tuple(mean), tuple(low), tuple(high), len(values), draws)
 
 
+@isolated
 def paired_difference(
     values: Floats, others: Floats, *, reference: Floats | None = None, seed: int = 0
 ) -> list[Estimate]:
@@ -80,6 +83,7 @@ def paired_difference(
     ]
 
 
+@isolated
 def enough(
     values: Floats, kept: Sequence[int], level: float, *, reference: Floats, seed: int = 0
 ) -> Estimate:
@@ -104,6 +108,7 @@ def enough(
     return Estimate(suffices(m, mean.tolist(), level), low, high)
 
 
+@isolated
 def resampled_means(values: Floats, seed: int) -> Floats:
     """Return means of resampled images, (resamples, K), from values (n, K)."""
     n = len(values)

@@ -25,6 +25,7 @@ from torch import Tensor
 from gdm_repr.analysis.directions import Path
 from gdm_repr.analysis.element_shares import Floats, Shares
 from gdm_repr.analysis.factor_reader import Reading
+from gdm_repr.isolation import isolated
 
 _FLIPS = 9999
 _FLIPS_AT_ONCE = 2000
@@ -41,6 +42,7 @@ def places(count: int) -> tuple[Floats, Floats]:
     return v, w / w.sum()
 
 
+@isolated
 def read_paths(
     paths: Iterable[Path], inverse: Callable[[Tensor], Tensor], read: Callable[[Tensor], Reading]
 ) -> tuple[Floats, float]:
@@ -59,6 +61,7 @@ def read_paths(
     return np.concatenate(found), float(np.concatenate(strange).mean())
 
 
+@isolated
 def changes(readings: Floats) -> Floats:
     """Return c (n, V - 1, T) of readings (n, V, T) at the :func:`places`."""
     V = readings.shape[1]
@@ -69,6 +72,7 @@ def changes(readings: Floats) -> Floats:
     return found
 
 
+@isolated
 def move_shares(
     readings: Sequence[Floats],
     names: Sequence[str],

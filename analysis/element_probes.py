@@ -25,11 +25,13 @@ from scipy import sparse
 from gdm_repr.analysis.element_shares import Floats, Shares
 from gdm_repr.analysis.factors import Factor, of_same_images
 from gdm_repr.analysis.probes import fold_of
+from gdm_repr.isolation import isolated
 
 BINS, _FEWEST = 10, 30  # bins at most, and images a bin at least
 FOLDS = 5
 
 
+@isolated
 def probe_shares(
     table: NDArray[Any],
     names: Sequence[str],

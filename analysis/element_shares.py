@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from gdm_repr.analysis.estimate import Estimate, agreeing
+from gdm_repr.isolation import isolated
 
 Floats = NDArray[np.float64]
 LEVEL = 0.05  # false-discovery rate
@@ -156,6 +157,7 @@ class Claim:
         return _centred(self.purity.value - other.purity.value, self.draws - other.draws)
 
 
+@isolated
 def both(first: Shares, second: Shares) -> Shares:
     """Return what two ways of measuring agree on: the smaller share, and the larger p.
 
@@ -178,6 +180,7 @@ def both(first: Shares, second: Shares) -> Shares:
     )
 
 
+@isolated
 def claim(shares: Shares, least: float, *, sampled: bool = False) -> Claim:
     """Count factors, with intervals over images: which pairs differ from 0 is held fixed.
 
@@ -230,6 +233,7 @@ def claim(shares: Shares, least: float, *, sampled: bool = False) -> Claim:
     )
 
 
+@isolated
 def purity(share: Floats) -> Floats:
     """Return the largest factor's part of shares (.., E, F), in [1 / F, 1]; 1 / F without any.
 
@@ -243,6 +247,7 @@ def purity(share: Floats) -> Floats:
     return found
 
 
+@isolated
 def carriers(share: Floats) -> Floats:
     """Return how many equal directions shares (E, F) would be of, (F,): 1 / sum of squared parts.
 

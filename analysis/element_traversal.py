@@ -28,6 +28,7 @@ from gdm_repr.analysis.factors import Factor
 from gdm_repr.analysis.features import build_extractor
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.subject import Subject
+from gdm_repr.isolation import isolated
 
 
 class Traversal:
@@ -40,6 +41,7 @@ class Traversal:
         readable: factors that are read well enough.
     """
 
+    @isolated
     def __init__(
         self,
         config: ElementFactorsConfig,
@@ -80,6 +82,7 @@ class Traversal:
             f for f in factors if f.name in kept and self.r2[f.name].value >= config.readable
         ]
 
+    @isolated
     def shares(self, asked: Mapping[str, Sequence[Direction]]) -> dict[str, Shares]:
         """Measure directions, by source; those of raw coefficients are moved without the model."""
         found = {}

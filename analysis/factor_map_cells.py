@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from gdm_repr.analysis.factor_scores import Score, enough
+from gdm_repr.isolation import isolated
 
 LATENTS, RAW, PCA = "latents", "raw coefficients", "principal components"
 ALL = "all"
@@ -136,6 +137,7 @@ def _plain(name: str) -> str:
     return re.sub(r"\b(\d+)_(\d+)\b", r"[\1, \2]", name)
 
 
+@isolated
 def scores(cells: Sequence[Cell], source: str, probe: str, *kinds: Kind) -> Scores:
     """Return scores by factor and columns: of some kinds, or of the first bands."""
     found: Scores = {}
@@ -146,6 +148,7 @@ def scores(cells: Sequence[Cell], source: str, probe: str, *kinds: Kind) -> Scor
     return found
 
 
+@isolated
 def sufficient(cells: Sequence[Cell], source: str, probe: str) -> dict[str, str | None]:
     """Return the fewest first bands that suffice, by factor; None where all tell nothing."""
     return {
@@ -153,6 +156,7 @@ def sufficient(cells: Sequence[Cell], source: str, probe: str) -> dict[str, str 
     }
 
 
+@isolated
 def counterparts(cells: Sequence[Cell], source: str) -> list[tuple[Cell, Cell]]:
     """Return cells of latents and those of another source at the same columns.
 
@@ -175,6 +179,7 @@ def counterparts(cells: Sequence[Cell], source: str) -> list[tuple[Cell, Cell]]:
     return pairs
 
 
+@isolated
 def states(cells: Sequence[Cell], source: str) -> dict[tuple[str, str], State]:
     """Say of each factor and columns whether the factor is there, by all probes together.
 

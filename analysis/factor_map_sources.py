@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from gdm_repr.analysis.correlation_columns import Layout, layout
 from gdm_repr.analysis.correlation_sources import raw_coefficients, stored_latents
 from gdm_repr.analysis.factor_map_cells import LATENTS, PCA, RAW
+from gdm_repr.isolation import isolated
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.codes import Baseline
     from gdm_repr.analysis.subject import Subject
 
 
+@isolated
 def tables(
     source: str,
     subject: Subject,

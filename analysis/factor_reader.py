@@ -30,6 +30,7 @@ from torch import Tensor
 from gdm_repr.analysis.element_shares import NOTHING, Floats
 from gdm_repr.analysis.estimate import Estimate
 from gdm_repr.analysis.factors import Factor, of_same_images
+from gdm_repr.isolation import isolated
 
 PATCHES = "patches"
 CHUNK = 256  # images at a time, whatever --batch-size is: the fit must not depend on it
@@ -89,6 +90,7 @@ class Reader:
     _parts: tuple[_Part, ...]
     _width: int
 
+    @isolated
     def __call__(self, x: Tensor) -> Reading:
         """Read images (B, C, H, W)."""
         phi = (_features(self._describe, x) - self._centre) / self._scale
@@ -102,6 +104,7 @@ class Reader:
         return Reading(out, far.min(1) > self._usual)
 
 
+@isolated
 def fit_reader(describe: Describe, x: Tensor, factors: Sequence[Factor], *, seed: int) -> Reader:
     """Fit a reader to labelled images.
 
@@ -135,6 +138,7 @@ def fit_reader(describe: Describe, x: Tensor, factors: Sequence[Factor], *, seed
     )
 
 
+@isolated
 def fit_patches(x: Tensor, *, device: torch.device, seed: int) -> Describe:
     """Choose windows from images (n, C, H, W), and return what describes images by them."""
     small = _reduce(x)
@@ -169,6 +173,7 @@ def fit_patches(x: Tensor, *, device: torch.device, seed: int) -> Describe:
     return describe
 
 
+@isolated
 def r_squared(read: Floats, targets: Floats, *, seed: int) -> Estimate:
     """Return R^2 of readings (n, t) of targets (n, t), with the interval of the images.
 

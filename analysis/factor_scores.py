@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from gdm_repr.analysis.estimate import Estimate
 from gdm_repr.analysis.factors import Factor
 from gdm_repr.analysis.probes import Floats, Probe, out_of_fold, over_frequency
+from gdm_repr.isolation import isolated
 
 _CHUNK = 50  # resamples at a time
 CLOSE = 0.05  # of what all latents tell beyond chance, which a prefix that suffices may lack
@@ -103,6 +104,7 @@ class Score:
         return cls(**{**record, **lists})
 
 
+@isolated
 def measure(
     probe: Probe,
     tables: Sequence[NDArray[Any]],

@@ -16,6 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gdm_repr import numerals
+from gdm_repr.isolation import isolated
 from gdm_repr.latents import LatentStore
 from gdm_repr.scenes import SCENE_FACTORS
 
@@ -51,6 +53,7 @@ class Factor:
         return "balanced accuracy" if self.kind == "discrete" else "R^2"
 
 
+@isolated
 def read_factor(
     name: str, column: Sequence[Any] | NDArray[Any], *, period: float | None = None, fewest: int = 5
 ) -> Factor:
@@ -145,11 +148,8 @@ def given_periods(specs: Sequence[str], known: Mapping[str, float]) -> dict[str,
     periods = {}
     for spec in specs:
         name, _, text = spec.partition("=")
-        try:
-            period = float(text) if text else known.get(name, 1.0)
-        except ValueError:
-            period = math.nan
-        if not 0 < period < math.inf:
+        period = numerals.real(text) if text else known.get(name, 1.0)
+        if period is None or not 0 < period < math.inf:
             raise ValueError(
                 f"--circular {spec!r}: the period must be a number above 0, as in angle=360"
             )
@@ -157,6 +157,7 @@ def given_periods(specs: Sequence[str], known: Mapping[str, float]) -> dict[str,
     return periods
 
 
+@isolated
 def store_factors(
     store: LatentStore,
     rows: Sequence[int],

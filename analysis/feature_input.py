@@ -14,11 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from gdm_repr.isolation import isolated
+
 RESIZE = "bilinear, antialiased"
 InputSize = int | Literal["own"]
 Colour = tuple[float, float, float]
 
 
+@isolated
 def evaluate(
     function: Callable[..., Tensor], *images: Tensor, batch_size: int, device: torch.device
 ) -> Tensor:
@@ -46,6 +49,7 @@ def evaluate(
     return torch.cat([result.to(images[0].device) for result in results])
 
 
+@isolated
 def resize(x: Tensor, size: InputSize, least: int) -> Tensor:
     """Resize images, bilinear and antialiased, which never leaves their range.
 
@@ -69,6 +73,7 @@ def resize(x: Tensor, size: InputSize, least: int) -> Tensor:
     return interpolate(x, new, mode="bilinear", antialias=True, align_corners=False)
 
 
+@isolated
 def rgb(x: Tensor) -> Tensor:
     """Repeat gray images (b, 1, H, W) in three channels; leave RGB as it is.
 
@@ -80,6 +85,7 @@ def rgb(x: Tensor) -> Tensor:
     return x.expand(-1, 3, -1, -1)
 
 
+@isolated
 def normalise(x: Tensor, mean: Colour, std: Colour) -> Tensor:
     """Return ((x + 1) / 2 - mean) / std: x in [-1, 1], mean and std of values in [0, 1]."""
     shift, scale = (x.new_tensor(colour)[:, None, None] for colour in (mean, std))

@@ -42,6 +42,7 @@ from gdm_repr.analysis.feature_input import (
 )
 from gdm_repr.analysis.pretrained import Weights, find_weights, load_weights, read_state
 from gdm_repr.basis import Basis, build_basis
+from gdm_repr.isolation import isolated
 
 DEFAULT = "vgg19"
 
@@ -84,6 +85,7 @@ class Extractor:
     batch_size: int
     compute: Callable[[Tensor], Tensor]
 
+    @isolated
     def __call__(self, x: Tensor) -> Tensor:
         """Return phi(x).
 
@@ -98,6 +100,7 @@ class Extractor:
         """
         return evaluate(self.compute, x, batch_size=self.batch_size, device=self.device)
 
+    @isolated
     def distance(self, a: Tensor, b: Tensor) -> Tensor:
         """Return ||phi(a) - phi(b)||^2, shape (B,).
 
@@ -170,6 +173,7 @@ for comparing with each other, not with papers.
 """
 
 
+@isolated
 def build_extractor(
     name: str = DEFAULT,
     *,

@@ -34,10 +34,12 @@ from gdm_repr.analysis.jackknife import (
     compare,
     features_array,
 )
+from gdm_repr.isolation import isolated
 
 ENOUGH = 2  # images a feature, from which on the slope in 1/n was found to be right
 
 
+@isolated
 def frechet_distance(real: ArrayLike, other: ArrayLike) -> float:
     """Return the Frechet distance between two sets of features.
 
@@ -77,6 +79,7 @@ def bind(real: Floats, other: Floats) -> Statistic:
 FRECHET = Measure(("frechet",), bind, (DISTANCE,), lambda n, features: n >= ENOUGH * features)
 
 
+@isolated
 def frechet(
     real: ArrayLike,
     fake: ArrayLike,

@@ -36,6 +36,7 @@ from gdm_repr.api import rms_by_group
 from gdm_repr.coordinates import Flow
 from gdm_repr.generation import Generation
 from gdm_repr.grouping import group_std
+from gdm_repr.isolation import isolated
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,11 +101,13 @@ class Leakage:
         return Entry(self.names[i], self.names[j], estimate)
 
 
+@isolated
 def redraw(decode: Decode, z: Tensor, x: Tensor, own: Tensor, noise: Tensor) -> Tensor:
     """Return the change of x = decode(z) when the latents in ``own`` are replaced by noise."""
     return decode(torch.where(own, noise, z)) - x
 
 
+@isolated
 def jacobian(decode: Decode, z: Tensor, x: Tensor, own: Tensor, noise: Tensor) -> Tensor:
     """Return (dx/dz) v, v being the noise in ``own`` and 0 elsewhere, by forward-mode derivatives.
 
@@ -138,6 +141,7 @@ WAYS: dict[str, Callable[[Decode, Tensor, Tensor, Tensor, Tensor], Tensor]] = {
 }
 
 
+@isolated
 def measure_leakage(
     generation: Generation,
     z: Tensor,

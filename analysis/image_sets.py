@@ -30,6 +30,7 @@ from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.options import first_latent
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.decode import safe_name
+from gdm_repr.isolation import isolated
 from gdm_repr.ode import decode
 
 SETS = ("samples", "real", "other", "gaussian", "noise")
@@ -99,6 +100,7 @@ def choose_halves(total: int, n: int, seed: int) -> Halves:
 class ImageSets:
     """Makes the sets and their features, a block at a time."""
 
+    @isolated
     def __init__(
         self,
         subject: Subject,
@@ -116,6 +118,7 @@ class ImageSets:
         self.parts = [range(s, min(s + BLOCK, self.n)) for s in range(0, self.n, BLOCK)]
         self._gaussian: tuple[Tensor, Tensor] | None = None
 
+    @isolated
     def images(self, name: str) -> Tensor:
         """Return a set's images, (n, C, H, W) in [-1, 1] on the CPU."""
         made = []
@@ -129,6 +132,7 @@ class ImageSets:
             self.advance(len(part))
         return torch.from_numpy(np.concatenate(made))
 
+    @isolated
     def features(self, extractor: Extractor, name: str, images: Tensor) -> NDArray[np.float64]:
         """Return a set's features, (n, F)."""
         made = []
@@ -144,6 +148,7 @@ class ImageSets:
             self.advance(len(part))
         return np.concatenate(made).astype(np.float64)
 
+    @isolated
     def cost(self) -> list[tuple[int, float, int]]:
         """Return images, seconds and evaluations of every block of samples."""
         entries = [(part, self.blocks.journal[f"samples {part.start}"]) for part in self.parts]

@@ -13,10 +13,12 @@ from scipy import stats
 
 from gdm_repr.analysis.information_scores import Values, information_matrix, modularity
 from gdm_repr.analysis.score_input import Factors, Floats, Ints, Settings, split_rows
+from gdm_repr.isolation import isolated
 
 _TOLERANCE = 1e-9  # of the lasso: at the library's 1e-4 the order of latents would show
 
 
+@isolated
 def disentanglement(R: Floats) -> float:
     """Return D of an importance matrix R (d, f): does a latent matter for one factor only?
 
@@ -31,6 +33,7 @@ def disentanglement(R: Floats) -> float:
     return float(np.average(single, weights=total[some]))
 
 
+@isolated
 def completeness(R: Floats) -> float:
     """Return C of an importance matrix R (d, f): is a factor in one latent only?
 
@@ -129,6 +132,7 @@ def _dci_trees(
     return _dci(name, np.stack([R for R, _ in found], axis=1), [score for _, score in found])
 
 
+@isolated
 def dci_boosted(
     z: Floats, factors: Factors, settings: Settings, rng: np.random.Generator
 ) -> Values:
@@ -140,6 +144,7 @@ def dci_boosted(
     return _dci_trees("dci_boosted", z, factors, settings, rng)
 
 
+@isolated
 def dci_forest(z: Floats, factors: Factors, settings: Settings, rng: np.random.Generator) -> Values:
     """Return DCI with random forests (Eastwood, Williams 2018), of trees that are not pruned.
 
@@ -148,6 +153,7 @@ def dci_forest(z: Floats, factors: Factors, settings: Settings, rng: np.random.G
     return _dci_trees("dci_forest", z, factors, settings, rng)
 
 
+@isolated
 def dci_linear(z: Floats, factors: Factors, settings: Settings, rng: np.random.Generator) -> Values:
     """Return DCI with a lasso (Eastwood, Williams 2018).
 
@@ -176,6 +182,7 @@ def standardised(train: Floats, test: Floats) -> tuple[Floats, Floats]:
     return (train - mean) / std, (test - mean) / std
 
 
+@isolated
 def sap(z: Floats, factors: Factors, settings: Settings, rng: np.random.Generator) -> Values:
     """Return the separated attribute predictability (Kumar et al. 2018).
 
@@ -211,6 +218,7 @@ def _squared_correlation(z: Floats, y: Floats) -> Floats:
     return squared
 
 
+@isolated
 def modularity_explicitness(
     z: Floats, factors: Factors, settings: Settings, rng: np.random.Generator
 ) -> Values:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import numpy as np
 
 from gdm_repr.analysis.score_input import Factors, Floats, Ints, Settings, histogram_codes
+from gdm_repr.isolation import isolated
 
 Values = dict[str, float]
 
 
+@isolated
 def mutual_information(codes: Ints, other: Ints) -> Floats:
     """Return I(codes_i; other) in nats of every column i of codes (n, d) and other (n,)."""
     n, d = codes.shape
@@ -39,6 +41,7 @@ def factor_entropy(codes: Ints) -> float:
     return float(entropy(np.bincount(codes) / len(codes)))
 
 
+@isolated
 def information_matrix(z: Floats, factors: Factors, settings: Settings) -> Floats:
     """Return I(z_i; v_j) in nats, shape (d, f), each from the images that have factor j."""
     codes = histogram_codes(z, settings.bins)
@@ -49,6 +52,7 @@ def information_matrix(z: Floats, factors: Factors, settings: Settings) -> Float
     return np.stack(columns, axis=1)
 
 
+@isolated
 def mig(z: Floats, factors: Factors, settings: Settings, rng: np.random.Generator) -> Values:
     """Return the mutual information gap, and JEMMIG.
 
@@ -71,6 +75,7 @@ def mig(z: Floats, factors: Factors, settings: Settings, rng: np.random.Generato
     return {"mig": float(np.mean(gaps)), "jemmig": float(np.mean(joint))}
 
 
+@isolated
 def modularity(information: Floats) -> float:
     """Return the modularity of Ridgeway and Mozer (2018), from I(z_i; v_j) of shape (d, f).
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from gdm_repr.analysis.information_scores import Values
 from gdm_repr.analysis.score_input import MISSING, Factors, Floats, Ints, Settings
+from gdm_repr.isolation import isolated
 
 SHARED = 5  # images that must share a value for it to be fixed
 _NUMBERS_AT_ONCE = 2**21  # latents gathered in one piece
@@ -64,6 +65,7 @@ class _Sharing:
         return np.where(chosen == anchors, order[start + count - 1], chosen)
 
 
+@isolated
 def factor_vae(z: Floats, factors: Factors, settings: Settings, rng: np.random.Generator) -> Values:
     """Return the score of Kim and Mnih (2018).
 
@@ -96,6 +98,7 @@ def factor_vae(z: Floats, factors: Factors, settings: Settings, rng: np.random.G
     return {"factor_vae": float(right / tested.sum())}
 
 
+@isolated
 def beta_vae(z: Floats, factors: Factors, settings: Settings, rng: np.random.Generator) -> Values:
     """Return the score of Higgins et al. (2017).
 
@@ -127,6 +130,7 @@ def beta_vae(z: Floats, factors: Factors, settings: Settings, rng: np.random.Gen
     return {"beta_vae": float(np.mean(model.predict(x) == y))}
 
 
+@isolated
 def irs(z: Floats, factors: Factors, settings: Settings, rng: np.random.Generator) -> Values:
     """Return the interventional robustness score of Suter et al. (2019).
 

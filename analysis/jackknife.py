@@ -27,7 +27,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student
 
+from gdm_repr import arguments
 from gdm_repr.analysis.estimate import Estimate
+from gdm_repr.arguments import count, table
+from gdm_repr.isolation import isolated
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -88,6 +91,7 @@ class Measure:
     enough: Callable[[int, int], bool] = lambda n, features: False
 
 
+@isolated
 def compare(
     measure: Measure,
     real: ArrayLike,
@@ -124,8 +128,7 @@ def compare(
     """
     a = features_array(real, "real", LEAST)
     others = {name: _alike(each, a, name) for name, each in sets.items()}
-    if groups < 2:
-        raise ValueError(f"groups={groups}: must be at least 2")
+    groups, seed = count(groups, "groups", 2), arguments.seed(seed)
     n = len(a)
     order = np.random.default_rng(seed).permutation(n)
     parts = np.array_split(order, min(groups, n))
@@ -161,16 +164,15 @@ def features_array(values: ArrayLike, name: str, least: int = 2) -> Floats:
     Raises:
         ValueError: for another shape, fewer than ``least`` rows, or values that are not finite.
     """
-    array = np.asarray(values, np.float64)
+    array = table(values, name, "must be (n, F), one row an image")
     if array.ndim != 2 or not array.size:
         raise ValueError(f"{name}: shape {array.shape}; must be (n, F), one row an image")
     if len(array) < least:
         raise ValueError(f"{name}: n={len(array)} images; at least {least} are needed")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name}: holds values that are not finite; leave those images out")
     return array
 
 
+@isolated
 def interval(rows: Floats) -> Estimate:
     """Return a score with its interval; rows (1 + g,): of all images, then without each group."""
     value, deleted = float(rows[0]), rows[1:]

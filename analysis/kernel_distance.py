@@ -28,6 +28,7 @@ from gdm_repr.analysis.jackknife import (
     compare,
     features_array,
 )
+from gdm_repr.isolation import isolated
 
 SUBSETS, SUBSET_SIZE, SUBSET_SEED = 100, 1000, 2020  # torch-fidelity's
 
@@ -55,6 +56,7 @@ def polynomial_kernel(x: Floats, y: Floats) -> Floats:
     return kernel
 
 
+@isolated
 def mmd2(xx: Floats, yy: Floats, xy: Floats) -> float:
     """Return the unbiased MMD^2 of kernel matrices (n, n)."""
     n = len(xx)
@@ -62,6 +64,7 @@ def mmd2(xx: Floats, yy: Floats, xy: Floats) -> float:
     return float(within / (n * (n - 1)) - 2 * xy.mean())
 
 
+@isolated
 def kid_of_subsets(
     real: ArrayLike,
     fake: ArrayLike,
@@ -113,6 +116,7 @@ def bind(real: Floats, other: Floats) -> Statistic:
 KID = Measure(("kid",), bind, (SIGNED,))
 
 
+@isolated
 def kid(
     real: ArrayLike,
     fake: ArrayLike,

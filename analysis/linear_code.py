@@ -19,6 +19,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from gdm_repr.basis import build_basis
+from gdm_repr.isolation import isolated
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,7 @@ class LinearCode:
     forward: Callable[[Tensor], Tensor]
     inverse: Callable[[Tensor], Tensor]
 
+    @isolated
     def keep(self, x: Tensor, values: int, rest: Tensor | None = None) -> Tensor:
         """Return images that keep the first coordinates only.
 
@@ -60,6 +62,7 @@ class LinearCode:
         return self.inverse(torch.where(kept, self.forward(x), self.forward(others)))
 
 
+@isolated
 def dct_code(images: Tensor) -> LinearCode:
     """Return the DCT-II, whose only fit is the mean of images (N, C, H, W).
 
@@ -76,6 +79,7 @@ def dct_code(images: Tensor) -> LinearCode:
     )
 
 
+@isolated
 def pca_code(images: Tensor, *, most: int | None = None, seed: int = 0) -> LinearCode:
     """Fit principal components to images (N, C, H, W), all channels together.
 

@@ -31,6 +31,7 @@ from gdm_repr.analysis.jackknife import (
     compare,
     features_array,
 )
+from gdm_repr.isolation import isolated
 
 NAMES = ("precision", "recall", "density", "coverage")
 PRECISION_K, DENSITY_K = 3, 5  # of the two papers
@@ -62,11 +63,13 @@ def bind(precision_k: int, density_k: int, real: Floats, other: Floats) -> Stati
     return statistic
 
 
+@isolated
 def neighbours(precision_k: int = PRECISION_K, density_k: int = DENSITY_K) -> Measure:
     """Return the measure for numbers of neighbours: of precision and recall, and of the others."""
     return Measure(NAMES, partial(bind, precision_k, density_k), (SHARE, SHARE, DISTANCE, SHARE))
 
 
+@isolated
 def neighbour_scores(
     real: ArrayLike,
     fake: ArrayLike,

@@ -26,6 +26,7 @@ from gdm_repr.analysis.group_leakage import (
     root_mean_square,
 )
 from gdm_repr.coordinates import Flow
+from gdm_repr.isolation import isolated
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class NoiseDependence:
     seed: int
 
 
+@isolated
 @torch.no_grad()
 def noise_dependence(
     flow: Flow,

@@ -31,6 +31,7 @@ from scipy.stats import spearmanr
 from gdm_repr.analysis.estimate import Estimate
 from gdm_repr.analysis.frechet import frechet_distance
 from gdm_repr.grouping import Grouping
+from gdm_repr.isolation import isolated
 
 if TYPE_CHECKING:
     from sklearn.linear_model import RidgeCV
@@ -80,6 +81,7 @@ def places(orders: Sequence[Order]) -> Floats:
     return np.argsort(np.asarray(orders), axis=1).astype(float)
 
 
+@isolated
 def learned_search(
     tried: Sequence[Order],
     draw: Draw,
@@ -121,6 +123,7 @@ def learned_search(
     return Search(found, scores[found], len(tried) * first + len(best) * last)
 
 
+@isolated
 def learned_scores(orders: Sequence[Order], values: Sequence[float]) -> Floats:
     """Return each order's score as the places of groups in nine tenths of the others predict it."""
     from sklearn.model_selection import KFold, cross_val_predict
@@ -130,6 +133,7 @@ def learned_scores(orders: Sequence[Order], values: Sequence[float]) -> Floats:
     return predicted
 
 
+@isolated
 def split_half(real: Floats, samples: Floats) -> tuple[float, float]:
     """Return the score of the first halves of real images and samples, and that of the second.
 
@@ -163,6 +167,7 @@ class Predictors:
     residual: float
 
 
+@isolated
 def covariance(x: Floats) -> Floats:
     """Return the covariance of images (n, C*d), with a ridge.
 
@@ -176,6 +181,7 @@ def covariance(x: Floats) -> Floats:
     return S
 
 
+@isolated
 def predict(S: Floats, grouping: Grouping, order: Order) -> Predictors:
     """Return the predictors of an order.
 
@@ -202,6 +208,7 @@ def predict(S: Floats, grouping: Grouping, order: Order) -> Predictors:
     return Predictors(entropy, residual)
 
 
+@isolated
 def rank_correlation(
     a: Sequence[float], b: Sequence[float], *, draws: int = 2000, seed: int = 0
 ) -> Estimate:

@@ -31,6 +31,7 @@ from gdm_repr.analysis.similarity import psnr, ssim
 from gdm_repr.analysis.variance import fresh_noise
 from gdm_repr.basis import Basis
 from gdm_repr.generation import Generation, Mask, shared_groups
+from gdm_repr.isolation import isolated
 
 NOISE = "noise"
 
@@ -65,6 +66,7 @@ class Decoder:
     seed: int
     batch_size: int = 256
 
+    @isolated
     def measure(
         self, measures: Mapping[str, Measure], x: Tensor, z: Tensor, items: Sequence[int]
     ) -> Values:
@@ -87,6 +89,7 @@ class Decoder:
                     sums[fill][name][:, i] += weight * value.double().cpu()
         return sums
 
+    @isolated
     def images(self, z: Tensor, items: Sequence[int], fill: str) -> Tensor:
         """Return the reconstructions (M, B, C, H, W), in [-1, 1]; of noise, the first draw."""
         jobs = [(fill, 0, i) for i in range(len(self.kept))]
@@ -97,6 +100,7 @@ class Decoder:
             }
         return torch.stack([images[i] for i in range(len(self.kept))])
 
+    @isolated
     def whole(self, z: Tensor) -> Tensor:
         """Return images (B, C, H, W) in [-1, 1] of latents (B, C, d) that are kept as they are."""
         return self._finished(z, z, 0)
@@ -137,6 +141,7 @@ class Decoder:
         return torch.where(torch.from_numpy(self.kept[i]).to(z.device), z, others)
 
 
+@isolated
 def measure_code(
     code: LinearCode,
     measures: Mapping[str, Measure],
@@ -173,6 +178,7 @@ def measure_code(
     return sums
 
 
+@isolated
 def other_images(pool: Tensor, items: Sequence[int], draws: int, seed: int) -> Iterator[Tensor]:
     """Yield D sets of images from a pool (N, C, H, W), one for each item: (B, C, H, W).
 
@@ -195,6 +201,7 @@ def other_images(pool: Tensor, items: Sequence[int], draws: int, seed: int) -> I
         yield pool[torch.from_numpy(rows).to(pool.device)]
 
 
+@isolated
 def mean_latent(batches: Iterable[NDArray[np.float32]]) -> Tensor:
     """Return the mean (C, d) of latents that come in batches (n, C, d), float32."""
     total: NDArray[np.float64] | float = 0.0
@@ -205,6 +212,7 @@ def mean_latent(batches: Iterable[NDArray[np.float32]]) -> Tensor:
     return torch.from_numpy(np.asarray(total / n)).float()
 
 
+@isolated
 def against(measure: Callable[[Tensor, Tensor], Tensor]) -> Measure:
     """Make a measure of a function of images a and b, both (B, C, H, W), to (B,)."""
 
@@ -218,6 +226,7 @@ def against(measure: Callable[[Tensor, Tensor], Tensor]) -> Measure:
     return bind
 
 
+@isolated
 def feature_distance(distance: Distance) -> Measure:
     """Make a measure of a distance; an extractor sees each original once."""
     if not isinstance(distance, Extractor):

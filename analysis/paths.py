@@ -44,6 +44,7 @@ from gdm_repr.basis import Basis
 from gdm_repr.coordinates import Flow
 from gdm_repr.edits import untouched_groups
 from gdm_repr.grouping import Grouping, group_std
+from gdm_repr.isolation import isolated
 
 Floats = NDArray[np.float64]
 Features = Callable[[Tensor], Tensor]
@@ -115,6 +116,7 @@ class Measures:
         )
 
 
+@isolated
 def typical_distance(features: Features, images: Iterable[Tensor]) -> float:
     """Return T, the mean of ||phi(x) - phi(x')|| over all pairs of different images.
 
@@ -132,6 +134,7 @@ def typical_distance(features: Features, images: Iterable[Tensor]) -> float:
     return T
 
 
+@isolated
 @torch.no_grad()
 def measure(ruler: Ruler, direction: Direction, paths: Iterable[Path]) -> Measures:
     """Measure the paths of n anchors along one direction; n V features are held meanwhile."""

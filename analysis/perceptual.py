@@ -29,6 +29,7 @@ from gdm_repr.analysis.pretrained import (
     load_weights,
     read_state,
 )
+from gdm_repr.isolation import isolated
 
 CALIBRATED = 64  # pixels
 LPIPS = {"lpips-vgg": "vgg16", "lpips-alex": "alexnet", "lpips-squeeze": "squeezenet1_1"}
@@ -55,6 +56,7 @@ class PerceptualDistance:
     batch_size: int
     compute: Callable[[Tensor, Tensor], Tensor]
 
+    @isolated
     def distance(self, a: Tensor, b: Tensor) -> Tensor:
         """Return LPIPS of images a and b.
 
@@ -85,6 +87,7 @@ class PerceptualDistance:
         return self.compute(a, b).flatten()
 
 
+@isolated
 def build_distance(
     name: str,
     *,

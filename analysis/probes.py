@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gdm_repr.isolation import isolated
+
 Floats = NDArray[np.float64]
 Fit = Callable[[NDArray[Any], Floats, NDArray[Any], bool], Floats]
 
@@ -37,6 +39,7 @@ class Probe(NamedTuple):
     summary: str
 
 
+@isolated
 def ridge(x: NDArray[Any], y: Floats, other: NDArray[Any]) -> Floats:
     """Predict by ridge regression, each target's penalty by generalised cross-validation.
 
@@ -71,6 +74,7 @@ def ridge(x: NDArray[Any], y: Floats, other: NDArray[Any]) -> Floats:
     return fitted
 
 
+@isolated
 def linear(x: NDArray[Any], y: Floats, other: NDArray[Any], classes: bool) -> Floats:
     """Predict by ridge on standardised columns."""
     from sklearn.preprocessing import StandardScaler
@@ -79,6 +83,7 @@ def linear(x: NDArray[Any], y: Floats, other: NDArray[Any], classes: bool) -> Fl
     return ridge(scale.transform(x), y, scale.transform(other))
 
 
+@isolated
 def kernel(x: NDArray[Any], y: Floats, other: NDArray[Any], classes: bool) -> Floats:
     """Predict by ridge on standardised columns and on Gaussian kernels about some images."""
     from sklearn.kernel_approximation import Nystroem
@@ -92,6 +97,7 @@ def kernel(x: NDArray[Any], y: Floats, other: NDArray[Any], classes: bool) -> Fl
     return ridge(both.fit_transform(x.astype(np.float64)), y, both.transform(other))
 
 
+@isolated
 def neighbours(x: NDArray[Any], y: Floats, other: NDArray[Any], classes: bool) -> Floats:
     """Predict by the mean of the ten nearest images in standardised columns."""
     from sklearn.neighbors import KNeighborsRegressor
@@ -103,6 +109,7 @@ def neighbours(x: NDArray[Any], y: Floats, other: NDArray[Any], classes: bool) -
     return np.asarray(predicted, np.float64).reshape(-1, y.shape[1])
 
 
+@isolated
 def trees(x: NDArray[Any], y: Floats, other: NDArray[Any], classes: bool) -> Floats:
     """Predict by gradient boosting on histograms, one model a target, or one for all classes."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
@@ -138,6 +145,7 @@ def fold_of(n: int, folds: int, seed: int) -> NDArray[np.int64]:
     return fold
 
 
+@isolated
 def out_of_fold(
     probe: Probe,
     tables: Sequence[NDArray[Any]],

@@ -12,6 +12,7 @@ from scipy import stats
 from gdm_repr.analysis.estimate import Estimate, agreeing
 from gdm_repr.analysis.information_scores import Values
 from gdm_repr.analysis.score_input import Ints, Settings
+from gdm_repr.isolation import isolated
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Score:
     settings: Settings
 
 
+@isolated
 def estimate(
     evaluate: Callable[[Ints, np.random.Generator], Values],
     null: Callable[[np.random.Generator], Values],

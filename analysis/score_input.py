@@ -16,6 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gdm_repr.arguments import integers
+from gdm_repr.isolation import isolated
 from gdm_repr.latents import LatentStore
 
 Floats = NDArray[np.float64]
@@ -105,6 +107,7 @@ class Factors:
         return present
 
 
+@isolated
 def read_factors(
     columns: Mapping[str, Any] | NDArray[Any],
     *,
@@ -207,6 +210,7 @@ def _read(
     return kind, codes, values
 
 
+@isolated
 def histogram_codes(z: Floats, bins: int) -> Ints:
     """Return which of `bins` equal-width bins over its range each value of a column is in.
 
@@ -231,6 +235,7 @@ def split_rows(n: int, settings: Settings, rng: np.random.Generator) -> tuple[In
     return order[:train], order[train:]
 
 
+@isolated
 def latent_columns(
     store: LatentStore,
     *,
@@ -255,7 +260,7 @@ def latent_columns(
     if bands is not None and elements is not None:
         raise ValueError("bands, elements: both given; choose by one of them")
     chosen = range(len(store.manifest.bands)) if bands is None else bands
-    wanted = None if elements is None else set(elements)
+    wanted = None if elements is None else set(integers(elements, "elements"))
     parts = []
     for which in chosen:
         indices = store.elements(which)
@@ -265,7 +270,7 @@ def latent_columns(
             wanted -= set(indices.tolist())
         if keep.any():
             values = store.band(which, rows)[:, :, keep]
-            parts.append(values.reshape(len(values), -1))
+            parts.append(values.reshape(len(values), math.prod(values.shape[1:])))
     if wanted or not parts:
         raise ValueError(
             f"elements: {sorted(wanted or ())} are not in the store; give one or more of its own"

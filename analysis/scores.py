@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gdm_repr import arguments
 from gdm_repr.analysis.importance_scores import (
     dci_boosted,
     dci_forest,
@@ -45,6 +46,8 @@ from gdm_repr.analysis.unsupervised_scores import (
     udr,
     wasserstein,
 )
+from gdm_repr.arguments import count, table
+from gdm_repr.isolation import isolated
 
 __all__ = ["SCORES", "Method", "Score", "Settings", "read_factors", "score", "scores", "udr_scores"]
 
@@ -91,6 +94,7 @@ SCORES: dict[str, Method] = {
 """The scores by name."""
 
 
+@isolated
 def score(
     name: str,
     z: NDArray[Any],
@@ -130,7 +134,7 @@ def score(
     """
     if name not in SCORES:
         raise ValueError(f"name: {name!r} is unknown; use one of {', '.join(SCORES)}")
-    method, settings = SCORES[name], settings or Settings()
+    method, settings, seed = SCORES[name], settings or Settings(), arguments.seed(seed)
     x = _latents(z)
     n, d = x.shape
     if d < method.latents:
@@ -170,6 +174,7 @@ def score(
     )
 
 
+@isolated
 def scores(
     z: NDArray[Any],
     factors: Factors | None = None,
@@ -213,6 +218,7 @@ def scores(
     )  # fmt: skip
 
 
+@isolated
 def udr_scores(
     models: Mapping[str, NDArray[Any]],
     *,
@@ -240,7 +246,11 @@ def udr_scores(
     Raises:
         ValueError: for less than two models, or models of other images.
     """
-    x = [_latents(z) for z in models.values()]
+    x, images, seed = (
+        [_latents(z) for z in models.values()],
+        count(images, "images"),
+        arguments.seed(seed),
+    )
     if len(x) < 2 or len({len(z) for z in x}) != 1:
         raise ValueError(
             f"models: shapes {[z.shape for z in x]} must be two or more of the same images"
@@ -271,11 +281,9 @@ def udr_scores(
 
 
 def _latents(z: NDArray[Any]) -> Floats:
-    x = np.asarray(z, dtype=np.float64)
+    x = table(z, "z", "must be (images, latents) of numbers")
     if x.ndim != 2 or len(x) < 50:
         raise ValueError(f"z: shape {x.shape} must be (images, latents), with 50 images or more")
-    if not np.isfinite(x).all():
-        raise ValueError(f"z: {(~np.isfinite(x)).sum()} values are not finite; drop those images")
     return x
 
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from gdm_repr.isolation import isolated
+
 PEAK = 2.0  # of values in [-1, 1]
 CEILING = 100.0  # dB; beyond it differences are the rounding of float32
 LEAST = 3  # pixels of a side that SSIM's window needs
@@ -20,6 +22,7 @@ WINDOW, SIGMA = 11, 1.5  # pixels; Wang et al. 2004
 K1, K2 = 0.01, 0.03
 
 
+@isolated
 def psnr(a: Tensor, b: Tensor) -> Tensor:
     """Return the peak signal-to-noise ratio, 10 log10(L^2 / mean (a - b)^2), of each image.
 
@@ -42,6 +45,7 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     return (10 * torch.log10(PEAK**2 / error)).clamp(max=CEILING)
 
 
+@isolated
 def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Return the structural similarity of each image (Wang, Bovik, Sheikh, Simoncelli 2004).
 

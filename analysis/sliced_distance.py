@@ -27,10 +27,12 @@ from gdm_repr.analysis.jackknife import (
     Statistic,
     compare,
 )
+from gdm_repr.isolation import isolated
 
 DIRECTIONS = 256
 
 
+@isolated
 def directions(features: int, count: int, seed: int) -> Floats:
     """Return unit vectors (F, L), uniform on the sphere.
 
@@ -56,11 +58,13 @@ def bind(count: int, seed: int, real: Floats, other: Floats) -> Statistic:
     return statistic
 
 
+@isolated
 def sliced(count: int = DIRECTIONS, seed: int = 0) -> Measure:
     """Return the measure for a number of directions."""
     return Measure(("sliced_wasserstein",), partial(bind, count, seed), (DISTANCE,))
 
 
+@isolated
 def sliced_wasserstein(
     real: ArrayLike,
     fake: ArrayLike,

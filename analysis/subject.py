@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -13,12 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gdm_repr import arguments
 from gdm_repr.analysis.options import first_latent
 from gdm_repr.api import GDM
+from gdm_repr.arguments import Rows, count, row_numbers
 from gdm_repr.data import ImageDataset, open_data
 from gdm_repr.decode import open_latents
 from gdm_repr.generation import Generation
 from gdm_repr.images import Preprocess
+from gdm_repr.isolation import isolated
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.options import AnalysisConfig
@@ -49,6 +51,7 @@ class Subject:
         generation: decodes, sharing groups where the model is strict.
     """
 
+    @isolated
     def __init__(self, config: AnalysisConfig) -> None:
         """Load the model and open the store.
 
@@ -101,26 +104,30 @@ class Subject:
         total = len(self.store)
         if n is None:
             return list(range(total))
+        n, seed = count(n, "n"), arguments.seed(seed)
         if n > total:
             raise ValueError(f"n={n}: the store holds {total} images only; ask for fewer")
         return sorted(np.random.default_rng(seed).choice(total, n, replace=False).tolist())
 
-    def z(self, rows: Sequence[int]) -> Tensor:
+    @isolated
+    def z(self, rows: Rows) -> Tensor:
         """Return latents (n, C, d) of rows of the store, on the model's device."""
-        return torch.from_numpy(self.store.z(list(rows))).to(self.model.device)
+        return torch.from_numpy(self.store.z(rows)).to(self.model.device)
 
-    def images(self, rows: Sequence[int]) -> Tensor:
+    @isolated
+    def images(self, rows: Rows) -> Tensor:
         """Return the images (n, C, H, W) of rows of the store, as they were encoded.
 
         Raises:
             ValueError: if one can't be read any more.
         """
-        batch = self.dataset.batch(self.store.index[list(rows)].tolist())
+        batch = self.dataset.batch(self.store.index[row_numbers(rows, len(self.store))])
         if batch.rejected:
             bad = batch.rejected[0]
             raise ValueError(f"--data: {bad.id!r} can't be read any more ({bad.reason})")
         return batch.x
 
+    @isolated
     def anchors(self, n: int, source: Literal["images", "samples"], *, seed: int = 0) -> Anchors:
         """Return n latents: of random images of the store, or drawn from N(0, I).
 

@@ -15,11 +15,13 @@ from scipy import stats
 from gdm_repr.analysis.correlation_estimators import correlation, gaussian
 from gdm_repr.analysis.information_scores import Values, mutual_information
 from gdm_repr.analysis.score_input import Factors, Floats, Settings, histogram_codes
+from gdm_repr.isolation import isolated
 
 _SINGULAR = 1e-9  # smallest eigenvalue of a correlation matrix that counts as full rank
 UDR_PENALTY = 0.1  # of the lasso in UDR, for variables of variance 1
 
 
+@isolated
 def gaussian_tc(
     z: Floats, factors: Factors, settings: Settings, rng: np.random.Generator
 ) -> Values:
@@ -35,6 +37,7 @@ def gaussian_tc(
     return {"gaussian_tc": gaussian(x, blocks, rng)}
 
 
+@isolated
 def wasserstein(
     z: Floats, factors: Factors, settings: Settings, rng: np.random.Generator
 ) -> Values:
@@ -54,6 +57,7 @@ def wasserstein(
     }
 
 
+@isolated
 def mutual_information_score(
     z: Floats, factors: Factors, settings: Settings, rng: np.random.Generator
 ) -> Values:
@@ -65,6 +69,7 @@ def mutual_information_score(
     return {"mutual_information": 2 * total / (z.shape[1] * (z.shape[1] - 1))}
 
 
+@isolated
 def relative_strength(R: Floats) -> float:
     """Return the mean over rows and columns of max^2 / sum, of similarities R >= 0 (d, d').
 
@@ -79,6 +84,7 @@ def relative_strength(R: Floats) -> float:
     return (mean(0) + mean(1)) / 2
 
 
+@isolated
 def udr(
     models: Sequence[Floats],
     *,

@@ -28,6 +28,7 @@ from gdm_repr.analysis.estimate import Estimate
 from gdm_repr.basis import Basis
 from gdm_repr.edits import vary
 from gdm_repr.generation import Generation, Mask, shared_groups
+from gdm_repr.isolation import isolated
 
 Floats = NDArray[np.float64]
 RESAMPLES = 2000  # of the bootstrap over anchors
@@ -66,6 +67,7 @@ class Welford:
         """Start with nothing."""
         self.n, self.mean, self.square = 0, torch.zeros(()), 0.0
 
+    @isolated
     def add(self, values: Tensor) -> None:
         """Take in vectors (B, F)."""
         values = values.double()
@@ -82,12 +84,14 @@ class Welford:
         return self.square / (self.n - 1)
 
 
+@isolated
 def fresh_noise(shape: tuple[int, int], seed: int, anchor: int, draws: range) -> Tensor:
     """Return noise (D, C, d) of an anchor's draws, each from (seed, anchor, draw) alone."""
     rows = [np.random.default_rng([seed, anchor, draw]).standard_normal(shape) for draw in draws]
     return torch.from_numpy(np.stack(rows)).float()
 
 
+@isolated
 def anchor_variances(
     generation: Generation,
     basis: Basis,
@@ -143,6 +147,7 @@ def anchor_variances(
     return [[welford.variance() for welford in row] for row in running]
 
 
+@isolated
 def control_variances(
     features: Sequence[Features],
     basis: Basis,
@@ -186,6 +191,7 @@ def control_variances(
     return [[welford.variance() for welford in row] for row in running]
 
 
+@isolated
 def curve(variances: Floats, kept: Sequence[int], draws: int, *, seed: int = 0) -> Curve:
     """Summarise V_a(K) of n anchors, relative to the first K, in which nothing is kept.
 
@@ -263,6 +269,7 @@ def around(place: float, kept: Sequence[int]) -> tuple[int, int]:
     return int(m[m <= place][-1]), int(m[m >= place][0])
 
 
+@isolated
 def difference(variances: Floats, others: Floats, *, seed: int = 0) -> list[Estimate]:
     """Return one curve less another, K by K; rows of both are resampled together.
 

@@ -14,13 +14,18 @@ from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from gdm_repr import arguments
+from gdm_repr.arguments import count, integer, integers
 from gdm_repr.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from gdm_repr.config import DEFAULT_SOLVER, DEFAULT_STEPS
 from gdm_repr.coordinates import Flow
 from gdm_repr.grouping import Grouping, Shape
+from gdm_repr.image_batch import Batchable, check_range, image_batch, latent_batch
+from gdm_repr.isolation import isolated
 from gdm_repr.ode import (
     Plan,
     decode,
@@ -56,6 +61,7 @@ class Encoding:
     reconstruction: Tensor | None = None
 
 
+@isolated
 def rms_by_group(error: Tensor, grouping: Grouping) -> Tensor:
     """Return the RMS of errors (B, C, d) over each group's elements, shape (B, k)."""
     index = torch.from_numpy(grouping.index).to(error.device).expand(error.shape[1:])
@@ -73,6 +79,7 @@ class GDM:
         precision: of the network, ``fp32`` or ``bf16``; the ODE's state is float32.
     """
 
+    @isolated
     def __init__(
         self, checkpoint: Checkpoint, device: str = "auto", precision: str = "fp32"
     ) -> None:
@@ -110,6 +117,7 @@ class GDM:
         """
         return cls(load_checkpoint(find_checkpoint(name)), device, precision)
 
+    @isolated
     def with_order(self, order: Sequence[int] | None) -> GDM:
         """Return this model generating its groups in another order that it was trained on.
 
@@ -119,7 +127,8 @@ class GDM:
         Raises:
             ValueError: if it is no order of the groups, or not one of training's.
         """
-        if order is None or tuple(order) == self.grouping.order:
+        order = None if order is None else integers(order, "order")
+        if order is None or order == self.grouping.order:
             return self
         grouping = self.grouping.with_order(order)
         trained = self.checkpoint.training.get("orders", "fixed")
@@ -142,6 +151,7 @@ class GDM:
         """Shape (C, H, W) of the images."""
         return self.checkpoint.shape
 
+    @isolated
     def plan(
         self,
         steps: int | Sequence[int] = DEFAULT_STEPS,
@@ -150,7 +160,7 @@ class GDM:
         coordinate: str = "whitened",
         tolerance: float = 1e-5,
         inverse: bool = False,
-        split_on: Tensor | None = None,
+        split_on: Batchable | None = None,
     ) -> Plan:
         """Say how to solve the ODE.
 
@@ -167,7 +177,8 @@ class GDM:
             ValueError: for an unknown name or a step count that does not fit the groups.
         """
         k = self.grouping.k
-        each = even_steps(steps, k) if isinstance(steps, int) else tuple(steps)
+        many = isinstance(steps, Sequence | np.ndarray) and np.ndim(steps) > 0
+        each = integers(steps, "steps") if many else even_steps(integer(steps, "steps"), k)
         if len(each) != k:
             raise ValueError(
                 f"steps={list(each)}: {len(each)} counts for {k} groups; give one number in all or "
@@ -176,43 +187,52 @@ class GDM:
         plan = Plan(solver, coordinate, each, tolerance, inverse)
         if split_on is None:
             return plan
-        split = split_steps(self.flow, self.to_basis(split_on), plan, sum(each))
+        images = image_batch(split_on, self.shape, "split_on")
+        if not len(images):
+            raise ValueError("split_on: holds no images; give some to measure on, or None")
+        check_range(images, "split_on", hint=False)
+        split = split_steps(self.flow, self.to_basis(images), plan, sum(each))
         return replace(plan, steps=split)
 
-    def to_basis(self, x: Tensor) -> Tensor:
-        """Return U^T x in the basis's order: (B, C, H, W) to (B, C, d), on the model's device."""
-        if x.ndim != 4 or tuple(x.shape[1:]) != tuple(self.shape):
-            raise ValueError(
-                f"x: shape {tuple(x.shape)}; must be (B, {', '.join(map(str, self.shape))}), "
-                "the shape this model was trained on"
-            )
-        if not x.is_floating_point():
-            raise ValueError(f"x: dtype {x.dtype}; must be floats in [-1, 1], as x / 127.5 - 1")
+    @isolated
+    def to_basis(self, x: Batchable) -> Tensor:
+        """Return U^T x in the basis's order: (B, C, H, W) to (B, C, d), on the model's device.
+
+        Raises:
+            ValueError: if x are no such images (see :func:`gdm_repr.image_batch.image_batch`).
+        """
+        x = image_batch(x, self.shape)
         return self.basis.forward(x.to(self.device, torch.float32, non_blocking=True))
 
+    @isolated
     def encode(
         self,
-        x: Tensor,
+        x: Batchable,
         plan: Plan | None = None,
         *,
         latent_error: bool = False,
         round_trip: bool = False,
+        check: bool = True,
     ) -> Encoding:
         """Encode images to latents by the forward ODE.
 
         Args:
-            x: images (B, C, H, W) in [-1, 1].
+            x: images in [-1, 1]: a float tensor or array (B, C, H, W), a PIL image, or a list of
+                images. A batch of none gives none.
             plan: from :meth:`plan`; its defaults when None.
             latent_error: estimate the solver's error by doubling the steps (twice the cost more).
             round_trip: decode again and measure the error (once the cost more).
+            check: refuse values beyond :data:`gdm_repr.image_batch.REACH`, and warn of a batch that
+                lies wholly in [0, 1]; False where x is known to be scaled to [-1, 1].
 
         Raises:
-            ValueError: if x has another shape than the model, or is not finite.
+            ValueError: if x has another shape than the model, is not finite, or is beyond REACH.
         """
         plan = plan or self.plan()
-        x_bar = self.to_basis(x)
-        if not bool(torch.isfinite(x_bar).all()):
-            raise ValueError("x: holds values that are not finite; remove those images")
+        images = image_batch(x, self.shape)
+        if check:
+            check_range(images, stacklevel=4)
+        x_bar = self.to_basis(images)
         solution = encode(self.flow, x_bar, plan)
         z, errors = solution.y, {}
         if latent_error:
@@ -227,39 +247,42 @@ class GDM:
             errors["reconstruction"] = self.basis.inverse(back)
         return Encoding(z, solution.evaluations, solution.converged, **errors)
 
-    def decode(self, z: Tensor, plan: Plan | None = None) -> Tensor:
+    @isolated
+    def decode(self, z: Batchable, plan: Plan | None = None) -> Tensor:
         """Decode latents (B, C, d) to images (B, C, H, W), not clipped to [-1, 1].
+
+        Args:
+            z: numbers (B, C, d), as tensor, array, or a list of (C, d). None of them gives none.
+            plan: from :meth:`plan`; its defaults when None.
 
         Raises:
             ValueError: if z has another shape than the model's latents, or is not finite.
         """
-        channels, d = self.shape[0], self.grouping.d
-        if z.ndim != 3 or tuple(z.shape[1:]) != (channels, d):
-            raise ValueError(f"z: shape {tuple(z.shape)}; must be (B, {channels}, {d})")
-        if not bool(torch.isfinite(z).all()):
-            raise ValueError("z: holds values that are not finite; remove those latents")
+        z = latent_batch(z, (self.shape[0], self.grouping.d))
         z = z.to(self.device, torch.float32)
         return self.basis.inverse(decode(self.flow, z, plan or self.plan()).y)
 
+    @isolated
     def noise(self, n: int, *, seed: int = 0) -> Tensor:
         """Draw latents (n, C, d) ~ N(0, I); number i depends on seed + i alone.
 
         Raises:
-            ValueError: if n is less than 1.
+            ValueError: if n is less than 1, or a seed is not in 0 .. 2^64 - 1.
         """
-        if n < 1:
-            raise ValueError(f"n={n}: must be at least 1")
+        n = count(n, "n")
+        seed = arguments.seed(seed, draws=n)
         shape = (self.shape[0], self.grouping.d)
         draws = [
             torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(n)
         ]
         return torch.stack(draws).to(self.device)
 
+    @isolated
     def sample(self, n: int, *, seed: int = 0, plan: Plan | None = None) -> Tensor:
         """Draw images (n, C, H, W), not clipped; number i depends on seed + i alone.
 
         Raises:
-            ValueError: if n is less than 1.
+            ValueError: if n is less than 1, or a seed is not in 0 .. 2^64 - 1.
         """
         return self.decode(self.noise(n, seed=seed), plan)
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from gdm_repr.grouping import Grouping, Shape
+from gdm_repr.isolation import isolated
 
 LARGEST = 1024  # numbers of a group that still gets axes: the rotation has their square
 STD_FLOOR = 1e-3  # elements that never vary (a digit's corner pixel) still need a scale
@@ -47,6 +48,7 @@ class Axes(nn.Module):
     std: Tensor
     scale: Tensor
 
+    @isolated
     def __init__(
         self,
         grouping: Grouping,
@@ -83,10 +85,12 @@ class Axes(nn.Module):
         V: Tensor = getattr(self, f"rotation_{group}")
         return V
 
+    @isolated
     def forward(self, y: Tensor) -> Tensor:
         """Return the coordinates of y (.., C, d) along the axes, V^T y."""
         return self._turned(y, inverse=False)
 
+    @isolated
     def inverse(self, y: Tensor) -> Tensor:
         """Undo :meth:`forward`: V y."""
         return self._turned(y, inverse=True)
@@ -109,6 +113,7 @@ def axes_sizes(grouping: Grouping, shape: Shape) -> dict[int, int]:
     return {group: int(size) for group, size in enumerate(sizes) if size <= LARGEST}
 
 
+@isolated
 def principal_axes(
     grouping: Grouping, mean: Tensor, std: Tensor, batches: Iterable[Tensor]
 ) -> tuple[dict[int, Tensor], Tensor]:

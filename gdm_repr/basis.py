@@ -22,6 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gdm_repr.isolation import isolated
+
 Array = NDArray[np.float64]
 
 
@@ -60,6 +62,7 @@ class Basis:
         """Row and column (vertical and horizontal frequency) of each element, shape (d, 2)."""
         return np.stack(np.divmod(self.order, self.shape[1]), axis=1)
 
+    @isolated
     def forward(self, x: Tensor) -> Tensor:
         """Return U^T x in the basis's order: (B, C, H, W) to (B, C, d)."""
         vertical, horizontal, order, _ = self._matrices(x)
@@ -68,6 +71,7 @@ class Basis:
         x_bar: Tensor = x.flatten(-2)[..., order]
         return x_bar
 
+    @isolated
     def inverse(self, x_bar: Tensor) -> Tensor:
         """Return U x_bar: (B, C, d) in the basis's order to (B, C, H, W)."""
         vertical, horizontal, _, rank = self._matrices(x_bar)
@@ -77,11 +81,13 @@ class Basis:
         pixels: Tensor = vertical @ x @ horizontal.T
         return pixels
 
+    @isolated
     def layout(self, values: Tensor) -> Tensor:
         """Arrange per-element values (.., d) on the grid (.., H, W) where each element lies."""
         rank = self._matrices(values)[3]
         return values[..., rank].reshape(*values.shape[:-1], *self.shape)
 
+    @isolated
     def elements(self, grid: Tensor) -> Tensor:
         """Return values on the grid (.., H, W) in the basis's order (.., d): undo layout."""
         return grid.flatten(-2)[..., self._matrices(grid)[2]]
@@ -98,6 +104,7 @@ class Basis:
             )
         return self._cache[key]
 
+    @isolated
     def fingerprint(self) -> str:
         """Return a SHA-256 of order, signs and vectors, equal on every machine.
 
@@ -173,6 +180,7 @@ def blur(
 BASES: dict[str, Callable[..., Axis]] = {"identity": identity, "dct": dct, "blur": blur}
 
 
+@isolated
 def build_basis(name: str, shape: tuple[int, int], **options: object) -> Basis:
     """Build a basis for images of (H, W) by name.
 

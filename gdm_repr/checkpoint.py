@@ -29,6 +29,7 @@ from gdm_repr.denoiser import Denoiser
 from gdm_repr.files import user_path
 from gdm_repr.grouping import Grouping, Shape, build_grouping
 from gdm_repr.images import Preprocess
+from gdm_repr.isolation import isolated, own_random_state
 from gdm_repr.models import build_network
 from gdm_repr.process import PROCESSES
 
@@ -60,6 +61,7 @@ class Checkpoint:
     fingerprint: str
 
 
+@isolated
 def build_denoiser(
     model: ModelConfig,
     shape: Shape,
@@ -149,6 +151,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, facts
 
 
+@isolated
 def save_checkpoint(
     path: Path,
     denoiser: Denoiser,
@@ -182,6 +185,7 @@ def save_checkpoint(
     save_tensors(path, tensors, facts)
 
 
+@isolated
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a model.
 
@@ -214,7 +218,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             names = [name for name in tensors if name.startswith("axes.")]
             rotations = {int(name.removeprefix("axes.")): tensors.pop(name) for name in names}
             axes = Axes(grouping, std, rotations, along)
-        denoiser = build_denoiser(model, shape, mean, std, grouping, axes)
+        with own_random_state():
+            denoiser = build_denoiser(model, shape, mean, std, grouping, axes)
         denoiser.network.load_state_dict(
             {name.removeprefix("network."): tensor for name, tensor in tensors.items()}
         )

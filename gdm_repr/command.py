@@ -20,9 +20,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -34,6 +42,7 @@ from pydantic_settings import (
 
 from gdm_repr.endings import ending
 from gdm_repr.files import user_path, user_place
+from gdm_repr.numerals import loose_numbers
 from gdm_repr.streams import sturdy_streams
 
 # Types of the options that are a path, or a text that may be or hold one. Every option that names a
@@ -177,6 +186,21 @@ class Command(BaseSettings):
 
     config: UserPath | None = Field(None, description="YAML file of these options.")
     dry_run: bool = Field(False, description="Check the options, print them, and stop.")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _numbers_are_numerals(
+        cls, values: object, handler: ModelWrapValidatorHandler[Self]
+    ) -> Self:
+        """Refuse text that became a number by Python's reading of it (:mod:`.numerals`)."""
+        made = handler(values)
+        if loose := loose_numbers(values, made):
+            place, text, rule = loose
+            wrong = PydanticCustomError("numeral", "{rule}", {"rule": rule})
+            raise ValidationError.from_exception_data(
+                cls.__name__, [InitErrorDetails(type=wrong, loc=place, input=text)]
+            )
+        return made
 
     def check(self) -> None:
         """Refuse what types can't tell, before anything is done.

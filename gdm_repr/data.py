@@ -24,8 +24,10 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from gdm_repr.arguments import integer
 from gdm_repr.dataset import Batch, ImageDataset, Indices
 from gdm_repr.images import Preprocess
+from gdm_repr.isolation import isolated
 from gdm_repr.labels import read_labels
 from gdm_repr.quarantine import QuarantineLog, Rejected
 from gdm_repr.run_record import warn
@@ -49,6 +51,7 @@ _PREFETCH = 4  # batches a worker prepares ahead: rides out a slow image without
 _DIED = re.compile(r"DataLoader worker \(pid")  # how torch says it
 
 
+@isolated
 def open_data(
     data: str | Path,
     preprocess: Preprocess,
@@ -100,7 +103,7 @@ def load(
     Raises:
         ValueError: `workers` is negative.
     """
-    if workers < 0:
+    if integer(workers, "workers") < 0:
         raise ValueError(f"workers={workers} is negative; give 0 or more processes")
     import torch
 

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from gdm_repr.arguments import Rows, row_numbers
 from gdm_repr.dequantize import dequantize, gaussian
 from gdm_repr.images import BadImage, Pixels, Preprocess, fit_pixels, to_channels
+from gdm_repr.isolation import isolated
 from gdm_repr.labels import Labels
 from gdm_repr.quarantine import Rejected
 from gdm_repr.sources import Source
@@ -26,7 +28,7 @@ from gdm_repr.sources import Source
 if TYPE_CHECKING:
     import torch
 
-Indices = Sequence[int] | npt.NDArray[np.integer[Any]]
+Indices = slice | npt.NDArray[np.integer[Any]] | npt.NDArray[np.bool_] | Sequence[int]
 """Indices of one batch."""
 
 
@@ -74,6 +76,7 @@ class ImageDataset:
         preprocess: Settings the items are made with.
     """
 
+    @isolated
     def __init__(
         self, source: Source, preprocess: Preprocess, labels: Labels, limit: int | None, seed: int
     ) -> None:
@@ -132,6 +135,7 @@ class ImageDataset:
         levels = self._layout.levels
         return 2 / (levels + self.preprocess.dequantize) if levels else 0.0
 
+    @isolated
     def pixels(self, index: int) -> Pixels:
         """Return one item as it is before it becomes x.
 
@@ -167,27 +171,33 @@ class ImageDataset:
             digest.update(part)
         return digest.hexdigest()
 
+    @isolated
     def batch(self, indices: Indices, draw: int = 0) -> Batch:
         """Return items in the order asked for, without those that can't be read.
 
         Args:
-            indices: Indices, 0..len - 1, in any order; repeats are allowed.
+            indices: Indices, 0..len - 1, in any order, repeats are allowed; or a slice, or a
+                boolean mask of len values.
             draw: Number of the dequantisation's noise; another draw gives other noise.
 
         Raises:
-            IndexError: An index is out of range.
+            IndexError: An index is out of range; it is a ValueError, too.
+            ValueError: They are no indices.
         """
         import torch
 
-        asked = np.asarray(indices, dtype=np.int64).reshape(-1)
-        if asked.size and (asked.min() < 0 or asked.max() >= len(self)):
-            raise IndexError(f"indices {asked.min()}..{asked.max()} leave 0..{len(self) - 1}")
-        index, pixels, rejected = self._gather(asked)
+        index, pixels, rejected = self._gather(self._numbers(indices))
         ids = [self.ids[i] for i in index]
         labels: Labels = {name: [column[i] for i in index] for name, column in self.labels.items()}
         x = torch.from_numpy(self._to_x(pixels, ids, draw))
         return Batch(index, ids, [self.source] * len(ids), x, labels, rejected)
 
+    def _numbers(self, indices: Rows) -> npt.NDArray[np.int64]:
+        if indices is None:
+            raise ValueError("indices=None: give numbers, a slice or a mask")
+        return row_numbers(indices, len(self), "indices")
+
+    @isolated
     def in_memory(self) -> ImageDataset:
         """Return the same data set decoded once, as compact integers; batches are then gathers.
 

@@ -35,6 +35,7 @@ from gdm_repr.axes import STD_FLOOR, Axes
 from gdm_repr.basis import Basis
 from gdm_repr.config import DenoiserConfig
 from gdm_repr.grouping import Grouping
+from gdm_repr.isolation import isolated
 from gdm_repr.process import Process, Whitening, whitening
 
 
@@ -52,6 +53,7 @@ class Denoiser(nn.Module):
         axes: along which ``principal`` whitens; the elements when None.
     """
 
+    @isolated
     def __init__(
         self,
         network: nn.Module,
@@ -90,6 +92,7 @@ class Denoiser(nn.Module):
         """Spread levels (B, k) over elements: (B, 1 or C, d)."""
         return A[:, self.index]
 
+    @isolated
     def forward(self, x_t: Tensor, A: Tensor) -> Tensor:
         """Return u(x_t, A).
 
@@ -116,10 +119,12 @@ class Denoiser(nn.Module):
             w.dalpha_dA * axes.forward(self.mean) + linear * w_t + self.output_scale(A) * F
         )
 
+    @isolated
     def whitened(self, A: Tensor) -> Whitening:
         """Return the scales along every axis at levels A of shape (B, k)."""
         return whitening(self.process, self.axes.forward(self.mean), self.axes.std, self.expand(A))
 
+    @isolated
     def output_scale(self, A: Tensor) -> Tensor | float:
         """Return the std of u's residual along the axes, W s / R, (B, C, d); 1 for ``none``."""
         if self.config.preconditioning == "none":
@@ -137,8 +142,11 @@ class Denoiser(nn.Module):
         c = self.process.coefficients(A)
         return torch.atan2(c.alpha * self.axes.scale.to(A.dtype), c.sigma) * (2 / math.pi)
 
+    @isolated
     def residual(self, state: Tensor, A: Tensor) -> Tensor:
         """Run the network on a state in the basis's coordinates: (B, C, d) to the same shape."""
+        if not len(state):  # of which convolutions make an error
+            return state
         A = A.to(state.dtype).expand(len(state), -1)
         if self.config.strict:
             state = state * (self.expand(A) > 0)

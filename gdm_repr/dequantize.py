@@ -14,11 +14,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
+from gdm_repr.isolation import isolated
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _CHUNK = 1 << 20  # elements at a time: keeps the float64 intermediates small
 _GAUSSIAN_BITS = 32  # of the uniform number behind a Gaussian one: none beyond 6.3 stds
 
 
+@isolated
 def dequantize(
     values: npt.NDArray[np.unsignedinteger],
     levels: int,
@@ -51,6 +54,7 @@ def dequantize(
     return x
 
 
+@isolated
 def gaussian(
     ids: Sequence[str], shape: tuple[int, ...], *, seed: int, draw: int
 ) -> npt.NDArray[np.float32]:
@@ -75,6 +79,7 @@ def gaussian(
     return noise
 
 
+@isolated
 def uniform(
     ids: Sequence[str], n: int, *, seed: int, draw: int, bits: int
 ) -> npt.NDArray[np.float64]:

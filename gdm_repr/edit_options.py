@@ -9,9 +9,12 @@ import numpy as np
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
+from gdm_repr import numerals
 from gdm_repr.command import Command, UserPath, UserPlace
 from gdm_repr.config import Count, SolverConfig
 from gdm_repr.files import user_place
+
+MOST_VALUES = 10_000  # of one range: a sheet has one column for each
 
 
 def _words(value: object) -> object:
@@ -26,11 +29,17 @@ def _numbers(value: object) -> object:
     if not isinstance(value, str):
         return value if isinstance(value, Sequence) else [value]
     if value.count(":") != 2:
-        return value.split(",")
+        if wrong := [part for part in value.split(",") if numerals.real(part) is None]:
+            raise ValueError(f"{wrong[0]!r} is none; {numerals.RULE}")
+        return [numerals.real(part) for part in value.split(",")]
     first, last, n = value.split(":")
-    if not n.isdecimal() or int(n) < 1:
-        raise ValueError("a range is FIRST:LAST:HOW_MANY, such as -3:3:7")
-    return np.linspace(float(first), float(last), int(n)).tolist()
+    ends, count = [numerals.real(first), numerals.real(last)], numerals.place(n)
+    if ends[0] is None or ends[1] is None or count is None or not 1 <= count <= MOST_VALUES:
+        raise ValueError(
+            f"a range is FIRST:LAST:HOW_MANY, such as -3:3:7, of at most {MOST_VALUES} numbers; "
+            f"{numerals.RULE}"
+        )
+    return np.linspace(ends[0], ends[1], count).tolist()
 
 
 # NoDecode: an environment variable gives the text of a flag, not JSON.

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gdm_repr import numerals
 from gdm_repr.api import GDM
 from gdm_repr.data import ImageDataset, open_data
 from gdm_repr.decode import open_latents
@@ -184,8 +185,8 @@ def find_items(items: Sequence[str], ids: Sequence[str], flag: str = "--items") 
     places = {name: place for place, name in enumerate(ids)}
     found = []
     for item in items:
-        place = places.get(item, int(item) if item.isdecimal() else len(ids))
-        if place >= len(ids):
+        place = places.get(item, numerals.place(item))
+        if place is None or place >= len(ids):
             raise ValueError(
                 f"{flag} {item!r}: no such item; give an id, such as {ids[0]!r}, or a number "
                 f"below {len(ids)}"

@@ -9,7 +9,6 @@ stays the original's: in a strict model exactly, and it is not made again. In an
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,9 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gdm_repr import numerals
 from gdm_repr.api import rms_by_group
 from gdm_repr.generation import Generation, Mask, group_elements, shared_groups
 from gdm_repr.grouping import Grouping
+from gdm_repr.isolation import isolated
 
 NOTHING = "none"
 _SHOWN = 8  # band names told in an error
@@ -45,12 +46,13 @@ def band_mask(spec: str, grouping: Grouping, channels: int) -> Mask:
     """
     mask = np.zeros((channels, grouping.d), np.bool_)
     for part in spec.split("+"):
-        group = grouping.names.index(part) if part in grouping.names else part
-        span = re.fullmatch(r"(\d+)-(\d+)", part)
-        if isinstance(group, int) or (part.isdecimal() and int(part) < grouping.k):
-            mask |= group_elements(grouping, [int(group)])
-        elif span and int(span[1]) <= int(span[2]) < grouping.d:
-            mask[:, int(span[1]) : int(span[2]) + 1] = True
+        named = part in grouping.names
+        group = grouping.names.index(part) if named else numerals.place(part)
+        span = numerals.span(part)
+        if group is not None and group < grouping.k:
+            mask |= group_elements(grouping, [group])
+        elif span and span[0] <= span[1] < grouping.d:
+            mask[:, span[0] : span[1] + 1] = True
         elif part != NOTHING:
             names = ", ".join(grouping.names[:_SHOWN]) + (", .." if grouping.k > _SHOWN else "")
             raise ValueError(
@@ -75,37 +77,43 @@ def element_mask(spec: str, channels: int, d: int) -> Mask:
         >>> element_mask("1:2", 3, 2).tolist()
         [[False, False], [False, False], [False, True]]
     """
-    found = re.fullmatch(r"(\d+)(?::(\d+))?", spec)
-    if not found or int(found[1]) >= d or int(found[2] or 0) >= channels:
+    n, colon, c = spec.partition(":")
+    index, channel = numerals.place(n), numerals.place(c) if colon else 0
+    if index is None or channel is None or index >= d or channel >= channels:
         raise ValueError(
             f"element {spec!r}: unknown; give an index below {d}, as 7, or with a channel below "
             f"{channels}, as 7:0"
         )
     mask = np.zeros((channels, d), np.bool_)
-    mask[slice(None) if found[2] is None else int(found[2]), int(found[1])] = True
+    mask[channel if colon else slice(None), index] = True
     return mask
 
 
+@isolated
 def mix(z: Tensor, reference: Tensor, changed: Mask) -> Tensor:
     """Replace elements by the reference's (Fig. 7): (B, C, d) and (B, C, d) to (B, C, d)."""
     return torch.where(_on(z, changed), reference, z)
 
 
+@isolated
 def vary(z: Tensor, changed: Mask, noise: Tensor) -> Tensor:
     """Draw elements afresh (Fig. 9): (B, C, d) and noise (n, C, d) to (B, n, C, d)."""
     return torch.where(_on(z, changed), noise[None], z[:, None])
 
 
+@isolated
 def set_element(z: Tensor, element: Mask, value: float, *, shift: bool = False) -> Tensor:
     """Set an element to a value, or shift it by one, in units of N(0, 1)'s std (Fig. 8)."""
     return torch.where(_on(z, element), z + value if shift else torch.full_like(z, value), z)
 
 
+@isolated
 def linear(z0: Tensor, z1: Tensor, t: float) -> Tensor:
     """Return (1 - t) z0 + t z1 of vectors (B, n)."""
     return (1 - t) * z0 + t * z1
 
 
+@isolated
 def spherical(z0: Tensor, z1: Tensor, t: float) -> Tensor:
     """Return (sin((1 - t) w) z0 + sin(t w) z1) / sin(w), w the angle between vectors (B, n).
 
@@ -125,6 +133,7 @@ PATHS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
 }
 
 
+@isolated
 def interpolate(
     z0: Tensor, z1: Tensor, changed: Mask, t: Sequence[float], path: str = "spherical"
 ) -> Tensor:
@@ -202,6 +211,7 @@ def untouched_groups(grouping: Grouping, changed: Mask) -> int:
     return shared_groups(grouping, same)
 
 
+@isolated
 def decode_edits(
     generation: Generation, states: Sequence[Tensor], edits: Sequence[Edit], batch_size: int
 ) -> Tensor:
@@ -228,6 +238,7 @@ def decode_edits(
     return out
 
 
+@isolated
 def effects(
     grouping: Grouping, data: Tensor, edits: Sequence[Edit], edited: Tensor
 ) -> Iterator[Effect]:

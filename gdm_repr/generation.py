@@ -15,8 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gdm_repr.arguments import integer
 from gdm_repr.coordinates import Flow
 from gdm_repr.grouping import Grouping
+from gdm_repr.isolation import isolated
 from gdm_repr.ode import Integrator, Plan
 
 Mask = NDArray[np.bool_]
@@ -37,7 +39,7 @@ def first_elements(grouping: Grouping, m: int) -> Mask:
     Raises:
         ValueError: if m is not in 0..d (0..C*d where a grouping separates channels).
     """
-    total = grouping.index.size
+    total, m = grouping.index.size, integer(m, "m")
     if not 0 <= m <= total:
         raise ValueError(f"m={m}: must be between 0 and {total}, the number of elements")
     mask = np.zeros(total, np.bool_)
@@ -53,8 +55,10 @@ def group_elements(grouping: Grouping, groups: Sequence[int | str]) -> Mask:
     """
     mask = np.zeros(grouping.index.shape, np.bool_)
     for group in groups:
-        number = grouping.names.index(group) if group in grouping.names else group
-        if number not in range(grouping.k):
+        named = group in grouping.names
+        number = grouping.names.index(group) if named else group
+        unknown = isinstance(group, str) and not named
+        if unknown or integer(number, "group") not in range(grouping.k):
             raise ValueError(
                 f"group {group!r}: unknown; choose a number below {grouping.k} or one of "
                 f"{', '.join(grouping.names)}"
@@ -89,6 +93,7 @@ class Generation:
         self.flow, self.plan, self.strict, self.groups = flow, plan, strict, 0
         self._index = torch.from_numpy(flow.grouping.index)
 
+    @isolated
     @torch.no_grad()
     def states(self, z: Tensor) -> list[Tensor]:
         """Return the states of latents (B, C, d) after 0, 1, .., k groups; only z when not strict.
@@ -100,6 +105,7 @@ class Generation:
             states.append(self._run(states[-1], [group]))
         return states
 
+    @isolated
     @torch.no_grad()
     def finish(self, state: Tensor, z: Tensor, done: int) -> Tensor:
         """Generate the remaining groups from other latents.
@@ -120,6 +126,7 @@ class Generation:
         y = self._run(z, left) if left else z
         return Integrator(self.flow, self.plan).coordinate.leave(y)
 
+    @isolated
     def decode(self, z: Tensor) -> Tensor:
         """Generate everything: latents (B, C, d) to data in the basis's coordinates."""
         return self.finish(z, z, 0)

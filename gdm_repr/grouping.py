@@ -26,6 +26,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gdm_repr.arguments import integers
+from gdm_repr.isolation import isolated
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -104,7 +107,7 @@ class Grouping:
 
     def with_order(self, order: Sequence[int]) -> Grouping:
         """Return the same groups generated in another order."""
-        return Grouping(self.index, tuple(int(j) for j in order), self.names)
+        return Grouping(self.index, integers(order, "order"), self.names)
 
 
 def _count(index: IndexMap) -> int:
@@ -301,6 +304,7 @@ def _names(index: IndexMap, k: int) -> tuple[str, ...]:
     )
 
 
+@isolated
 def group_std(grouping: Grouping, std: Tensor) -> list[float]:
     """Return the rms of each group's element stds, std of shape (C, d)."""
     index = np.broadcast_to(grouping.index, std.shape).ravel()

@@ -115,6 +115,18 @@ def read_image(file: BinaryIO, preprocess: Preprocess) -> Pixels:
         return _pixels(ImageOps.exif_transpose(image), preprocess.background)
 
 
+def pil_pixels(image: Image.Image, background: tuple[int, int, int] = (255, 255, 255)) -> Pixels:
+    """Turn an image that Pillow holds into pixels (H, W, C), uint8 or uint16, as `read_image` does.
+
+    Raises:
+        BadImage: Its values have no known range.
+    """
+    if image.mode in ("I", "F"):
+        kind = "32-bit integers" if image.mode == "I" else "float pixels"
+        raise BadImage(f"{kind} have no known range; give an array of floats in [-1, 1]")
+    return _pixels(ImageOps.exif_transpose(image), background)
+
+
 def image_size(file: BinaryIO, preprocess: Preprocess) -> tuple[int, int]:
     """Return (H, W) of an image file, EXIF applied, from its header; raises as `read_image`."""
     with _opened(file, preprocess.max_pixels) as image:

@@ -1,6 +1,10 @@
 """Label columns of image sources: from EDM's `dataset.json`, a CSV, or a list like CelebA's.
 
 A column holds one value per image, all int, all float or all str; None where a label is missing.
+
+Cells of text are numbers only where all of a column's are numerals (:mod:`gdm_repr.numerals`) and
+no two different ones are one number: ``1`` beside ``1.0``, ``01`` or ``1_0``, and ``-0`` beside
+``0``, are texts, so that different labels never become one.
 """
 
 from __future__ import annotations
@@ -9,18 +13,21 @@ import csv
 import difflib
 import io
 import json
-import re
+import math
 import sys
+import unicodedata
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from gdm_repr import numerals
 from gdm_repr.files import user_path
 
 Label = int | float | str | None
 Labels = dict[str, list[Label]]
 
-_INTEGER = re.compile(r"[+-]?[0-9]+")
-_INT64_DIGITS = 18  # as many always fit, sign or not
+_MOST = 2**63  # 64-bit integers are below; floats of that size are no labels
+_NAN = "nan"  # a missing number, as NumPy writes it; no other spelling
 
 
 def parse_dataset_json(text: str | bytes, ids: Sequence[str]) -> Labels:
@@ -50,12 +57,15 @@ def parse_dataset_json(text: str | bytes, ids: Sequence[str]) -> Labels:
     if not isinstance(rows, list):
         raise ValueError(f"{rule}; got labels of type {type(rows).__name__}")
     values: dict[str, Label] = {}
+    images = ImageNames(ids)
     for row in rows:
         if not isinstance(row, list) or len(row) != 2 or not isinstance(row[0], str):
             raise ValueError(f"{rule}; got the entry {json.dumps(row)[:80]}")
-        name, value = row
+        name, value = images.id_of(where, row[0]), row[1]
         if isinstance(value, bool) or not isinstance(value, int | float | str | None):
             raise ValueError(f"{rule}; got {json.dumps(value)[:80]} for {name!r}")
+        if isinstance(value, int | float) and not abs(value) < _MOST:  # NaN is not, either
+            raise ValueError(f"{rule}; got {value!r} for {name!r}, which 64 bits do not hold")
         if name in values:
             raise ValueError(f"{where} labels {name!r} twice; keep one of the entries")
         values[name] = value
@@ -66,18 +76,22 @@ def parse_dataset_json(text: str | bytes, ids: Sequence[str]) -> Labels:
 def read_labels(path: str | Path, ids: Sequence[str]) -> Labels:
     """Read the labels of `ids` from a CSV file, or from a list like CelebA's attributes.
 
-    **CSV**, in UTF-8: the header names the columns. The first column holds ids, or bare file names
-    where these are unique among the ids. A column whose values all read as int is int, else as
-    float, else str; integers of more than 18 digits are str. An empty cell and an image without a
-    row give None.
+    **CSV**, in UTF-8: the header, which must be there, names the columns. The first column holds
+    ids, or bare file names where these are unique among the ids; where a name is written in another
+    Unicode form than the id (as macOS does with accents), that form is overlooked. Blanks around a
+    cell, of the header or below it, are no part of it; cells that differ in these alone are
+    refused. A column whose cells are all whole numbers is int, else all numbers (or ``nan``) float,
+    else str; it is str, too, where two different cells are one number, such as 1 and 1.0 or 01 and
+    1, and where whole numbers have more than 18 digits. An empty cell and an image without a row
+    give None.
 
     **List**, as ``list_attr_celeba.txt``: the first line is the number of rows, the second names
     the columns, each row is a file name and one value per column, with blanks between. It lists the
     whole data set: rows of images that are not among the ids are passed over.
 
     Raises:
-        ValueError: The file can't be read, its header or a row is malformed, it names an image
-            twice, or (a CSV) one that does not exist, or (a list) none that does.
+        ValueError: The file can't be read, its header is missing, it or a row is malformed, it
+            names an image twice, or (a CSV) one that does not exist, or (a list) none that does.
     """
     path = user_path(path)
     try:
@@ -88,8 +102,8 @@ def read_labels(path: str | Path, ids: Sequence[str]) -> Labels:
             f"labels file {path.name!r} can't be read as CSV in UTF-8: {reason}"
         ) from error
     first, _, rest = text.partition("\n")
-    if _INTEGER.fullmatch(first.strip()):
-        return _parse_list(f"labels file {path.name!r}", int(first), rest, ids)
+    if (count := numerals.whole(first.strip())) is not None:
+        return _parse_list(f"labels file {path.name!r}", count, rest, ids)
     return _parse_csv(f"labels file {path.name!r}", text, ids)
 
 
@@ -102,7 +116,7 @@ def _parse_list(where: str, count: int, text: str, ids: Sequence[str]) -> Labels
         raise ValueError(
             f"{where} has {len(lines)} rows, its first line says {count}; get it again"
         )
-    known, full_ids = set(ids), _by_short_name(ids)
+    known, images = set(ids), ImageNames(ids)
     cells: dict[str, list[str]] = {}
     for number, line in enumerate(lines, start=1):
         short, *row = line.split()
@@ -111,7 +125,7 @@ def _parse_list(where: str, count: int, text: str, ids: Sequence[str]) -> Labels
                 f"{where}: row {number} ({short!r}) has {len(row)} values for {len(names)} "
                 "columns; get it again"
             )
-        name = _full_id(where, short, full_ids, ids)
+        name = images.id_of(where, short)
         if name in cells:
             raise ValueError(f"{where} labels {name!r} twice; keep one of the rows")
         if name in known:
@@ -128,12 +142,18 @@ def _parse_csv(where: str, text: str, ids: Sequence[str]) -> Labels:
     except csv.Error as error:
         raise ValueError(f"{where} can't be read as CSV in UTF-8: {error}") from error
     names = [name.strip() for name in header[1:]]
+    images = ImageNames(ids)
+    if names and images.has(header[0]):
+        example = ",".join(["file", *_column_names(names)])
+        raise ValueError(
+            f"{where} has no header: its first line names the image {header[0].strip()!r}; add a "
+            f"first line that names the columns, such as {example}"
+        )
     if not names or "" in names or len(set(names)) < len(names):
         raise ValueError(
             f"{where} has the header {header}; it must name the id column and one or more label "
             "columns, all different"
         )
-    full_ids = _by_short_name(ids)
     cells: dict[str, list[str]] = {}
     for number, row in enumerate(rows, start=1):
         if len(row) != len(header):
@@ -141,10 +161,12 @@ def _parse_csv(where: str, text: str, ids: Sequence[str]) -> Labels:
                 f"{where}: row {number} below the header ({row[0]!r}) has {len(row)} cells, the "
                 f"header {len(header)}; give every row as many"
             )
-        name = _full_id(where, row[0], full_ids, ids)
+        name = images.id_of(where, row[0])
         if name in cells:
             raise ValueError(f"{where} labels {name!r} twice; keep one of the rows")
         cells[name] = row[1:]
+    for name, column in zip(names, zip(*cells.values(), strict=True), strict=False):
+        _refuse_alike(where, name, column)
     _refuse_unknown(where, cells, ids)
     return _columns(names, cells, ids)
 
@@ -156,25 +178,77 @@ def _columns(names: Sequence[str], cells: Mapping[str, list[str]], ids: Sequence
     return dict(zip(names, map(_parse_column, columns), strict=True))
 
 
-def _full_id(where: str, name: str, full_ids: Mapping[str, str | None], ids: Sequence[str]) -> str:
-    """Id of a bare file name; the name itself where it is no image's."""
-    found = full_ids.get(name, name)
-    if found is None:
-        raise ValueError(
-            f"{where}: {name!r} is the name of several images; write its id, such as "
-            f"{next(i for i in ids if PurePosixPath(i).name == name)!r}"
-        )
-    return found
+class ImageNames:
+    """Finds images by what users write: the id, or a file name that no other image has.
+
+    Only where neither is found, blanks around the name and its Unicode form (composed or not) are
+    overlooked, if that leaves one image.
+    """
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        """Index the ids."""
+        self.ids = ids
+        self._exact: dict[str, str | None] = {}
+        for name in ids:
+            short = PurePosixPath(name).name
+            self._exact[short] = None if short in self._exact else name
+        self._exact.update((name, name) for name in ids)
+        self._suffixes = {PurePosixPath(name).suffix.lower() for name in ids} - {""}
+
+    @cached_property
+    def _normal(self) -> dict[str, str | None]:
+        """Ids by normalised name; None where two images share one."""
+        normal: dict[str, str | None] = {}
+        for name, found in self._exact.items():
+            key = _normalised(name)
+            normal[key] = found if normal.get(key, found) == found else None
+        return normal
+
+    def has(self, name: str) -> bool:
+        """Say whether a name is one or more images', or has the suffix of their files."""
+        known = name in self._exact or _normalised(name) in self._normal
+        return known or PurePosixPath(name.strip()).suffix.lower() in self._suffixes
+
+    def id_of(self, where: str, name: str) -> str:
+        """Return the id of a name; the name itself where it is no image's.
+
+        Raises:
+            ValueError: It is the name of several images.
+        """
+        index, key = self._exact, name
+        if name not in index:
+            index, key = self._normal, _normalised(name)
+        found = index.get(key, name.strip())
+        if found is None:
+            several = [i for i in self.ids if key in (i, PurePosixPath(i).name)] or [
+                i for i in self.ids if key in map(_normalised, (i, PurePosixPath(i).name))
+            ]
+            raise ValueError(
+                f"{where}: {name!r} is the name of several images; write its id, such as "
+                f"{several[0]!r}"
+            )
+        return found
 
 
-def _by_short_name(ids: Sequence[str]) -> dict[str, str | None]:
-    """Ids by their last path component and by themselves; None where a short name is ambiguous."""
-    full_ids: dict[str, str | None] = {}
-    for name in ids:
-        short = PurePosixPath(name).name
-        full_ids[short] = None if short in full_ids else name
-    full_ids.update((name, name) for name in ids)
-    return full_ids
+def _normalised(name: str) -> str:
+    return unicodedata.normalize("NFC", name.strip())
+
+
+def _column_names(row: Sequence[str]) -> list[str]:
+    """Propose names for the columns of a file without a header."""
+    return ["label"] if len(row) == 1 else [f"label{i + 1}" for i in range(len(row))]
+
+
+def _refuse_alike(where: str, column: str, cells: Sequence[str]) -> None:
+    """Refuse cells that differ in the blanks around them alone."""
+    written: dict[str, str] = {}
+    for cell in cells:
+        text = cell.strip()
+        if text and written.setdefault(text, cell) != cell:
+            raise ValueError(
+                f"{where}: column {column!r} has the cells {written[text]!r} and {cell!r}, which "
+                "differ in blanks alone; write them alike"
+            )
 
 
 def _refuse_unknown(where: str, named: Mapping[str, object], ids: Sequence[str]) -> None:
@@ -195,17 +269,23 @@ def _same_type(where: str, values: list[Label]) -> list[Label]:
     if str in kinds and len(kinds) > 1:
         raise ValueError(f"{where} mixes numbers and strings as labels; use one of them")
     if kinds == {int, float}:
-        return [None if value is None else float(value) for value in values]
+        floats = {value: float(value) for value in values if value is not None}
+        if len(set(floats.values())) < len(floats):
+            raise ValueError(f"{where} has labels that are one number as floats; write texts")
+        return [None if value is None else floats[value] for value in values]
     return values
 
 
 def _parse_column(cells: Sequence[str]) -> list[Label]:
-    filled = [cell for cell in cells if cell]
-    if all(_INTEGER.fullmatch(cell) for cell in filled):
-        if any(len(cell) > _INT64_DIGITS for cell in filled):  # an id, not a quantity
-            return [cell or None for cell in cells]
-        return [int(cell) if cell else None for cell in cells]
-    try:
-        return [float(cell) if cell else None for cell in cells]
-    except ValueError:
-        return [cell or None for cell in cells]
+    """Read a column's cells by the rule of :func:`read_labels`."""
+    cells = [cell.strip() for cell in cells]
+    readings: dict[str, Label] = dict.fromkeys(cells)
+    readings.pop("", None)
+    texts: dict[str, Label] = {cell: cell for cell in readings}
+    if all(map(numerals.is_whole, readings)):  # longer ones are ids, not quantities
+        readings = {cell: numerals.whole(cell) for cell in readings}
+    else:
+        readings = {cell: math.nan if cell == _NAN else numerals.real(cell) for cell in readings}
+    if None in readings.values() or len(set(readings.values())) < len(readings):
+        readings = texts
+    return [readings.get(cell) for cell in cells]

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gdm_repr.arguments import Rows, count, integer, integers, row_numbers
 from gdm_repr.files import user_path
 from gdm_repr.latent_format import (
     Band,
@@ -46,7 +47,6 @@ __all__ = [
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-Rows = slice | npt.NDArray[np.integer[Any]] | Sequence[int] | None
 Which = str | int | tuple[int, int]
 
 
@@ -63,8 +63,8 @@ class LatentStore:
     """Read a latent store: every call touches only the shards and the columns that it needs.
 
     Rows follow the source's order, without the quarantined items. An argument ``rows`` is None
-    (all), a slice, or an array of row numbers in 0 .. len(store) - 1. A band is named by its name,
-    its position or its (start, stop).
+    (all), a slice, row numbers in 0 .. len(store) - 1, or a boolean mask of len(store) values. A
+    band is named by its name, its position or its (start, stop).
 
     Attributes:
         path: the store's folder.
@@ -74,7 +74,7 @@ class LatentStore:
 
     def __init__(self, path: str | Path, *, incomplete: bool = False) -> None:
         """Open a store; see `open_store`."""
-        self.path = user_path(path)
+        self.path = user_path(path).absolute()  # read on, wherever the caller goes
         self.manifest: Manifest = read_manifest(self.path)
         every = range(self.manifest.shards)
         self._shards = [shard for shard in every if shard_path(self.path, shard).exists()]
@@ -138,8 +138,13 @@ class LatentStore:
         Raises:
             ValueError: The store has no such band.
         """
+        wanted: object = which
+        if isinstance(which, Sequence | np.ndarray) and not isinstance(which, str):
+            wanted = integers(which, "band")
+        elif not isinstance(which, str):
+            wanted = integer(which, "band", "must be a name, a position or (start, stop)")
         for position, band in enumerate(self.manifest.bands):
-            if which in (band.name, position, (band.start, band.stop)):
+            if wanted in (band.name, position, (band.start, band.stop)):
                 return band
         known = [(band.name, (band.start, band.stop)) for band in self.manifest.bands]
         raise ValueError(f"band {which!r} is not in the store; its bands are {known}")
@@ -184,8 +189,7 @@ class LatentStore:
         Raises:
             ValueError: ``batch_size`` is less than 1.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size {batch_size} must be at least 1")
+        batch_size = count(batch_size, "batch_size")
         index, ids = self.index, self.ids
         for first, last in zip(self._offsets[:-1], self._offsets[1:], strict=True):
             z = self.z(slice(first, last))
@@ -218,7 +222,7 @@ class LatentStore:
         return values
 
     def _floats(self, column: str, width: int, rows: Rows) -> Floats:
-        wanted = self._positions(rows)
+        wanted = row_numbers(rows, len(self))
         places = np.searchsorted(self._offsets, wanted, side="right") - 1
         out = np.empty((len(wanted), width), dtype=np.float32)
         for place in np.unique(places):
@@ -228,16 +232,6 @@ class LatentStore:
             mine = places == place
             out[mine] = values[wanted[mine] - self._offsets[place]]
         return out
-
-    def _positions(self, rows: Rows) -> Ints:
-        if rows is None or isinstance(rows, slice):
-            return np.arange(len(self))[rows or slice(None)]
-        wanted = np.asarray(rows, dtype=np.int64)
-        if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
-            raise ValueError(
-                f"rows {wanted.min()} .. {wanted.max()} leave the store's 0 .. {len(self) - 1}"
-            )
-        return wanted
 
     def _column(self, shard: int, column: str) -> pa.Array:
         file = shard_path(self.path, shard)

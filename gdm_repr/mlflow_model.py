@@ -29,11 +29,12 @@ class LatentEncoder(PythonModel):
         model_input: np.ndarray,  # bare: MLflow warns of hints that its schemas cannot express
         params: dict[str, Any] | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Encode images (n, C, H, W) in [-1, 1] to latents (n, C, d) in basis order, on the CPU."""
-        import torch
+        """Encode images (n, C, H, W) in [-1, 1] to latents (n, C, d) in basis order, on the CPU.
 
-        x = torch.as_tensor(np.asarray(model_input, dtype=np.float32))
-        z: npt.NDArray[np.float32] = self._model.encode(x).z.cpu().numpy()
+        Raises:
+            ValueError: for another shape, no floats, or values that can't be such images.
+        """
+        z: npt.NDArray[np.float32] = self._model.encode(model_input).z.cpu().numpy()
         return z
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gdm_repr.denoiser import Denoiser
+from gdm_repr.isolation import isolated
 from gdm_repr.schedule import ScheduleOutput
 
 Weight = Callable[[Denoiser, ScheduleOutput], Tensor]
@@ -40,6 +41,7 @@ def _active(denoiser: Denoiser, at: ScheduleOutput) -> Tensor:
 LOSSES: dict[str, Weight] = {"eq8": _eq8, "eq7": _eq7, "active": _active}
 
 
+@isolated
 def loss(name: str, denoiser: Denoiser, x: Tensor, z: Tensor, at: ScheduleOutput) -> Tensor:
     """Return the loss of each example, shape (B,).
 

@@ -7,6 +7,7 @@ diffusion order, decoding in generation order with the clock reversed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -14,8 +15,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from gdm_repr.arguments import count, integers
 from gdm_repr.config import DEFAULT_SOLVER
 from gdm_repr.coordinates import COORDINATES, Flow
+from gdm_repr.isolation import isolated
 from gdm_repr.solvers import SOLVERS, Field, Step
 
 
@@ -47,9 +50,12 @@ class Plan:
         ):
             if value not in table:
                 raise ValueError(f"{name}={value!r}: unknown; choose from {', '.join(table)}")
+        object.__setattr__(self, "steps", integers(self.steps, "steps"))
         if min(self.steps, default=0) < 1:
             raise ValueError(f"steps={list(self.steps)}: every group needs at least one step")
-        if not self.tolerance > 0 or self.max_iterations < 1:
+        count(self.max_iterations, "max_iterations", least=0)
+        number = isinstance(self.tolerance, int | float) and not isinstance(self.tolerance, bool)
+        if not number or not 0 < self.tolerance < math.inf or self.max_iterations < 1:
             raise ValueError(
                 f"tolerance={self.tolerance}, max_iterations={self.max_iterations}: must be "
                 "positive, such as 1e-5 and 50"
@@ -82,6 +88,7 @@ class Solution:
 class Integrator:
     """The one loop: groups in turn, each over its clock. Counts evaluations and iterations."""
 
+    @isolated
     def __init__(self, flow: Flow, plan: Plan) -> None:
         """Match the plan to the flow.
 
@@ -115,6 +122,7 @@ class Integrator:
 
         return velocity
 
+    @isolated
     def run(self, y: Tensor, *, encoding: bool, groups: Sequence[int] | None = None) -> Tensor:
         """Carry a state from data to noise or back.
 
@@ -165,6 +173,7 @@ class Integrator:
         return Solution(y, self.evaluations, tuple(self.iterations), self.converged)
 
 
+@isolated
 @torch.no_grad()
 def encode(flow: Flow, x: Tensor, plan: Plan) -> Solution:
     """Solve the ODE from data to latents.
@@ -181,6 +190,7 @@ def encode(flow: Flow, x: Tensor, plan: Plan) -> Solution:
     return integrator.solution(integrator.run(integrator.coordinate.enter(x), encoding=True))
 
 
+@isolated
 @torch.no_grad()
 def decode(flow: Flow, z: Tensor, plan: Plan) -> Solution:
     """Solve the ODE from latents to data; arguments as :func:`encode`'s."""
@@ -189,6 +199,7 @@ def decode(flow: Flow, z: Tensor, plan: Plan) -> Solution:
     return integrator.solution(integrator.coordinate.leave(y))
 
 
+@isolated
 def step_doubling_error(flow: Flow, x: Tensor, plan: Plan, z: Tensor) -> Tensor:
     """Estimate the discretisation error of latents by doubling every group's steps.
 
@@ -221,11 +232,12 @@ def even_steps(total: int, k: int) -> tuple[int, ...]:
     Raises:
         ValueError: if there are fewer steps than groups.
     """
-    if total < k:
+    if count(total, "steps", least=0) < k:
         raise ValueError(f"steps={total}: fewer than the {k} groups; every group needs one step")
     return tuple(total // k + (j < total % k) for j in range(k))
 
 
+@isolated
 def split_steps(flow: Flow, x: Tensor, plan: Plan, total: int) -> tuple[int, ...]:
     """Split a total number of steps over the groups so that the measured latent error is least.
 

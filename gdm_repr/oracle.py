@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from gdm_repr.grouping import Grouping
+from gdm_repr.isolation import isolated
 from gdm_repr.process import PROCESSES, Process
 
 
@@ -40,6 +41,7 @@ class MixtureOracle:
     grouping: Grouping
     process: Process = PROCESSES["linear"]
 
+    @isolated
     def __call__(self, x_t: Tensor, A: Tensor) -> Tensor:
         """Return E[u | x_t].
 
@@ -68,6 +70,7 @@ class MixtureOracle:
         expected: Tensor = (posterior[..., None] * u).sum(0)
         return expected.reshape(x_t.shape)
 
+    @isolated
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw data, shape (n, D)."""
         component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
@@ -76,6 +79,7 @@ class MixtureOracle:
         return self.means[component] + torch.einsum("bij,bj->bi", roots[component], noise)
 
 
+@isolated
 def gaussian_oracle(
     mean: Tensor, S: Tensor, grouping: Grouping, process: Process = PROCESSES["linear"]
 ) -> MixtureOracle:
@@ -83,6 +87,7 @@ def gaussian_oracle(
     return MixtureOracle(torch.ones(1, dtype=S.dtype), mean[None], S[None], grouping, process)
 
 
+@isolated
 def block_whitening(x: Tensor, mean: Tensor, S: Tensor, grouping: Grouping) -> Tensor:
     """Encode N(mean, S) exactly: block-triangular whitening in generation order.
 
@@ -113,6 +118,7 @@ def block_whitening(x: Tensor, mean: Tensor, S: Tensor, grouping: Grouping) -> T
     return z
 
 
+@isolated
 def class_mixture(x: Tensor, labels: Tensor, grouping: Grouping) -> MixtureOracle:
     """Fit one Gaussian to each class of images: real statistics of which u is known.
 
@@ -140,6 +146,7 @@ def class_mixture(x: Tensor, labels: Tensor, grouping: Grouping) -> MixtureOracl
     )
 
 
+@isolated
 def figure_1a_mixture(grouping: Grouping) -> MixtureOracle:
     """Return a 2-D mixture like Fig. 1(a): four separated Gaussians of unequal weight in [-1, 1].
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gdm_repr.api import GDM
+from gdm_repr.isolation import isolated
 from gdm_repr.ode import Plan, decode
 from gdm_repr.pictures import LabelledSheet, label_sheet
 
@@ -29,6 +30,7 @@ class Strip:
     labels: tuple[str, ...]
 
 
+@isolated
 def process_frames(model: GDM, z: Tensor, plan: Plan, frames: int) -> Strip:
     """Return states of the generation of some images.
 

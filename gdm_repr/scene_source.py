@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gdm_repr import numerals
 from gdm_repr.images import Pixels, Preprocess
 from gdm_repr.labels import Labels
 from gdm_repr.scenes import LARGEST, SMALLEST, Condition, Factors, render_scenes, scene_factors
@@ -29,7 +30,7 @@ COUNT = 10_000  # scenes of the plain name
 SIZE = 64  # pixels where none, or one that can't be rendered, is asked for
 _CHUNK = 256  # scenes rendered together: one by one is ten times slower
 _HASHED = 16
-_RANGE = re.compile(r"(\d{1,9})-(\d{1,9})")
+_RANGE = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 _EXAMPLE = "scenes:0-5000/seed=1/values=5/correlated=size,y,0.8/holdout=shape:star+heart,hue:0..0.5"
 
 
@@ -117,9 +118,9 @@ def _parse(argument: str) -> tuple[range, dict[str, Any]]:
     for part in parts:
         key, _, text = part.partition("=")
         if key in ("seed", "values"):
-            if not text.isdecimal() or key in settings:
+            if (number := numerals.place(text)) is None or key in settings:
                 raise ValueError(f"{part!r} must be one number, once")
-            settings[key] = int(text)
+            settings[key] = number
         elif key == "correlated":
             settings.setdefault(key, []).append(_triple(text))
         elif key in ("holdout", "only"):
@@ -132,11 +133,11 @@ def _parse(argument: str) -> tuple[range, dict[str, Any]]:
 
 def _triple(text: str) -> tuple[str, str, float]:
     """Read ``size,y,0.8``."""
-    try:
-        first, second, r = text.split(",")
-        return first, second, float(r)
-    except ValueError:
-        raise ValueError(f"correlated={text!r} must be two factors and a number") from None
+    first, _, rest = text.partition(",")
+    second, _, number = rest.partition(",")
+    if (r := numerals.real(number)) is None:
+        raise ValueError(f"correlated={text!r} must be two factors and a number")
+    return first, second, r
 
 
 def _combination(text: str) -> dict[str, Condition]:
@@ -153,7 +154,7 @@ def _condition(text: str) -> tuple[str, Condition]:
     low, dots, high = values.partition("..")
     if not dots:
         return name, values.split("+")
-    try:
-        return name, (float(low), float(high))
-    except ValueError:
-        raise ValueError(f"{text!r} must be a range of numbers LOW..HIGH") from None
+    ends = numerals.real(low), numerals.real(high)
+    if ends[0] is None or ends[1] is None:
+        raise ValueError(f"{text!r} must be a range of numbers LOW..HIGH")
+    return name, (ends[0], ends[1])

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
 from gdm_repr.dequantize import uniform
+from gdm_repr.isolation import isolated
 from gdm_repr.scene_render import ACCESSORIES, OBJECTS, draw_scenes
 
 __all__ = [
@@ -81,6 +82,7 @@ _ROUNDS = 1000  # redraws before a hold-out is called impossible
 _CHUNK = 1 << 16  # pixels drawn together: keeps the intermediates in cache
 
 
+@isolated
 def scene_factors(
     indices: Sequence[int] | npt.NDArray[np.integer[Any]],
     seed: int = 0,
@@ -162,6 +164,7 @@ def held_out(factors: Factors, holdout: Sequence[Mapping[str, Condition]]) -> np
     return found
 
 
+@isolated
 def render_scenes(factors: Factors, size: int) -> npt.NDArray[np.uint8]:
     """Draw scenes, anti-aliased.
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gdm_repr.isolation import isolated
+
 
 @dataclass(frozen=True)
 class ScheduleOutput:
@@ -53,6 +55,7 @@ class Schedule:
     t_start: Tensor
     t_end: Tensor
 
+    @isolated
     def __post_init__(self) -> None:
         """Refuse intervals that do not tile [0, 1]."""
         if self.t_start.shape != self.t_end.shape:
@@ -80,6 +83,7 @@ class Schedule:
         """Number of groups."""
         return self.t_start.shape[-1]
 
+    @isolated
     def at(self, t: Tensor) -> ScheduleOutput:
         """Evaluate Eq. (10) and its derivative.
 
@@ -99,6 +103,7 @@ class Schedule:
         return ScheduleOutput(A_t, -moving / width, active)
 
 
+@isolated
 def schedule_from_order(order: Tensor | Sequence[int], widths: Tensor | None = None) -> Schedule:
     """Give each group an interval, the last generated one first in t.
 
@@ -126,6 +131,7 @@ def schedule_from_order(order: Tensor | Sequence[int], widths: Tensor | None = N
     return Schedule(t_start, t_end)
 
 
+@isolated
 def group_weights(law: str | Sequence[float], schedule: Schedule) -> Tensor:
     """Return the probability of training inside each group's interval, shape (k,).
 
@@ -158,6 +164,7 @@ def group_weights(law: str | Sequence[float], schedule: Schedule) -> Tensor:
     return weights / weights.sum()
 
 
+@isolated
 def draw_times(weights: Tensor, schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
     """Draw training times: a group by its weight, then t uniform inside its interval.
 

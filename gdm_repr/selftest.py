@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gdm_repr.command import run_command
+from gdm_repr.isolation import isolated
 
 if TYPE_CHECKING:
     import torch
@@ -158,6 +159,7 @@ def method_laws(case: Case, device: torch.device) -> list[Law]:
     return laws
 
 
+@isolated
 def selftest(device: str) -> int:
     """Run every law and print the table; returns 0 if all pass, else 1."""
     from gdm_repr.api import choose_device

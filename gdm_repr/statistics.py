@@ -14,6 +14,7 @@ from gdm_repr.basis import build_basis
 from gdm_repr.config import ModelConfig
 from gdm_repr.dataset import ImageDataset
 from gdm_repr.grouping import Grouping, Shape
+from gdm_repr.isolation import isolated
 
 STATISTICS_IMAGES = 50_000
 
@@ -85,6 +86,7 @@ class Statistics:
         return cls(mean, std, {int(group): V for group, V in rotations.items()}, along)
 
 
+@isolated
 def measure_statistics(
     dataset: ImageDataset, model: ModelConfig, grouping: Grouping, seed: int
 ) -> Statistics:
@@ -125,6 +127,7 @@ def statistics_batches(
             yield x
 
 
+@isolated
 def element_statistics(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """Return mean and std of every element over batches (B, C, d), each (C, d), float64."""
     count, total, square, shift = 0, torch.zeros(()), torch.zeros(()), None

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from gdm_repr.isolation import isolated
 from gdm_repr.latents import LatentStore
 from gdm_repr.run_facts import (
     BAND_KS,
@@ -58,6 +59,7 @@ class BandSummary:
     latent_rmse: float
 
 
+@isolated
 def summarise(store: LatentStore, batch_size: int = 4096) -> list[BandSummary]:
     """Summarise every band of a store; see :class:`BandSummary`.
 
@@ -77,26 +79,21 @@ def summarise(store: LatentStore, batch_size: int = 4096) -> list[BandSummary]:
 def _summarise_band(store: LatentStore, number: int, batch_size: int) -> BandSummary:
     band, n = store.manifest.bands[number], len(store)
     moments, counts = np.empty((n, 4)), np.zeros(BINS, np.int64)
+    pilot = 0.0
     for start in range(0, n, batch_size):
         rows = slice(start, min(start + batch_size, n))
         z = store.band(band.name, rows).reshape(rows.stop - start, -1).astype(np.float64)
-        moments[rows] = np.stack([(z**power).mean(1) for power in range(1, 5)], axis=1)
+        if start == 0:  # about a value near the mean, moments lose no digits to its size
+            pilot = float(np.float32(z.mean()))
+        moments[rows] = np.stack([((z - pilot) ** power).mean(1) for power in range(1, 5)], axis=1)
         counts += np.bincount(
             (ndtr(z.ravel()) * BINS).astype(np.int64).clip(0, BINS - 1), minlength=BINS
         )
         elements = z.shape[1]
-    estimate = _shape(moments.mean(0))
+    estimate, influence = _shape(moments)
+    estimate[0] += pilot
     # delta method over images, whose values need not be independent of each other
-    step = 1e-5
-    centre = moments.mean(0)
-    gradient = np.stack(
-        [(_shape(centre + step * e) - _shape(centre - step * e)) / (2 * step) for e in np.eye(4)]
-    )
-    error = (
-        np.sqrt(np.diag(gradient.T @ np.cov(moments.T) @ gradient) / n)
-        if n > 1
-        else np.full(3, np.nan)
-    )
+    error = influence.std(0, ddof=1) / np.sqrt(n) if n > 1 else np.full(3, np.nan)
     cumulative = np.cumsum(counts) / counts.sum()
     ks = float(np.abs(cumulative - np.arange(1, BINS + 1) / BINS).max())
     return BandSummary(
@@ -116,11 +113,27 @@ def _summarise_band(store: LatentStore, number: int, batch_size: int) -> BandSum
     )
 
 
-def _shape(m: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean, std and kurtosis from the first four raw moments."""
-    variance = m[1] - m[0] ** 2
-    fourth = m[3] - 4 * m[0] * m[2] + 6 * m[0] ** 2 * m[1] - 3 * m[0] ** 4
-    return np.array([m[0], np.sqrt(variance), fourth / variance**2])
+def _shape(moments: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean, std and kurtosis from each image's first four moments, (n, 4), about any value.
+
+    Returns:
+        The three, (3,), of all values together; and what each image adds to them, (n, 3): their
+        differentials with respect to the moments, in closed form. Of values that are all one the
+        kurtosis is not defined, nan, and the last two differentials are 0.
+    """
+    m1, m2, m3, m4 = moments.mean(0)
+    d1, d2, d3, d4 = (moments - [m1, m2, m3, m4]).T
+    variance = max(m2 - m1**2, 0.0)
+    if variance == 0:
+        nothing = np.zeros_like(d1)
+        return np.array([m1, 0, np.nan]), np.stack([d1, nothing, nothing], axis=1)
+    fourth = m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4
+    d_variance = d2 - 2 * m1 * d1
+    d_fourth = d4 - 4 * (m1 * d3 + m3 * d1) + 6 * m1 * (m1 * d2 + 2 * m2 * d1) - 12 * m1**3 * d1
+    std, kurtosis = np.sqrt(variance), fourth / variance**2
+    d_kurtosis = (d_fourth - 2 * kurtosis * variance * d_variance) / variance**2
+    shape = np.array([m1, std, kurtosis])
+    return shape, np.stack([d1, d_variance / (2 * std), d_kurtosis], axis=1)
 
 
 def _rms(store: LatentStore, name: str, band: int) -> float:

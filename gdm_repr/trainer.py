@@ -27,6 +27,7 @@ from gdm_repr.checkpoint import (
 from gdm_repr.config import DEFAULT_STEPS, TrainConfig
 from gdm_repr.data import ImageDataset
 from gdm_repr.denoiser import Denoiser
+from gdm_repr.isolation import isolated
 from gdm_repr.models.ema import EMA
 from gdm_repr.objective import loss
 from gdm_repr.pictures import as_grid, save_sheet
@@ -61,6 +62,7 @@ def shuffled_batches(n: int, batch: int, seed: int, first: int) -> Iterator[list
 class Levels:
     """Draws a step's times and turns them into levels: intervals, orders and the law of t."""
 
+    @isolated
     def __init__(self, config: TrainConfig, denoiser: Denoiser) -> None:
         """Check intervals, orders and weights.
 
@@ -81,6 +83,7 @@ class Levels:
         self.process, self.clock = denoiser.process, config.clock
         self.std = denoiser.axes.scale.double().cpu()
 
+    @isolated
     def draw(self, n: int, generator: torch.Generator) -> ScheduleOutput:
         """Draw n times, and an order for each where there are several."""
         if self.orders is None:
@@ -108,12 +111,11 @@ def keeps_statistics(start: Checkpoint, config: TrainConfig) -> bool:
     data.
     """
     old, new = start.model, config.model
+    groups = build_model_grouping(new, start.shape).index
     return (
         old.denoiser.preconditioning == new.denoiser.preconditioning != "none"
         and old.basis == new.basis
-        and bool(
-            (build_model_grouping(new, start.shape).index == start.denoiser.grouping.index).all()
-        )
+        and np.array_equal(groups, start.denoiser.grouping.index)
     )
 
 
@@ -136,6 +138,7 @@ class Trainer:
         seen: how many are in each sum, shape (1 + k,).
     """
 
+    @isolated
     def __init__(
         self,
         config: TrainConfig,
@@ -216,6 +219,8 @@ class Trainer:
             rate *= min(1.0, max(0.0, (c.images - self.nimg) / (c.decay * c.images)))
         return rate
 
+    @isolated
+    @torch.enable_grad()
     def train_step(self, x: Tensor) -> tuple[float, list[float]]:
         """Take one step on images x (B, C, H, W) in [-1, 1]; it only counts if there are none.
 
@@ -267,6 +272,7 @@ class Trainer:
         )
         save_state(config.out / STATE_FILE, self)
 
+    @isolated
     def sample_sheet(self, path: Path, n: int = 64) -> None:
         """Draw n images from the averaged model, always from the same latents."""
         config = self.config

@@ -126,3 +126,84 @@ def test_celeba_s_list_of_attributes(tmp_path: Path) -> None:
 def test_bad_lists(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         read_labels(write(tmp_path / "list.txt", text), IDS)
+
+
+def column(tmp_path: Path, *cells: str) -> list[object]:
+    text = "file,k\n" + "".join(f"{i}.png,{cell}\n" for i, cell in enumerate(cells))
+    ids = [f"{i}.png" for i in range(len(cells))]
+    return list(read_labels(write(tmp_path / "l.csv", text), ids)["k"])
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (["0", "1", "2"], [0, 1, 2]),
+        (["01", "02", "10"], [1, 2, 10]),
+        (["0.5", "1", "1.50"], [0.5, 1.0, 1.5]),
+        (["-1", "+2", "-1"], [-1, 2, -1]),
+        ([" 3", "4 ", " 3"], [3, 4, 3]),
+        ([" cat", "dog ", ""], ["cat", "dog", None]),
+    ],
+)
+def test_numerals_are_numbers(tmp_path: Path, cells: list[str], values: list[object]) -> None:
+    assert list(map(repr, column(tmp_path, *cells))) == list(map(repr, values))
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["1_0", "10", "1_2"],
+        ["\uff11", "1", "2"],
+        ["infinity", "inf", "1"],
+        ["1e999", "2e999", "1"],
+        ["nan", "NaN", "1"],
+        ["01", "1", "2"],
+        ["1.0", "1", "2"],
+        ["1.5", "1.50", "2"],
+        ["-0", "0", "1"],
+        ["-0.0", "0.0", "1"],
+        ["+1", "1", "2"],
+        ["1e-999", "0.0", "1"],
+        ["0.1", "0.10000000000000001", "1"],
+        ["0x10", "16", "1"],
+    ],
+)
+def test_different_labels_never_become_one(tmp_path: Path, cells: list[str]) -> None:
+    assert column(tmp_path, *cells) == cells
+
+
+def test_cells_that_differ_in_blanks_alone_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"'k' has the cells 'cat' and ' cat'.*write them alike"):
+        column(tmp_path, "cat", " cat")
+
+
+def test_blanks_around_header_names_and_values_are_treated_alike(tmp_path: Path) -> None:
+    text = "file , k\na/1.png , x\n a/2.png, y \n"
+    assert read_labels(write(tmp_path / "l.csv", text), IDS) == {"k": ["x", "y", None]}
+
+
+@pytest.mark.parametrize("first", ["a/1.png,3", "1.png,3", "2.png,3", "c/9.PNG,3", " a/1.png,3"])
+def test_a_file_without_a_header_is_refused(tmp_path: Path, first: str) -> None:
+    text = f"{first}\nb/2.png,4\n"
+    with pytest.raises(ValueError, match=r"no header.*add a first line.*file,label"):
+        read_labels(write(tmp_path / "l.csv", text), IDS)
+
+
+def test_names_in_another_unicode_form(tmp_path: Path) -> None:
+    composed, apart = "caf\u00e9.png", "cafe\u0301.png"
+    for ids, written in (([composed], apart), ([apart], composed), ([f"x/{apart}"], composed)):
+        file = write(tmp_path / "l.csv", f"file,k\n{written},1\n")
+        assert read_labels(file, ids) == {"k": [1]}
+        assert parse_dataset_json(json.dumps({"labels": [[written, 1]]}), ids) == {"label": [1]}
+    file = write(tmp_path / "l.csv", f"file,k\n{composed},1\n{apart},2\n")
+    assert read_labels(file, [composed, apart]) == {"k": [1, 2]}  # exact names come first
+    with pytest.raises(ValueError, match="several images"):
+        read_labels(
+            write(tmp_path / "l.csv", f"file,k\n{composed},1\n"), [f"a/{apart}", f"b/{apart}"]
+        )
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999", str(2**64)])
+def test_dataset_json_numbers_fit_into_64_bits(value: str) -> None:
+    with pytest.raises(ValueError, match=r"dataset.json"):
+        parse_dataset_json(f'{{"labels": [["a/1.png", {value}]]}}', IDS)
