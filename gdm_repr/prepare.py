@@ -198,13 +198,9 @@ def prepare(config: PrepareConfig) -> int:
         ValueError: for options, data or a folder that can't be used.
     """
     from gdm_repr.data import open_data
+    from gdm_repr.sources import refuse_inside
 
-    source = Path(config.data).expanduser()
-    if source.is_dir() and config.out.resolve().is_relative_to(source.resolve()):
-        raise ValueError(
-            f"--out {str(config.out)!r}: lies in the folder of --data, whose images would then be "
-            "its own; choose a folder outside"
-        )
+    refuse_inside(config.out, config.data)
     dataset = open_data(config.data, config.preprocess(), labels=config.labels, limit=config.limit)
     refuse_lossy(dataset)
     paths = png_paths(dataset.ids)
