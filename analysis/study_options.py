@@ -36,16 +36,8 @@ SHARED = ("device", "precision", "data", "labels")  # one model and one store fo
 Options = dict[str, Any]
 # Options that change how a model or store is made, not what it is.
 MACHINE = {
-    "config",
-    "dry_run",
-    "resume",
-    "overwrite",
-    "out",
-    "track",
-    "workers",
-    "device",
-    "compile",
-}
+    "config", "dry_run", "resume", "overwrite", "out", "track", "workers", "device", "compile"
+}  # fmt: skip
 TRAIN_FREE = MACHINE | {"checkpoint_every", "sample_every"}
 ENCODE_FREE = MACHINE | {"checkpoint", "batch_size"}
 IN_PACKAGE = ("digits", "photos", "scenes")  # data without a path

@@ -175,7 +175,7 @@ def _facts(
 
     return {
         "command": name,
-        "options": config.model_dump(mode="json", exclude={"config", "dry_run"}),
+        "options": config.model_dump(mode="json", exclude={"config", "dry_run", "overwrite"}),
         "checkpoint": editor.model.checkpoint.fingerprint,
         "inputs": [dict(each.facts) for each in inputs],
         "made_by": {

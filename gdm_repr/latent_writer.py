@@ -38,15 +38,13 @@ from gdm_repr.latent_format import (
 from gdm_repr.quarantine import Rejected
 from gdm_repr.recipe import Difference, find_difference, short
 
-# The settings behind a digest, and those that are only what the user calls it.
+# The settings behind a digest; the last of the data's is what the user calls them.
 BEHIND = {
-    "checkpoint": ("checkpoint",),
     "solver": ("solver",),
     "grouping": ("order",),
     "preprocessing": ("preprocess",),
     "data": ("preprocess", "seed", "source"),
 }
-NAMES = ("checkpoint", "source")
 Floating = npt.NDArray[np.floating[Any]]
 
 
@@ -203,6 +201,9 @@ def _difference(existing: Manifest, wanted: Manifest) -> Difference | None:
     """Find what two stores differ in, in the user's words where a digest says nothing."""
     old, new = (each.model_dump(mode="json", exclude=NOT_COMPARED) for each in (existing, wanted))
     digests = [each.pop("fingerprint") for each in (old, new)]
+    model = [each.settings.get("checkpoint") for each in (existing, wanted)]
+    if digests[0].get("checkpoint") != digests[1].get("checkpoint") and all(model):
+        return Difference("checkpoint", *map(str, model))  # all else may follow from it
     for key in {**old, **new}:
         if old.get(key) != new.get(key):
             return Difference(key, short(old.get(key)), short(new.get(key)))
@@ -210,7 +211,7 @@ def _difference(existing: Manifest, wanted: Manifest) -> Difference | None:
     for key in (key for key in digests[1] if digests[0].get(key) != digests[1][key]):
         for behind in BEHIND.get(key, ()):
             was, now = (each.settings.get(behind) for each in (existing, wanted))
-            if behind in NAMES:
+            if behind == "source":
                 return Difference(key, str(was), str(now)) if was and now else unknown
             if found := find_difference({behind: was}, {behind: now}):
                 return found

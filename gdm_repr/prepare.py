@@ -149,8 +149,9 @@ def open_folder(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """
     out.mkdir(parents=True, exist_ok=True)
     path = out / SETTINGS
-    if not path.exists():
-        if any(not entry.name.startswith(".") for entry in out.iterdir()):
+    held = any(not entry.name.startswith(".") for entry in out.iterdir())
+    if not path.exists():  # looked for last: another worker writes it before anything else
+        if held:
             raise ValueError(
                 f"--out {str(out)!r}: holds files, but no {SETTINGS} of an unfinished job; choose "
                 "an empty or a new folder"
