@@ -22,10 +22,10 @@ from gdm_repr.analysis.runner import (
     perform,
 )
 from gdm_repr.command import build, run
+from gdm_repr.files import only_writer
 from gdm_repr.streams import sturdy_streams
 
 if TYPE_CHECKING:
-    from gdm_repr.analysis.report import Entry
     from gdm_repr.analysis.subject import Subject
 
 ALL = "all"
@@ -53,27 +53,34 @@ def analyse_all(config: AllConfig) -> int:
     Raises:
         ValueError: for options that can't be used; nothing has been measured then.
     """
+    with only_writer(config.out):
+        return _analyse_all(config)
+
+
+def _analyse_all(config: AllConfig) -> int:
+    """Run them as the only writer of the index page's folder."""
     from gdm_repr import tracking
-    from gdm_repr.analysis.report import Entry, write_index
+    from gdm_repr.analysis.report import read_entry, write_index
     from gdm_repr.analysis.subject import Subject
 
     names = config.only or tuple(name for name, row in ANALYSES.items() if row.of_all)
     for name in config.settings:
         load(name)
     parts = [(analysis := load(name), part_options(analysis, config)) for name in names]
+    folders = {name: config.out / name for name in ANALYSES}
+    folders |= {analysis.name: options.out for analysis, options in parts}
     subject = Subject(config)
     for analysis, options in parts:
         _check(analysis, options, subject)
     resolved = config.model_dump(mode="json", exclude={"config", "dry_run"})
-    entries: list[Entry] = []
     with tracking.start("analyse-all", resolved, config.out, enabled=config.track) as tracked:
         for number, (analysis, options) in enumerate(parts, 1):
             print(f"{number} of {len(parts)}: {analysis.name}", file=sys.stderr)
-            report, written = perform(analysis, options, subject, parent=tracked.record_id)
+            report, _ = perform(analysis, options, subject, parent=tracked.record_id)
             print(f"\n{report.question}\n" + "\n".join(f"  {line}" for line in report.answer))
-            page = written.page.relative_to(config.out).as_posix()
-            picture = written.pictures[0] if written.pictures else None
-            entries.append(Entry(report, page, picture))
+        # Those of earlier runs, too: the page leads to all that the folder holds.
+        found = [read_entry(folder, config.out) for folder in folders.values()]
+        entries = [entry for entry in found if entry is not None]
         index = write_index(
             entries, config.out, command=command_line(ALL, config), made_by=made_by()
         )

@@ -73,7 +73,7 @@ def open_baselines(specs: Sequence[str], subject: Subject) -> list[Baseline]:
             images or of another basis.
     """
     found: dict[str, Baseline] = {}
-    for name, path in map(_split, specs):
+    for name, path in named_paths(specs):
         if name in found or name in _TAKEN:
             raise ValueError(
                 f"--baseline: {name!r} would name two sources; write NAME=PATH with another name"
@@ -107,6 +107,15 @@ def shared_rows(baselines: Sequence[Baseline], subject: Subject, rows: Sequence[
                 "ids that the store has"
             )
     return kept
+
+
+def named_paths(specs: Sequence[str]) -> list[tuple[str, Path]]:
+    """Return the name and the path of everything that ``--baseline`` names.
+
+    Raises:
+        ValueError: for one that is no ``NAME=PATH``.
+    """
+    return [_split(spec) for spec in specs]
 
 
 def read_codes(path: Path) -> tuple[dict[str, int], NDArray[np.float32]]:

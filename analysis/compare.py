@@ -8,22 +8,29 @@ Reads any MLflow store (:mod:`gdm_repr.run_query`), sorts its runs into choices 
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from gdm_repr.analysis.study_options import STUDY_TAG
 from gdm_repr.command import Command, UserPath, UserPlace, run
 from gdm_repr.edit_options import Words
+from gdm_repr.files import only_writer, parse_json, read_text, write_text
+from gdm_repr.names import file_name
+from gdm_repr.recipe import find_difference
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.report import Report, Written
     from gdm_repr.run_query import StoredRun
 
 FOLDER = "comparison"  # of the parent run's files
+RECORD, ARTIFACTS = "compare.json", "artifacts"  # in --out
 
 
 class CompareConfig(Command):
@@ -73,6 +80,7 @@ class CompareConfig(Command):
         description="Names of the runs' pictures to set side by side, as patterns.",
     )
     out: UserPath = Field(description="Folder for the page, its figures and tables.")
+    overwrite: bool = Field(False, description="Replace a comparison of other settings in --out.")
     log_to_parent: bool = Field(True, description="Keep the page with the run of --parent.")
 
 
@@ -126,7 +134,16 @@ def compare(config: CompareConfig, tags: Mapping[str, Mapping[str, str]] | None 
     Args:
         config: what to compare.
         tags: of runs by id, of any experiment; they stand for those of the store.
+
+    Raises:
+        ValueError: for options that can't be used, or a folder of something else.
     """
+    with only_writer(config.out):
+        return _compare(config, tags)
+
+
+def _compare(config: CompareConfig, tags: Mapping[str, Mapping[str, str]] | None) -> Written:
+    """Compare as the only writer of the folder."""
     from gdm_repr.analysis.compare_choices import choose_metrics, measure
     from gdm_repr.analysis.compare_report import make_report
     from gdm_repr.analysis.compare_runs import gather
@@ -137,6 +154,7 @@ def compare(config: CompareConfig, tags: Mapping[str, Mapping[str, str]] | None 
     from gdm_repr.run_record import tracking_uri, without_password
 
     uri = tracking_uri(config.tracking_uri)
+    earlier = _look(config, uri)
     if tags is None:
         runs, parent = select(config, uri)
     else:
@@ -156,17 +174,95 @@ def compare(config: CompareConfig, tags: Mapping[str, Mapping[str, str]] | None 
         "filter": config.filter or None,
         "parent run": f"{parent.name} ({parent.id})" if parent else None,
     }
-    report = make_report(found, config.pictures, config.out / "artifacts")
+    if config.overwrite:
+        _clear(config.out, earlier)
+    report = make_report(found, config.pictures, config.out / ARTIFACTS)
     told = {key: value for key, value in facts.items() if value is not None}
     written = write_report(
         report, config.out, facts=told, command=_command(config), made_by=made_by()
     )
+    _end(config, uri)
     print(make_text(found))
     print("\n".join(report.answer))
     if parent is not None and config.log_to_parent:
         _keep(uri, parent, report, written)
     print(f"report: {written.page}")
     return written
+
+
+def _settings(config: CompareConfig, uri: str) -> dict[str, object]:
+    """Return what decides which runs are compared, and how."""
+    from gdm_repr.run_record import without_password
+
+    free = {"config", "dry_run", "out", "overwrite", "log_to_parent", "tracking_uri"}
+    return {
+        "tracking_uri": without_password(uri),
+        **config.model_dump(mode="json", exclude=free),
+    }
+
+
+def _look(config: CompareConfig, uri: str) -> dict[str, Any] | None:
+    """See that the folder is of this comparison, or may be made so; runs may have come since.
+
+    Returns:
+        What an earlier comparison says of itself.
+
+    Raises:
+        ValueError: The folder holds another comparison, or an analysis.
+    """
+    from gdm_repr.analysis.journal import JOURNAL
+    from gdm_repr.analysis.report import is_written
+
+    out, record = config.out, config.out / RECORD
+    if (out / JOURNAL).exists():
+        raise ValueError(f"--out {str(out)!r}: holds an analysis; choose another folder")
+    earlier = _read(record)
+    difference = earlier and find_difference(earlier["settings"], _settings(config, uri))
+    if difference and not config.overwrite:
+        raise ValueError(
+            f"--out {str(out)!r}: holds a comparison of other settings ({difference}); choose "
+            "another folder or add --overwrite"
+        )
+    if is_written(out) and not config.overwrite:
+        print(f"{out} is finished already: comparison; its page is written again from the store")
+    return earlier
+
+
+def _clear(out: Path, earlier: Mapping[str, Any] | None) -> None:
+    """Remove an earlier comparison, and nothing else."""
+    from gdm_repr.analysis.report import remove_report
+
+    remove_report(out)
+    (out / RECORD).unlink(missing_ok=True)
+    for name in earlier["artifacts"] if earlier else ():
+        path = out / name
+        if path.resolve().is_relative_to((out / ARTIFACTS).resolve()):
+            path.unlink(missing_ok=True)
+            with suppress(OSError):  # it holds others
+                path.parent.rmdir()
+
+
+def _read(record: Path) -> dict[str, Any] | None:
+    """Read what a folder's comparison was made by; None where there is none."""
+    if not record.exists():
+        return None
+    facts = parse_json(read_text(record, "--out"), f"--out {str(record)!r}")
+    try:
+        return {"settings": dict(facts["settings"]), "artifacts": list(facts["artifacts"])}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"--out {str(record)!r}: is of no comparison of this version ({error!r}); choose "
+            "another folder"
+        ) from None
+
+
+def _end(config: CompareConfig, uri: str) -> None:
+    """Write down by what the comparison was made, and the runs' pictures that it copied."""
+    out = config.out
+    copies = sorted(path for path in (out / ARTIFACTS).rglob("*") if path.is_file())
+    names = [path.relative_to(out).as_posix() for path in copies]
+    facts = {"settings": _settings(config, uri), "artifacts": names}
+    write_text(out / RECORD, json.dumps(facts, indent=2) + "\n")
 
 
 def _command(config: CompareConfig) -> str:
@@ -191,7 +287,7 @@ def _keep(uri: str, parent: StoredRun, report: Report, written: Written) -> None
     from gdm_repr.run_record import warn
 
     folder = written.page.parent
-    tables = [folder / "tables" / f"{table.name}.csv" for table in report.tables]
+    tables = [folder / "tables" / f"{file_name(table.name)}.csv" for table in report.tables]
     files = [(path, FOLDER) for path in (written.page, written.numbers)]
     files += [(path, f"{FOLDER}/figures") for path in written.pictures]
     files += [(path, f"{FOLDER}/tables") for path in tables]

@@ -11,6 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gdm_repr.recipe import Difference, find_difference
+
+JOURNAL = "journal.jsonl"  # in an analysis's folder
+
 
 class Journal:
     """Results of finished units by key.
@@ -20,36 +24,50 @@ class Journal:
     """
 
     def __init__(
-        self, path: Path, settings: Mapping[str, object], *, overwrite: bool = False
+        self,
+        path: Path,
+        settings: Mapping[str, object],
+        *,
+        overwrite: bool = False,
+        of: Mapping[str, object] | None = None,
+        names: Mapping[str, str | None] | None = None,
+        spelled: Mapping[str, object] | None = None,
     ) -> None:
         """Open a journal, or begin one.
 
         Args:
             path: the file.
-            settings: what determines the results; plain values.
+            settings: what determines the results; plain values, and digests of what files hold.
             overwrite: begin anew.
+            of: what the settings' digests are made of, to say which part differs.
+            names: what the user calls digests, by the keys of ``settings`` and ``of``.
+            spelled: settings as versions before 0.3 compared them: by path, not by content.
 
         Raises:
             ValueError: if the file is there and was written with other settings.
         """
         self.path = path
         self._done: dict[str, Any] = {}
-        now = json.loads(json.dumps(settings, default=str))
+        now, older = _plain(settings), _plain(spelled or {})
+        head = {"settings": now, "of": _plain(of or {}), "names": dict(names or {})}
         lines = path.read_bytes().splitlines() if path.exists() and not overwrite else []
         entries = [entry for line in lines if (entry := _parse(line)) is not None]
         if len(entries) > 1:
-            before = entries[0].get("settings", {})
-            if other := [key for key in {**before, **now} if before.get(key) != now.get(key)]:
-                key = other[0]
+            before = entries[0]
+            before["settings"] |= {
+                key: now[key]
+                for key, value in before.get("settings", {}).items()
+                if key in now and key in older and value == older[key]
+            }
+            if difference := _difference(before, head):
                 raise ValueError(
-                    f"--out: {str(path.parent)!r} holds results of other settings ({key} "
-                    f"{before.get(key)!r}, now {now.get(key)!r}); choose another folder or add "
-                    "--overwrite"
+                    f"--out: {str(path.parent)!r} holds results of other settings ({difference}); "
+                    "choose another folder or add --overwrite"
                 )
             self._done = {entry["key"]: entry["value"] for entry in entries[1:]}
         path.parent.mkdir(parents=True, exist_ok=True)
         # Written anew without a line that a kill cut short; only then is a new one appended.
-        kept = [{"settings": now}] + [{"key": k, "value": v} for k, v in self._done.items()]
+        kept = [head] + [{"key": k, "value": v} for k, v in self._done.items()]
         temporary = path.with_name(f".{path.name}.tmp")
         temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
         temporary.replace(path)
@@ -69,6 +87,28 @@ class Journal:
             file.write(line.encode() + b"\n")
         self._done[key] = json.loads(line)["value"]
         return self._done[key]
+
+
+def read_head(path: Path) -> dict[str, Any]:
+    """Return a journal's first line: settings, what they are of, names; empty without a journal."""
+    if not path.exists():
+        return {}
+    with path.open("rb") as file:
+        return _parse(file.readline()) or {}
+
+
+def _plain(values: Mapping[str, object]) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(dict(values), default=str))
+    return plain
+
+
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> Difference | None:
+    """Find what two first lines differ in; the parts of a digest say more than the digest."""
+    names = before.get("names", {}), now["names"]
+    found = find_difference(before.get("settings", {}), now["settings"], *names)
+    if found and found.name == "latents" and before.get("of"):
+        return find_difference(before["of"], now["of"], *names) or found
+    return found
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

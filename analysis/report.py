@@ -10,13 +10,15 @@ import base64
 import io
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gdm_repr.analysis.estimate import number
-from gdm_repr.files import user_path
+from gdm_repr.analysis.journal import JOURNAL
+from gdm_repr.files import user_path, write_text
 from gdm_repr.names import file_name
 from gdm_repr.text import write_csv
 
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 
     from gdm_repr.pictures import LabelledSheet
 
-PAGE = "report.html"
+PAGE, NUMBERS, FIGURES, TABLES = "report.html", "result.json", "figures", "tables"
+ARRAYS = ("blocks", "encoded_noise")  # folders of arrays that analyses keep for later
 DPI = 160
 INLINE_BYTES = 600_000  # a larger picture is put on the page smaller, or with loss
 INLINE_PIXELS = 1600  # its width then
@@ -119,19 +122,18 @@ def write_report(
         made_by: versions and commit.
     """
     out = user_path(out)
-    figures, tables = out / "figures", out / "tables"
+    figures, tables, earlier = out / FIGURES, out / TABLES, _own_files(out)
     for folder in (figures, tables):
         folder.mkdir(parents=True, exist_ok=True)
-    shown, paths = [], []
+    shown, paths, saved = [], [], []
     for picture in report.pictures:
         files = _save(picture, figures)
         paths += files
+        saved.append([path.name for path in files])
         shown.append(_shown(picture.name, picture.caption, files[0]))
     for table in report.tables:
         write_csv(tables / f"{file_name(table.name)}.csv", table.columns)
-    numbers = out / "result.json"
-    _write(numbers, json.dumps(_plain(report, facts, command), indent=2, ensure_ascii=False) + "\n")
-    page = out / PAGE
+    page, numbers = out / PAGE, out / NUMBERS
     text = _template("report.html").render(
         report=report,
         pictures=shown,
@@ -141,7 +143,49 @@ def write_report(
         made_by=made_by,
     )
     _write(page, text)
+    plain = _plain(report, facts, command)
+    plain["pictures"] = [
+        {"name": picture.name, "caption": picture.caption, "files": files}
+        for picture, files in zip(report.pictures, saved, strict=True)
+    ]
+    # Last: a report with its numbers is a whole one.
+    write_text(numbers, json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+    for path in earlier - _own_files(out):
+        path.unlink(missing_ok=True)
     return Written(page, tuple(paths), numbers)
+
+
+def is_written(out: Path) -> bool:
+    """Say whether a folder holds a whole report."""
+    return (out / NUMBERS).is_file() and (out / PAGE).is_file()
+
+
+def remove_report(out: Path) -> None:
+    """Remove a report, what it was measured from, and nothing else."""
+    kept = [path for name in ARRAYS for path in (out / name).glob("*.npy")]
+    for path in (out / NUMBERS, out / PAGE, out / JOURNAL, *_own_files(out), *kept):
+        path.unlink(missing_ok=True)
+
+
+def _own_files(out: Path) -> set[Path]:
+    """Return the pictures and tables that a folder's report tells of."""
+    facts = _read_numbers(out)
+    pictures = [name for picture in facts.get("pictures", ()) for name in picture["files"]]
+    names = [(FIGURES, name) for name in pictures]
+    names += [(TABLES, f"{name}.csv") for name in facts.get("tables", ())]
+    # A name with a folder in it is none of ours.
+    return {out / folder / name for folder, name in names if Path(name).name == name}
+
+
+def _read_numbers(out: Path) -> dict[str, Any]:
+    """Return a report's numbers; none where there is no whole report."""
+    if not is_written(out):
+        return {}
+    try:
+        facts = json.loads((out / NUMBERS).read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 @dataclass(frozen=True)
@@ -151,6 +195,27 @@ class Entry:
     report: Report
     page: str
     picture: Path | None
+
+
+def read_entry(folder: Path, index: Path) -> Entry | None:
+    """Return what an index page tells of a report, from the files of it; None if it isn't whole.
+
+    Args:
+        folder: of the report.
+        index: folder of the index page.
+    """
+    facts = _read_numbers(folder)
+    if not {"title", "question", "answer"} <= facts.keys():
+        return None
+    pictures = [
+        Picture(each["name"], each["caption"], folder / FIGURES / each["files"][0])
+        for each in facts.get("pictures", ())[:1]
+    ]
+    report = Report(facts["title"], facts["question"], facts["answer"], pictures)
+    first = pictures[0].figure if pictures else None
+    shown = first if isinstance(first, Path) and first.is_file() else None
+    page = Path(os.path.relpath(folder / PAGE, index)).as_posix()
+    return Entry(report, page, shown)
 
 
 def write_index(entries: Sequence[Entry], out: Path, *, command: str, made_by: str) -> Path:

@@ -16,16 +16,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel
 
-from gdm_repr.analysis.options import INPUTS, AnalysisConfig
+from gdm_repr.analysis.identity import identity, names, spelled, store_names
+from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.command import run
+from gdm_repr.files import only_writer
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.journal import Journal
     from gdm_repr.analysis.report import Report, Written
     from gdm_repr.analysis.subject import Subject
-
-# Options that change how a result is reached, not the result.
-NOT_COMPARED = {*INPUTS, "config", "dry_run", "out", "overwrite", "device", "batch_size", "track"}
 
 
 @dataclass(frozen=True)
@@ -157,16 +156,46 @@ def perform(
     Raises:
         ValueError: for options that can't be used, or an output folder of other settings.
     """
-    from gdm_repr import tracking
-    from gdm_repr.analysis.journal import Journal
-    from gdm_repr.analysis.report import write_report
+    from gdm_repr.sources import refuse_inside
 
     manifest = subject.store.manifest
     check_images(analysis.name, config, len(subject.store), labelled=bool(manifest.labels))
+    refuse_inside(config.out, config.data)
+    with only_writer(config.out):
+        return _perform(analysis, config, subject, parent)
+
+
+def _perform(
+    analysis: Analysis, config: AnalysisConfig, subject: Subject, parent: str | None
+) -> tuple[Report, Written]:
+    """Measure, write and track as the only writer of the folder."""
+    from gdm_repr import tracking
+    from gdm_repr.analysis.journal import JOURNAL, Journal
+    from gdm_repr.analysis.report import is_written, remove_report, write_report
+
+    latents, manifest = {"latents": subject.digest()}, subject.store.manifest
+    other = _other_analysis(analysis.name, config.out)
+    if other and not config.overwrite:
+        raise ValueError(
+            f"--out {str(config.out)!r}: holds the analysis {other}, now {analysis.name}; choose "
+            "another folder, or add --overwrite to remove that"
+        )
+    if config.overwrite:
+        remove_report(config.out)
+    journal = Journal(
+        config.out / JOURNAL,
+        {**identity(config), **latents},
+        overwrite=config.overwrite,
+        of={**manifest.fingerprint, "analysis": analysis.name},
+        names={**names(config), **store_names(manifest)},
+        spelled={**spelled(config), **latents},
+    )
+    if is_written(config.out):
+        print(
+            f"{config.out} is finished already: {analysis.name}; its page is written again from "
+            "what was measured; add --overwrite to measure it again"
+        )
     resolved = config.model_dump(mode="json", exclude={"config", "dry_run"})
-    compared = {key: value for key, value in resolved.items() if key not in NOT_COMPARED}
-    settings = {**compared, "latents": subject.digest()}
-    journal = Journal(config.out / "journal.jsonl", settings, overwrite=config.overwrite)
     with tracking.start(
         f"analyse-{analysis.name}",
         resolved,
@@ -195,6 +224,14 @@ def perform(
         tracked.artifact(written.numbers)
         tracked.artifact(written.page)
     return report, written
+
+
+def _other_analysis(name: str, out: Path) -> str | None:
+    """Return the name of another analysis whose journal a folder holds, as far as it is known."""
+    from gdm_repr.analysis.journal import JOURNAL, read_head
+
+    other = read_head(out / JOURNAL).get("of", {}).get("analysis", name)
+    return None if other == name else str(other)
 
 
 def command_line(name: str, config: BaseModel) -> str:

@@ -31,6 +31,7 @@ from gdm_repr.analysis.study_options import (
 from gdm_repr.analysis.study_pool import Pool, name_of
 from gdm_repr.analysis.study_work import Task
 from gdm_repr.command import run
+from gdm_repr.files import only_writer
 
 if TYPE_CHECKING:
     from gdm_repr.config import EncodeConfig, TrainConfig
@@ -138,9 +139,20 @@ def study(config: StudyConfig) -> int:
         ValueError: for options or data that can't be used, and if a choice failed: the others are
             done, and compared, then.
     """
+    from gdm_repr.sources import refuse_inside
+
+    choices, out = list_choices(config), config.folder()
+    for choice in choices:
+        for data in (choice.train.get("data"), choice.encode.get("data")):
+            refuse_inside(out, data)
+    with only_writer(out):
+        return _study(config, choices)
+
+
+def _study(config: StudyConfig, choices: Sequence[Choice]) -> int:
+    """Run the study as the only writer of its folder."""
     from gdm_repr import tracking
 
-    choices = list_choices(config)
     out = config.folder()
     resolved = config.model_dump(mode="json", exclude={"config", "dry_run"})
     with tracking.start(
@@ -169,6 +181,8 @@ def study(config: StudyConfig) -> int:
             f"models; {len(todo.known)} are in the tracking store already",
             file=sys.stderr,
         )
+        if all(task.done.exists() for task, _ in tasks.values()):
+            print(f"{out} is finished already: {len(choices)} choices with seeds")
         pool = Pool(config.jobs)
         pool.run(tasks, config.title())
         if config.track:
@@ -208,7 +222,8 @@ def _compare(config: StudyConfig, todo: Todo) -> list[Path]:
         return []
     query = f"attributes.run_id IN ({', '.join(map(repr, tags))})"
     try:
-        given = {"filter": query, "out": config.folder() / "comparison"}
+        # More of its own runs may have come: that comparison is this one, grown.
+        given = {"filter": query, "out": config.folder() / "comparison", "overwrite": True}
         written = compare(CompareConfig.model_validate(given), tags)
     except ValueError as error:
         warn(f"no comparison: {error}")

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from gdm_repr.analysis.identity import FETCHED, NOT_COMPARED, identity
 from gdm_repr.analysis.options import AnalysisConfig, FeatureConfig
-from gdm_repr.analysis.runner import NOT_COMPARED, Analysis, load
+from gdm_repr.analysis.runner import Analysis, load
 from gdm_repr.command import Command, UserPath, build, laid_over, read_yaml
 from gdm_repr.config import Count, EncodeConfig, TrainConfig
 
@@ -34,9 +35,12 @@ LATENTS = "latents"  # in a choice's folder
 SHARED = ("device", "precision", "data", "labels")  # one model and one store for all analyses
 Options = dict[str, Any]
 # Options that change how a model or store is made, not what it is.
-MACHINE = {"config", "dry_run", "resume", "out", "track", "workers", "device", "compile"}
+MACHINE = {
+    "config", "dry_run", "resume", "overwrite", "out", "track", "workers", "device", "compile"
+}  # fmt: skip
 TRAIN_FREE = MACHINE | {"checkpoint_every", "sample_every"}
 ENCODE_FREE = MACHINE | {"checkpoint", "batch_size"}
+IN_PACKAGE = ("digits", "photos", "scenes")  # data without a path
 METHOD = 2  # raised when the same options come to measure something else
 
 
@@ -257,25 +261,36 @@ def _nested(name: str, value: object) -> Options:
 
 def model_fingerprint(config: TrainConfig, data: str) -> str:
     """Return a digest of what a model is made of: its options, and its data's fingerprint."""
-    return _digest({"data": data, **config.model_dump(mode="json", exclude=TRAIN_FREE)})
+    options = config.model_dump(mode="json", exclude=TRAIN_FREE)
+    return _digest({**options, **_data_identity(config.data, config.labels, config.limit, data)})
 
 
 def choice_fingerprint(
     model: str, encode: EncodeConfig, analyses: Sequence[tuple[Analysis, AnalysisConfig]], data: str
 ) -> str:
     """Return a digest of a choice: its model's, and the options and data it is scored with."""
+    options = encode.model_dump(mode="json", exclude=ENCODE_FREE)
     return _digest(
         {
             "method": METHOD,
             "model": model,
             "data": data,
-            "encode": encode.model_dump(mode="json", exclude=ENCODE_FREE),
-            "analyses": {
-                analysis.name: options.model_dump(mode="json", exclude=NOT_COMPARED)
-                for analysis, options in analyses
-            },
+            "encode": {**options, **_data_identity(encode.data, encode.labels, None, data)},
+            "analyses": {analysis.name: identity(options) for analysis, options in analyses},
         }
     )
+
+
+def _data_identity(
+    data: str | None, labels: Path | None, limit: int | None, fingerprint: str
+) -> dict[str, str | None]:
+    """Return what stands for data in a digest: its fingerprint, which no path enters.
+
+    A built-in set without files has always been known by its name, which says as much.
+    """
+    named = data in IN_PACKAGE or str(data).startswith("scenes:")
+    known = named and labels is None and limit is None
+    return {"data": data if known else fingerprint, "labels": None}
 
 
 def is_free(param: str) -> bool:
@@ -286,9 +301,8 @@ def is_free(param: str) -> bool:
     """
     part, _, name = param.partition(".")
     last = name.rpartition(".")[2]
-    return last in {"train": TRAIN_FREE, "encode": ENCODE_FREE, "analyse": NOT_COMPARED}.get(
-        part, ()
-    )
+    analyse = {*NOT_COMPARED, *FETCHED}
+    return last in {"train": TRAIN_FREE, "encode": ENCODE_FREE, "analyse": analyse}.get(part, ())
 
 
 def study_fingerprint(choices: Iterable[str]) -> str:

@@ -8,14 +8,11 @@ task.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +23,7 @@ from gdm_repr.command import run_command
 if TYPE_CHECKING:
     from gdm_repr.analysis.subject import Subject
 
+LOCK = "lock"  # in a task's folder; what the task runs there (train, ...) has locks of its own
 TRAINED = "trained.json"  # in a model's folder, once it is trained
 SCORED = "scored.json"  # in a choice's folder, once it is scored
 TRAIN_SECONDS = "train_seconds"
@@ -81,7 +79,10 @@ class Task:
 
 def work(task: Task) -> int:
     """Do a task that is not done yet."""
-    with _alone(task.place):
+    from filelock import FileLock
+
+    task.place.mkdir(parents=True, exist_ok=True)
+    with FileLock(task.place / LOCK):  # waits until no other process works here
         if not task.done.exists():
             _write(task.done, _score(task) if task.folder else _train(task))
     return 0
@@ -177,14 +178,6 @@ def _write(path: Path, facts: dict[str, Any]) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, path)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process works here."""
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _end_with_parent() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gdm_repr import arguments
+from gdm_repr.analysis.identity import store_digest
 from gdm_repr.analysis.options import first_latent
 from gdm_repr.api import GDM
 from gdm_repr.arguments import Rows, count, row_numbers
@@ -62,7 +61,7 @@ class Subject:
         model = GDM.from_pretrained(
             config.checkpoint, device=config.device, precision=config.precision
         )
-        self.model, self.store, self.plan = open_latents(config.latents, model)
+        self.model, self.store, self.plan = open_latents(config.latents, model, config.checkpoint)
         strict = self.model.checkpoint.model.denoiser.strict
         self.generation = Generation(self.model.flow, self.plan, strict=strict)
 
@@ -90,10 +89,34 @@ class Subject:
             ) from None
         if dataset.fingerprint() != manifest.fingerprint["data"]:
             raise ValueError(
-                f"--data {data!r}: not the images that {str(config.latents)!r} was encoded from; "
-                "give those, with the --labels used then"
+                f"--data {data!r}: not the images that {str(config.latents)!r} was encoded from: "
+                f"{self._other(dataset)}"
             )
         return dataset
+
+    def _other(self, dataset: ImageDataset) -> str:
+        """Say in what images and labels differ from those that were encoded, and what to do."""
+        store, manifest = self.store, self.store.manifest
+        if len(dataset) < manifest.items:
+            return f"it holds {len(dataset)} of them, there were {manifest.items}; give them all"
+        there = [dataset.ids[index] for index in store.index.tolist()]
+        for before, now in zip(store.ids, there, strict=True):
+            if before != now:
+                return f"{now!r} stands where {before!r} stood; give the same files"
+        was, now = set(manifest.labels), set(dataset.labels)
+        if was != now:
+            told = [", ".join(sorted(names)) or "none" for names in (was, now)]
+            return f"it had the labels {told[0]}, now {told[1]}; give the --labels used then"
+        for name in sorted(was):
+            before = store.labels(name)
+            values = [dataset.labels[name][index] for index in store.index.tolist()]
+            for each, value, other in zip(store.ids, before.tolist(), values, strict=True):
+                if value != other and not (value != value and other is None):  # NaN: missing
+                    return (
+                        f"the label {name!r} of {each!r} was {value!r}, now {other!r}; give the "
+                        "--labels used then"
+                    )
+        return "its files have changed since; give them as they were, or encode them again"
 
     def rows(self, n: int | None = None, *, seed: int = 0) -> list[int]:
         """Choose n rows of the store at random, in order; all of them when None.
@@ -143,8 +166,7 @@ class Subject:
 
     def digest(self) -> str:
         """Return the digest of everything that made the latents."""
-        made_by = json.dumps(self.store.manifest.fingerprint, sort_keys=True)
-        return hashlib.sha256(made_by.encode()).hexdigest()
+        return store_digest(self.store.manifest.fingerprint)
 
     def facts(self) -> dict[str, object]:
         """Return what is looked at, for the record: counts, fingerprints, and how it decodes."""

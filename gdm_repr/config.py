@@ -331,6 +331,7 @@ class DecodeConfig(Compute):
     out: UserPath = Field(description="Folder for the images.")
     limit: Count | None = Field(None, description="Decode the first latents only.")
     format: Literal["png", "npy"] = Field("png", description="PNG files, or one float32 array.")
+    overwrite: bool = Field(False, description="Remove the images of other settings in --out.")
 
 
 class SampleConfig(SolverConfig):
@@ -350,3 +351,4 @@ class SampleConfig(SolverConfig):
         "to image; 0 draws none.",
     )
     format: Literal["png", "npy"] = Field("png", description="PNG files, or one float32 array.")
+    overwrite: bool = Field(False, description="Remove the images of other settings in --out.")

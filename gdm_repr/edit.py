@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from gdm_repr.command import run
 from gdm_repr.edit_options import AgainConfig, EditConfig
 from gdm_repr.edit_sheets import KINDS, Sheet
+from gdm_repr.files import only_writer, parse_json, read_text, write_text
+from gdm_repr.recipe import Difference, find_difference
 from gdm_repr.run_facts import EARLY_CHANGE, git_state, versions
 from gdm_repr.streams import sturdy_streams
 
@@ -43,6 +45,12 @@ example:
   python -m gdm_repr.edit mix --checkpoint runs/digits --data digits --items 0,1 --references 5 --out mixed
 """  # noqa: E501
 EARLY_LIMIT = 1e-3  # above it a group generated before the edited one was changed, too
+# Options that are known by content (checkpoint, images, plan), or change no byte.
+NOT_COMPARED = {
+    "batch_size", "checkpoint", "coordinate", "data", "data_seed", "dequantize", "device", "fit",
+    "items", "latents", "out", "overwrite", "reference_data", "references", "solver", "split",
+    "steps", "tolerance", "track",
+}  # fmt: skip
 _GROUPS = 8  # groups whose change is printed; the JSON has all
 
 
@@ -56,22 +64,34 @@ def make(name: str, config: EditConfig, recipe: Mapping[str, Any] | None = None)
 
     Raises:
         ValueError: for options, a checkpoint or items that can't be used, or pictures that are
-            there already or do not come out the same.
+            there already, of another edit, or do not come out the same.
     """
+    from gdm_repr.sources import refuse_inside
+
+    for data in (config.data, getattr(config, "reference_data", None)):
+        refuse_inside(config.out, data)
+    with only_writer(config.out):
+        return _make(name, config, recipe)
+
+
+def _make(name: str, config: EditConfig, recipe: Mapping[str, Any] | None) -> int:
+    """Make the pictures as the only writer of their folder."""
     from gdm_repr import tracking
     from gdm_repr.edit_source import Editor
     from gdm_repr.edits import decode_edits, effects
 
     paths = [config.out / f"{name}.{suffix}" for suffix in ("json", "png", "gif")]
-    there = [str(path) for path in paths if path.exists()]
-    if there and not config.overwrite:
-        raise ValueError(f"--out: {there[0]!r} is there; choose another folder or add --overwrite")
     editor = Editor(config)
     sheet = KINDS[name].sheet(editor, config)
     inputs = [sheet.originals, *sheet.others]
     facts = _facts(name, config, editor, inputs)
     if recipe:
         _require(recipe, facts)
+    record, *pictures = paths[: 3 if sheet.moving else 2]
+    if not config.overwrite and (made := _find_made(paths, facts)):
+        print(f"{record} is finished already: {name}; add --overwrite to make it again")
+        _require_pictures(recipe, made)
+        return 0
     edits = [edit for row in sheet.rows for edit in row.edits]
     data = decode_edits(editor.generation, sheet.originals.states, edits, config.batch_size)
     if not bool(data.isfinite().all()):
@@ -88,14 +108,13 @@ def make(name: str, config: EditConfig, recipe: Mapping[str, Any] | None = None)
         for source, digest in sources.items():
             tracked.inputs(Path(source).name, digest, source)
         config.out.mkdir(parents=True, exist_ok=True)
-        record, *pictures = paths[: 3 if sheet.moving else 2]
+        for path in paths:  # of an edit that was finished
+            path.unlink(missing_ok=True)
+        _write(record, {**facts, "pictures": {}})  # an unfinished edit knows itself, too
         draw(sheet, editor.model.basis.inverse(data).cpu(), config.tile, pictures)
-        facts["pictures"] = {
-            path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in pictures
-        }
+        facts["pictures"] = {path.name: _digest(path) for path in pictures}
         facts["effects"] = [_plain(effect) for effect in measured]
-        text = json.dumps(facts, indent=2, allow_nan=False, ensure_ascii=False)
-        record.write_text(text + "\n", encoding="utf-8")
+        _write(record, facts)
         errors = [float(e) for each in inputs if each.error is not None for e in each.error]
         if errors:
             rmse = math.sqrt(sum(e * e for e in errors) / len(errors))
@@ -107,6 +126,12 @@ def make(name: str, config: EditConfig, recipe: Mapping[str, Any] | None = None)
             tracked.artifact(path)
     _report(inputs, measured, editor.model.grouping.names)
     print("\n".join(map(str, (record, *pictures))))
+    _require_pictures(recipe, facts)
+    return 0
+
+
+def _require_pictures(recipe: Mapping[str, Any] | None, facts: Mapping[str, Any]) -> None:
+    """Refuse pictures that are not those of the recipe, where there is one."""
     if recipe and facts["pictures"] != recipe["pictures"]:
         was, now = recipe["made_by"], facts["made_by"]
         other = [
@@ -115,7 +140,6 @@ def make(name: str, config: EditConfig, recipe: Mapping[str, Any] | None = None)
         raise ValueError(
             f"the pictures differ from the recipe's ({'; '.join(other) or 'nothing else does'})"
         )
-    return 0
 
 
 def draw(sheet: Sheet, x: Tensor, tile: int, paths: Sequence[Path]) -> None:
@@ -152,7 +176,7 @@ def _facts(
 
     return {
         "command": name,
-        "options": config.model_dump(mode="json", exclude={"config", "dry_run"}),
+        "options": config.model_dump(mode="json", exclude={"config", "dry_run", "overwrite"}),
         "checkpoint": editor.model.checkpoint.fingerprint,
         "inputs": [dict(each.facts) for each in inputs],
         "made_by": {
@@ -171,14 +195,92 @@ def _facts(
     }
 
 
+def _write(record: Path, facts: Mapping[str, Any]) -> None:
+    text = json.dumps(facts, indent=2, allow_nan=False, ensure_ascii=False)
+    write_text(record, text + "\n")
+
+
+def _read(path: Path, option: str) -> dict[str, Any]:
+    """Read the record of an edit.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    try:
+        facts = parse_json(read_text(path, option), option)
+        for key in ("command", "options", "checkpoint", "inputs", "pictures", "made_by"):
+            facts[key]
+        _identity(facts)
+        KINDS[facts["command"]]
+        return dict(facts)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{option} {str(path)!r}: not the JSON of an edit ({error!r}); give one that lies "
+            "beside its pictures"
+        ) from error
+
+
+def _identity(
+    facts: Mapping[str, Any], *, options: bool = True
+) -> tuple[dict[str, Any], dict[str, str | None]]:
+    """Return the settings of an edit by content, and what the user calls those that are digests."""
+    settings = {"checkpoint": facts["checkpoint"]}
+    names = {"checkpoint": facts["options"].get("checkpoint")}
+    for kind, each in zip(("images", "references"), facts["inputs"], strict=False):
+        settings |= {kind: each["fingerprint"], f"{kind} chosen": each["ids"]}
+        settings |= {f"plan of {kind}": each["plan"]}
+        names[kind] = each["source"]
+    if options:
+        settings |= {key: v for key, v in facts["options"].items() if key not in NOT_COMPARED}
+    return settings, names
+
+
+def _difference(
+    earlier: Mapping[str, Any], facts: Mapping[str, Any], *, options: bool = True
+) -> Difference | None:
+    was, names_was = _identity(earlier, options=options)
+    now, names_now = _identity(facts, options=options)
+    return find_difference(was, now, names_was, names_now)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _find_made(paths: Sequence[Path], facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the record of the same edit if its pictures are there as it has them.
+
+    Args:
+        paths: of the record and of all pictures that an edit of this kind can have.
+        facts: of the edit that is asked for.
+
+    Raises:
+        ValueError: if others are there.
+    """
+    record, out = paths[0], paths[0].parent
+    there = [str(path) for path in paths if path.exists()]
+    if not there:
+        return None
+    if not record.exists():
+        raise ValueError(f"--out: {there[0]!r} is there; choose another folder or add --overwrite")
+    earlier = _read(record, "--out")
+    if difference := _difference(earlier, facts):
+        raise ValueError(
+            f"--out {str(out)!r}: holds pictures of another edit ({difference}); choose another "
+            "folder or add --overwrite"
+        )
+    digests = {path.name: _digest(path) for path in paths[1:] if path.exists()}
+    return earlier if digests and digests == earlier["pictures"] else None
+
+
 def _require(recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """Refuse a recipe whose checkpoint or images are not what they were."""
-    for key in ("checkpoint", "inputs"):
-        if json.loads(json.dumps(facts[key])) != recipe[key]:  # tuples are lists in JSON
-            raise ValueError(
-                f"--recipe: the {key} changed since its pictures were made, so that others would "
-                "come out; bring the old ones back, or make a new edit"
-            )
+    if difference := _difference(recipe, facts, options=False):
+        key = "checkpoint" if difference.name == "checkpoint" else "inputs"
+        raise ValueError(
+            f"--recipe: the {key} changed since its pictures were made ({difference}), so that "
+            "others would come out; bring the old ones back, or make a new edit"
+        )
 
 
 def _plain(effect: Effect) -> dict[str, Any]:
@@ -222,18 +324,14 @@ def again(config: AgainConfig) -> int:
     Raises:
         ValueError: if it is no recipe, or its pictures do not come out the same.
     """
-    try:
-        recipe = json.loads(config.recipe.read_text(encoding="utf-8"))
-        name, options = recipe["command"], dict(recipe["options"])
-        kind = KINDS[name]
-        recipe["checkpoint"], recipe["inputs"], recipe["pictures"], recipe["made_by"]
-    except (ValueError, KeyError, TypeError) as error:
+    recipe = _read(config.recipe, "--recipe")
+    name = recipe["command"]
+    if not recipe["pictures"]:
         raise ValueError(
-            f"--recipe {str(config.recipe)!r}: not the JSON of an edit ({error!r}); give one that "
-            "lies beside its pictures"
-        ) from error
+            f"--recipe {str(config.recipe)!r}: of an edit that was never finished; make that first"
+        )
     here = config.model_dump(include={"out", "overwrite", "track"})
-    make(name, kind.options(**{**options, **here}), recipe)
+    make(name, KINDS[name].options(**{**recipe["options"], **here}), recipe)
     print("the same bytes")
     return 0
 

@@ -70,7 +70,9 @@ class Editor:
         self.model = model = model.with_order(config.order)
         self.store = None
         if config.latents is not None:
-            self.model, self.store, self.plan = open_latents(config.latents, model)
+            self.model, self.store, self.plan = open_latents(
+                config.latents, model, config.checkpoint
+            )
         else:
             split_on = None
             if config.split == "auto":

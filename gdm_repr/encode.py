@@ -101,6 +101,7 @@ def make_manifest(config: EncodeConfig, model: GDM, dataset: ImageDataset, plan:
             "source": dataset.source,
             "seed": config.seed,
             "order": list(grouping.order),
+            "checkpoint": config.checkpoint,
         },
     )
 
@@ -156,8 +157,10 @@ def encode(config: EncodeConfig) -> int:
     from gdm_repr import tracking
     from gdm_repr.api import GDM
     from gdm_repr.latents import StoreWriter, open_store
+    from gdm_repr.sources import refuse_inside
     from gdm_repr.summary import as_columns, as_metrics, as_text, summarise
 
+    refuse_inside(config.out, config.images())
     model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
     model = model.with_order(config.order)
     dataset = open_images(config, model)
@@ -178,6 +181,14 @@ def encode(config: EncodeConfig) -> int:
             "choose another --solver"
         )
     writer = StoreWriter(config.out, make_manifest(config, model, dataset, plan))
+    sheet = config.out / "reconstructions.png"
+    if writer.is_finished() and sheet.exists() and not (config.track and _is_untold(config.out)):
+        manifest = writer.manifest
+        print(
+            f"{config.out} is finished already: {manifest.encoded} images encoded, "
+            f"{manifest.quarantined} quarantined; for others choose another --out"
+        )
+        return 0
     resolved = config.model_dump(mode="json", exclude={"config", "dry_run"})
     fingerprints = {f"fingerprint.{k}": v for k, v in writer.manifest.fingerprint.items()}
     with tracking.start(
@@ -187,9 +198,10 @@ def encode(config: EncodeConfig) -> int:
         _encode_pending(config, model, dataset, plan, writer, tracked)
         manifest = writer.finish()
         store = open_store(config.out)
-        sheet = config.out / "reconstructions.png"
-        spread = np.linspace(0, len(store) - 1, min(SHEET_IMAGES, len(store))).round().astype(int)
-        draw_sheet(model, dataset, plan, store.index[spread].tolist(), sheet)
+        if not sheet.exists():
+            last = len(store) - 1
+            spread = np.linspace(0, last, min(SHEET_IMAGES, len(store))).round().astype(int)
+            draw_sheet(model, dataset, plan, store.index[spread].tolist(), sheet)
         summary = summarise(store)
         tracked.metrics(as_metrics(summary))
         tracked.table("bands", as_columns(summary))
@@ -203,6 +215,16 @@ def encode(config: EncodeConfig) -> int:
     print(f"encoded {manifest.encoded} images, {manifest.quarantined} quarantined: {config.out}")
     print(f"originals over reconstructions: {sheet}")
     return 0
+
+
+def _is_untold(out: Path) -> bool:
+    """Say whether no record tells that the store was finished: it was made without --track."""
+    from gdm_repr.run_record import read_events
+
+    events = read_events(out)
+    runs = {e["run"] for e in events if e["event"] == "start" and e["command"] == "encode"}
+    ends = [e for e in events if e["event"] == "end" and e["run"] in runs]
+    return not ends or ends[-1]["status"] != "FINISHED"
 
 
 def _encode_pending(

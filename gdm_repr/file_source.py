@@ -28,6 +28,7 @@ IMAGE_SUFFIXES = frozenset(f"{_READ} {_READ_TOO} {_NOT_READ}".split())
 
 _ARCHIVES = frozenset((".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar"))
 _DATASET_JSON = "dataset.json"
+DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"  # of tracking, in the folder of its database
 # Shortages of the job's own, which no image is to blame for.
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
@@ -206,7 +207,8 @@ def _printable(path: str) -> str:
 def _image_files(root: Path) -> list[str]:
     """List image files below a folder, with folders that can't be listed among them.
 
-    Links to folders are followed, except back to a folder they lie in.
+    Links to folders are followed, except back to a folder they lie in. What tracking keeps beside
+    its database, where a command runs in the folder itself, is none of the images.
     """
     files: list[str] = []
     folders: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
@@ -225,6 +227,8 @@ def _image_files(root: Path) -> list[str]:
                 ) from error
             files.append(folder)
             continue
+        names = {entry.name for entry in entries}
+        entries = [e for e in entries if e.name != ARTIFACTS or DATABASE not in names]
         inside = ancestors | {(info.st_dev, info.st_ino)}
         for entry in entries:
             path = f"{folder}/{entry.name}" if folder else entry.name

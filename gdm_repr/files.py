@@ -13,7 +13,7 @@ import secrets
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -164,18 +164,20 @@ def only_writer(folder: Path, option: str = "--out", *, wait: float = WAIT_S) ->
     """Make this process the only one that writes to a folder, which is made if need be.
 
     The lock ends with the process, however that ends; forked workers do not keep it. Within one
-    process it may be taken again.
+    process it may be taken again. A folder that was made for it and holds nothing in the end goes
+    again, so that a command refused later leaves nothing behind.
 
     Args:
         folder: to be written to.
         option: that named it, for the error.
-        wait: seconds to wait for another writer that is just ending.
+        wait: seconds to wait for another writer that is just ending; -1 waits as long as it takes.
 
     Raises:
         ValueError: another process writes there.
     """
     from filelock import FileLock, Timeout
 
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder.resolve() / LOCK
     if path in _held:
@@ -198,4 +200,14 @@ def only_writer(folder: Path, option: str = "--out", *, wait: float = WAIT_S) ->
         yield
     finally:
         _held.discard(path)
+        if made:
+            _remove_empty(path)
         lock.release()
+
+
+def _remove_empty(lock: Path) -> None:
+    """Remove a folder that holds its lock alone; a process that waits for the lock sees it gone."""
+    with suppress(OSError):  # Windows keeps files that are open
+        if [entry.name for entry in lock.parent.iterdir()] == [LOCK]:
+            lock.unlink()
+            lock.parent.rmdir()

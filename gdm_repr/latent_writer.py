@@ -36,7 +36,15 @@ from gdm_repr.latent_format import (
     shard_path,
 )
 from gdm_repr.quarantine import Rejected
+from gdm_repr.recipe import Difference, find_difference, short
 
+# The settings behind a digest; the last of the data's is what the user calls them.
+BEHIND = {
+    "solver": ("solver",),
+    "grouping": ("order",),
+    "preprocessing": ("preprocess",),
+    "data": ("preprocess", "seed", "source"),
+}
 Floating = npt.NDArray[np.floating[Any]]
 
 
@@ -60,6 +68,10 @@ class StoreWriter:
         else:
             write_text(self.path / MANIFEST, manifest.to_json())
         self.manifest = manifest
+
+    def is_finished(self) -> bool:
+        """Say whether all shards are there, whole, and counted."""
+        return self.manifest.encoded is not None and not self.pending()
 
     def rows(self, shard: int) -> range:
         """Source indices of the items that belong to a shard."""
@@ -175,32 +187,35 @@ class StoreWriter:
 
 
 def _require_same(existing: Manifest, wanted: Manifest, path: Path) -> None:
-    old = existing.model_dump(mode="json", exclude=NOT_COMPARED)
-    new = wanted.model_dump(mode="json", exclude=NOT_COMPARED)
-    if old == new:
-        return
-    # A digest says nothing to the user: name the setting behind it, where one is known.
-    for facts, manifest in ((old, existing), (new, wanted)):
-        digests = facts.pop("fingerprint")
-        facts |= _flat(manifest.settings) | _flat({"fingerprint": digests})
-    key = next(key for key in {**old, **new} if old.get(key) != new.get(key))
-    raise ValueError(
-        f"out {str(path)!r} holds a latent store whose {key} is {_short(old.get(key))}, but this "
-        f"run has {_short(new.get(key))}; choose another --out or the same settings"
-    )
+    if difference := _difference(existing, wanted):
+        told = f"is {difference.was}, but this run has {difference.now}"
+        if difference.was == difference.now:
+            told = f"{difference.was} has changed since"
+        raise ValueError(
+            f"out {str(path)!r} holds a latent store whose {difference.name} {told}; choose "
+            "another --out or the same settings"
+        )
 
 
-def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in json.loads(json.dumps(facts)).items():
-        name = f"{prefix}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return flat
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def _difference(existing: Manifest, wanted: Manifest) -> Difference | None:
+    """Find what two stores differ in, in the user's words where a digest says nothing."""
+    old, new = (each.model_dump(mode="json", exclude=NOT_COMPARED) for each in (existing, wanted))
+    digests = [each.pop("fingerprint") for each in (old, new)]
+    model = [each.settings.get("checkpoint") for each in (existing, wanted)]
+    if digests[0].get("checkpoint") != digests[1].get("checkpoint") and all(model):
+        return Difference("checkpoint", *map(str, model))  # all else may follow from it
+    for key in {**old, **new}:
+        if old.get(key) != new.get(key):
+            return Difference(key, short(old.get(key)), short(new.get(key)))
+    unknown = find_difference({"fingerprint": digests[0]}, {"fingerprint": digests[1]})
+    for key in (key for key in digests[1] if digests[0].get(key) != digests[1][key]):
+        for behind in BEHIND.get(key, ()):
+            was, now = (each.settings.get(behind) for each in (existing, wanted))
+            if behind == "source":
+                return Difference(key, str(was), str(now)) if was and now else unknown
+            if found := find_difference({behind: was}, {behind: now}):
+                return found
+    return unknown
 
 
 def _check_index(index: npt.NDArray[np.int64], rejected: list[int], rows: range, at: int) -> None:

@@ -138,36 +138,43 @@ def labels_csv(dataset: ImageDataset, paths: Sequence[str], rejected: Sequence[R
     return text.getvalue()
 
 
-def open_folder(out: Path, settings: dict[str, Any]) -> None:
+def open_folder(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Begin a folder, or go on with one of the same settings.
+
+    Returns:
+        What is known of it: the settings, and counts once it is finished.
 
     Raises:
         ValueError: The folder holds something else, or was made with other settings.
     """
     out.mkdir(parents=True, exist_ok=True)
     path = out / SETTINGS
-    if not path.exists():
-        if any(not entry.name.startswith(".") for entry in out.iterdir()):
+    held = any(not entry.name.startswith(".") for entry in out.iterdir())
+    if not path.exists():  # looked for last: another worker writes it before anything else
+        if held:
             raise ValueError(
                 f"--out {str(out)!r}: holds files, but no {SETTINGS} of an unfinished job; choose "
                 "an empty or a new folder"
             )
         write_text(path, json.dumps(settings, indent=2) + "\n")
-        return
+        return settings
     try:
-        before = json.loads(path.read_text("utf-8"))
+        before: dict[str, Any] = json.loads(path.read_text("utf-8"))
         there = {key: before[key] for key in settings}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"--out {str(out)!r}: its {SETTINGS} is none of this version's; choose another --out"
         ) from error
     for key, value in settings.items():
-        if there[key] != value:
-            told = f"{key} {there[key]}, not {value}" if key != "fingerprint" else "other files"
+        if there[key] != value and key != "source":  # a name; the fingerprint tells the data
+            told = f"{key} {there[key]}, not {value}"
+            if key == "fingerprint":
+                told = f"other files or labels of {there['source']!r}"
             raise ValueError(
                 f"--out {str(out)!r}: was begun with {told}; choose another --out, or the same "
                 "data and settings"
             )
+    return before
 
 
 def refuse_lossy(dataset: ImageDataset) -> None:
@@ -198,13 +205,9 @@ def prepare(config: PrepareConfig) -> int:
         ValueError: for options, data or a folder that can't be used.
     """
     from gdm_repr.data import open_data
+    from gdm_repr.sources import refuse_inside
 
-    source = Path(config.data)
-    if source.is_dir() and config.out.resolve().is_relative_to(source.resolve()):
-        raise ValueError(
-            f"--out {str(config.out)!r}: lies in the folder of --data, whose images would then be "
-            "its own; choose a folder outside"
-        )
+    refuse_inside(config.out, config.data)
     dataset = open_data(config.data, config.preprocess(), labels=config.labels, limit=config.limit)
     refuse_lossy(dataset)
     paths = png_paths(dataset.ids)
@@ -219,7 +222,11 @@ def prepare(config: PrepareConfig) -> int:
         "labels": dataset.label_names,
         "fingerprint": dataset.fingerprint(),
     }
-    open_folder(config.out, settings)
+    found = open_folder(config.out, settings)
+    if _is_finished(config.out, found, paths):
+        told = ", ".join(f"{found[key]} {key}" for key in _COUNTS)
+        print(f"{config.out} is finished already: {told}; for others choose another --out")
+        return 0
     rejected = _make_pending(config, Maker(dataset, paths, config.out))
     lines = [json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in rejected]
     write_text(config.out / QUARANTINE, "".join(lines))
@@ -234,6 +241,15 @@ def prepare(config: PrepareConfig) -> int:
     labels = f" --labels {config.out / LABELS}" if dataset.labels else ""
     print(f"use: --data {config.out}{labels}")
     return 0
+
+
+def _is_finished(out: Path, found: dict[str, Any], paths: Sequence[str]) -> bool:
+    """Say whether a folder has its counts, and all that they count."""
+    if not all(isinstance(found.get(key), int) for key in _COUNTS):
+        return False
+    files = [QUARANTINE, *([LABELS] if found["labels"] else [])]
+    made = sum(is_made(out / path) for path in paths)
+    return made == found["images"] and all((out / name).exists() for name in files)
 
 
 def _make_pending(config: PrepareConfig, maker: Maker) -> list[Rejected]:

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from gdm_repr.command import run
 from gdm_repr.config import SampleConfig
+from gdm_repr.files import only_writer
+from gdm_repr.recipe import PROCESS, Recipe, how_made
+
+if TYPE_CHECKING:
+    from gdm_repr.api import GDM
+    from gdm_repr.ode import Plan
 
 STRIPS = 4  # images whose generation is drawn
 
@@ -15,8 +22,14 @@ def sample(config: SampleConfig) -> int:
     """Run the command.
 
     Raises:
-        ValueError: for options or a checkpoint that can't be used.
+        ValueError: for options or a checkpoint that can't be used, or a folder of other images.
     """
+    with only_writer(config.out):
+        return _sample(config)
+
+
+def _sample(config: SampleConfig) -> int:
+    """Run the command as the only writer of its folder."""
     import numpy as np
     from tqdm import tqdm
 
@@ -27,10 +40,17 @@ def sample(config: SampleConfig) -> int:
 
     model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
     model = model.with_order(config.order)
-    # the split is measured where a sampler goes: on the model's own samples
     plan = model.plan(
         config.steps, solver=config.solver, coordinate=config.coordinate, tolerance=config.tolerance
     )
+    recipe = _recipe(config, model, plan)
+    if recipe.look(config.out, overwrite=config.overwrite) is not None:
+        print(
+            f"{config.out} is finished already: {config.n} images drawn; add --overwrite to make "
+            "it again"
+        )
+        return 0
+    # the split is measured where a sampler goes: on the model's own samples
     if config.split == "auto":
         plan = model.plan(
             config.steps,
@@ -39,7 +59,8 @@ def sample(config: SampleConfig) -> int:
             tolerance=config.tolerance,
             split_on=model.sample(min(64, config.n), seed=config.seed, plan=plan),
         )
-    resolved = config.model_dump(mode="json", exclude={"config", "dry_run"})
+    recipe.begin(config.out, overwrite=config.overwrite)
+    resolved = config.model_dump(mode="json", exclude={"config", "dry_run", "overwrite"})
     with tracking.start(
         "sample",
         resolved,
@@ -48,17 +69,20 @@ def sample(config: SampleConfig) -> int:
         tags={"fingerprint.checkpoint": model.checkpoint.fingerprint},
     ) as tracked:
         writer = ImageWriter(config.out, config.n, model.shape, config.format)
+        ids = _ids(config)
         with tqdm(total=config.n, unit="img", desc="sample") as bar:
             for start in range(0, config.n, config.batch_size):
-                n = min(config.batch_size, config.n - start)
-                x = model.sample(n, seed=config.seed + start, plan=plan).cpu().numpy()
-                if not np.isfinite(x).all():
-                    raise ValueError(
-                        f"samples {start} to {start + n - 1} are not finite; use more --steps"
-                    )
-                writer.write(x, [f"seed{config.seed + start + i:06d}" for i in range(n)])
-                bar.update(n)
-        sheet, process = writer.finish(), config.out / "process.png"
+                part = ids[start : start + config.batch_size]
+                if not writer.skip(part):
+                    x = model.sample(len(part), seed=config.seed + start, plan=plan).cpu().numpy()
+                    if not np.isfinite(x).all():
+                        raise ValueError(
+                            f"samples {start} to {start + len(part) - 1} are not finite; use more "
+                            "--steps, with --overwrite"
+                        )
+                    writer.write(x, part)
+                bar.update(len(part))
+        sheet, process = writer.finish(), config.out / PROCESS
         tracked.artifact(sheet)
         if config.frames:
             n = min(STRIPS, config.n)
@@ -66,11 +90,43 @@ def sample(config: SampleConfig) -> int:
             z = model.noise(n, seed=config.seed)
             process_sheet(model, z, plan, config.frames, rows).save(process)
             tracked.artifact(process)
+    recipe.end(config.out, {"images": config.n})
     print(f"drew {config.n} images: {config.out}")
     print(f"the first of them: {sheet}")
     if config.frames:
         print(f"how they come about: {process}")
     return 0
+
+
+def _recipe(config: SampleConfig, model: GDM, plan: Plan) -> Recipe:
+    """Say what is made, and of what."""
+    from gdm_repr.decode import image_files
+
+    files = image_files(_ids(config), config.format)
+    return Recipe(
+        "sample",
+        settings={
+            "checkpoint": model.checkpoint.fingerprint,
+            "n": config.n,
+            "seed": config.seed,
+            "solver": plan.solver,
+            "coordinate": plan.coordinate,
+            "steps": plan.steps,
+            "split": config.split,
+            "tolerance": plan.tolerance,
+            "order": model.grouping.order,
+            "precision": config.precision,
+            "frames": config.frames,
+            "format": config.format,
+        },
+        names={"checkpoint": config.checkpoint},
+        how=how_made(config.batch_size, model.device.type),
+        files=[*files, *([PROCESS] if config.frames else [])],
+    )
+
+
+def _ids(config: SampleConfig) -> list[str]:
+    return [f"seed{config.seed + i:06d}" for i in range(config.n)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

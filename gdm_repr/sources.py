@@ -188,6 +188,26 @@ def open_source(data: str | Path) -> Source:
     )
 
 
+def refuse_inside(out: Path, data: str | None) -> None:
+    """Refuse to write into a folder of images, which would take ours for its own the next time.
+
+    Args:
+        out: folder to be written to.
+        data: as :func:`open_source` takes it; None is none.
+
+    Raises:
+        ValueError: ``out`` lies in the folder ``data``, or is it.
+    """
+    if data is None or data.partition(":")[0] in BUILT_IN:
+        return
+    source = Path(data).expanduser()
+    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+        raise ValueError(
+            f"--out {str(out)!r}: lies in the folder of --data, whose images would then be "
+            "its own; choose a folder outside"
+        )
+
+
 def _no_argument(name: str, argument: str) -> None:
     if argument:
         raise ValueError(f"data '{name}:{argument}': {name} takes no argument; write {name}")

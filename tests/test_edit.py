@@ -300,6 +300,9 @@ def test_an_edit_is_made_again_to_the_same_bytes(
     assert capsys.readouterr().out.endswith("the same bytes\n")
     for name in ("set.png", "set.gif"):
         assert (out / name).read_bytes() == (new / name).read_bytes()
+    assert edit.main(["again", "--recipe", str(recipe), "--out", str(new), "--no-track"]) == 0
+    assert "set.json is finished already" in capsys.readouterr().out
+    (new / "set.json").unlink()
     assert edit.main(["again", "--recipe", str(recipe), "--out", str(new), "--no-track"]) == 2
     assert "is there; choose another folder or add --overwrite" in capsys.readouterr().err
 
