@@ -122,8 +122,8 @@ class _Data:
         from gdm_repr.data import open_data
 
         options: dict[str, Any] = {
-            "labels": config.labels, "limit": config.limit, "seed": config.seed
-        }  # fmt: skip
+            key: getattr(config, key) for key in ("labels", "limit", "first", "seed")
+        }
         key = repr((name, how, options))
         if key not in self._known:
             found = open_data(name, how, **options)

@@ -257,7 +257,18 @@ def _nested(name: str, value: object) -> Options:
 
 def model_fingerprint(config: TrainConfig, data: str) -> str:
     """Return a digest of what a model is made of: its options, and its data's fingerprint."""
-    return _digest({"data": data, **config.model_dump(mode="json", exclude=TRAIN_FREE)})
+    return _digest({"data": data, **_counted(config, TRAIN_FREE)})
+
+
+def _counted(config: TrainConfig | EncodeConfig, free: set[str]) -> Options:
+    """Return the options that count.
+
+    Which items a number of them are, the data's fingerprint says; so studies that were made when
+    a limit took the first items are found again by ``first``.
+    """
+    options = config.model_dump(mode="json", exclude=free)
+    options["limit"] = options.pop("first") or options["limit"]
+    return options
 
 
 def choice_fingerprint(
@@ -269,7 +280,7 @@ def choice_fingerprint(
             "method": METHOD,
             "model": model,
             "data": data,
-            "encode": encode.model_dump(mode="json", exclude=ENCODE_FREE),
+            "encode": _counted(encode, ENCODE_FREE),
             "analyses": {
                 analysis.name: options.model_dump(mode="json", exclude=NOT_COMPARED)
                 for analysis, options in analyses

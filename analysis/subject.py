@@ -74,9 +74,16 @@ class Subject:
         settings = manifest.settings
         data = config.data or settings["source"]
         preprocess = Preprocess.model_validate(settings["preprocess"])
+        # stores of earlier versions do not say how their items were chosen: the first were
+        sample = settings.get("chosen") == "sample"
         try:
             dataset = open_data(
-                data, preprocess, labels=config.labels, limit=manifest.items, seed=settings["seed"]
+                data,
+                preprocess,
+                labels=config.labels,
+                limit=manifest.items if sample else None,
+                first=None if sample else manifest.items,
+                seed=settings["seed"],
             )
         except ValueError as error:
             if config.data:

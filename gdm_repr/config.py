@@ -37,7 +37,14 @@ def _no_frame_or_two(value: int) -> int:
     return value
 
 
+def _not_beside_limit(value: int | None, info: ValidationInfo) -> int | None:
+    if value is not None and info.data.get("limit") is not None:
+        raise ValueError("--limit is given, too; give it for a sample, or this for the first items")
+    return value
+
+
 Count = Annotated[int, Field(ge=1)]
+First = Annotated[Count | None, AfterValidator(_not_beside_limit)]
 Frames = Annotated[int, Field(ge=0), AfterValidator(_no_frame_or_two)]
 Steps = Annotated[int | tuple[int, ...], BeforeValidator(_unwrap)]
 TimeLaw = Annotated[Literal["uniform", "groups"] | tuple[float, ...], BeforeValidator(_unwrap)]
@@ -157,7 +164,10 @@ class PrepareConfig(Command):
     channels: Literal["rgb", "gray"] | None = Field(
         None, description="As the first image by default."
     )
-    limit: Count | None = Field(None, description="Prepare the first items only.")
+    limit: Count | None = Field(
+        None, description="Prepare a sample of so many items, spread over the classes."
+    )
+    first: First = Field(None, description="Prepare the first items only.")
     workers: int = Field(1, ge=0, description="Processes that make files.")
 
     @field_validator("fit")
@@ -187,7 +197,10 @@ class TrainConfig(Compute):
         "cifar10:FOLDER, dsprites:FILE, shapes3d:FILE, mpi3d:FILE, cars3d:FOLDER, smallnorb:FOLDER."
     )
     labels: Path | None = Field(None, description="Labels: a CSV, or CelebA's list of attributes.")
-    limit: Count | None = Field(None, description="Use the first items only.")
+    limit: Count | None = Field(
+        None, description="Use a sample of so many items, spread over the classes."
+    )
+    first: First = Field(None, description="Use the first items only.")
     preprocess: Preprocess = Field(Preprocess(), description="How images become x.")
     model: ModelConfig = Field(ModelConfig(), description="Basis, grouping, process and network.")
     loss: Literal["eq8", "eq7", "active"] = Field(
@@ -278,7 +291,10 @@ class EncodeConfig(SolverConfig):
         None, description="How images come to size."
     )
     dequantize: bool | None = Field(None, description="Spread integer levels uniformly.")
-    limit: Count | None = Field(None, description="Encode the first items only.")
+    limit: Count | None = Field(
+        None, description="Encode a sample of so many items, spread over the classes."
+    )
+    first: First = Field(None, description="Encode the first items only.")
     inverse: bool = Field(
         False, description="Invert the decoder's own steps exactly (one-step solvers)."
     )

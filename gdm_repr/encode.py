@@ -48,7 +48,8 @@ def open_images(config: EncodeConfig, model: GDM) -> ImageDataset:
     Raises:
         ValueError: if the data can't be opened, or another size than the model's is asked for.
     """
-    from gdm_repr.data import open_data
+    from gdm_repr.data import open_begun
+    from gdm_repr.latents import data_of
 
     _, height, width = model.shape
     if config.size is not None and (config.size, config.size) != (height, width):
@@ -56,8 +57,14 @@ def open_images(config: EncodeConfig, model: GDM) -> ImageDataset:
             f"--size {config.size}: this model was trained on {height}x{width} images; use its size"
         )
     preprocess = model_preprocess(model, fit=config.fit, dequantize=config.dequantize)
-    return open_data(
-        config.images(), preprocess, labels=config.labels, limit=config.limit, seed=config.seed
+    return open_begun(
+        config.images(),
+        preprocess,
+        begun=data_of(config.out),
+        labels=config.labels,
+        limit=config.limit,
+        first=config.first,
+        seed=config.seed,
     )
 
 
@@ -99,6 +106,7 @@ def make_manifest(config: EncodeConfig, model: GDM, dataset: ImageDataset, plan:
             "solver": solver,
             "preprocess": preprocess.model_dump(mode="json"),
             "source": dataset.source,
+            "chosen": dataset.chosen,
             "seed": config.seed,
             "order": list(grouping.order),
         },

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gdm_repr.latent_format import (
+    MANIFEST,
     Band,
     Manifest,
     damaged,
@@ -39,6 +40,7 @@ __all__ = [
     "Manifest",
     "Rejected",
     "StoreWriter",
+    "data_of",
     "label_type",
     "open_store",
 ]
@@ -259,3 +261,14 @@ def open_store(path: str | Path, *, incomplete: bool = False) -> LatentStore:
             damaged one; the message says how to mend it.
     """
     return LatentStore(path, incomplete=incomplete)
+
+
+def data_of(path: Path) -> str | None:
+    """Return the fingerprint of the data that a folder's store is of; None where there is none.
+
+    Raises:
+        ValueError: The store's manifest is damaged.
+    """
+    if not (path / MANIFEST).is_file():
+        return None
+    return read_manifest(path).fingerprint.get("data")

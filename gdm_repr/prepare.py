@@ -138,32 +138,44 @@ def labels_csv(dataset: ImageDataset, paths: Sequence[str], rejected: Sequence[R
     return text.getvalue()
 
 
-def open_folder(out: Path, settings: dict[str, Any]) -> None:
-    """Begin a folder, or go on with one of the same settings.
+def read_settings(out: Path) -> dict[str, Any] | None:
+    """Return the settings that a folder was begun with; None where none was begun.
 
     Raises:
-        ValueError: The folder holds something else, or was made with other settings.
+        ValueError: The folder holds something else, or settings that can't be read.
     """
-    out.mkdir(parents=True, exist_ok=True)
     path = out / SETTINGS
     if not path.exists():
-        if any(not entry.name.startswith(".") for entry in out.iterdir()):
+        if out.is_dir() and any(not entry.name.startswith(".") for entry in out.iterdir()):
             raise ValueError(
                 f"--out {str(out)!r}: holds files, but no {SETTINGS} of an unfinished job; choose "
                 "an empty or a new folder"
             )
-        write_text(path, json.dumps(settings, indent=2) + "\n")
-        return
+        return None
+    foreign = f"--out {str(out)!r}: its {SETTINGS} is none of this version's; choose another --out"
     try:
         before = json.loads(path.read_text("utf-8"))
-        there = {key: before[key] for key in settings}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"--out {str(out)!r}: its {SETTINGS} is none of this version's; choose another --out"
-        ) from error
+    except ValueError as error:
+        raise ValueError(foreign) from error
+    if not isinstance(before, dict):
+        raise ValueError(foreign)
+    return before
+
+
+def require_same(out: Path, before: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Refuse a folder that was begun with other settings.
+
+    Raises:
+        ValueError: It was; the message names the first that differs.
+    """
     for key, value in settings.items():
-        if there[key] != value:
-            told = f"{key} {there[key]}, not {value}" if key != "fingerprint" else "other files"
+        if key not in before:
+            raise ValueError(
+                f"--out {str(out)!r}: its {SETTINGS} is none of this version's; choose another "
+                "--out"
+            )
+        if before[key] != value:
+            told = f"{key} {before[key]}, not {value}" if key != "fingerprint" else "other files"
             raise ValueError(
                 f"--out {str(out)!r}: was begun with {told}; choose another --out, or the same "
                 "data and settings"
@@ -197,7 +209,7 @@ def prepare(config: PrepareConfig) -> int:
     Raises:
         ValueError: for options, data or a folder that can't be used.
     """
-    from gdm_repr.data import open_data
+    from gdm_repr.data import open_begun
 
     source = Path(config.data).expanduser()
     if source.is_dir() and config.out.resolve().is_relative_to(source.resolve()):
@@ -205,7 +217,15 @@ def prepare(config: PrepareConfig) -> int:
             f"--out {str(config.out)!r}: lies in the folder of --data, whose images would then be "
             "its own; choose a folder outside"
         )
-    dataset = open_data(config.data, config.preprocess(), labels=config.labels, limit=config.limit)
+    before = read_settings(config.out)
+    dataset = open_begun(
+        config.data,
+        config.preprocess(),
+        begun=None if before is None else str(before.get("fingerprint")),
+        labels=config.labels,
+        limit=config.limit,
+        first=config.first,
+    )
     refuse_lossy(dataset)
     paths = png_paths(dataset.ids)
     channels, height, width = dataset.shape
@@ -219,7 +239,11 @@ def prepare(config: PrepareConfig) -> int:
         "labels": dataset.label_names,
         "fingerprint": dataset.fingerprint(),
     }
-    open_folder(config.out, settings)
+    if before is None:
+        config.out.mkdir(parents=True, exist_ok=True)
+        write_text(config.out / SETTINGS, json.dumps(settings, indent=2) + "\n")
+    else:
+        require_same(config.out, before, settings)
     rejected = _make_pending(config, Maker(dataset, paths, config.out))
     lines = [json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in rejected]
     write_text(config.out / QUARANTINE, "".join(lines))

@@ -8,6 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gdm_repr.command import run, uninterrupted
@@ -38,6 +39,19 @@ def _check_output(config: TrainConfig) -> None:
         )
 
 
+def _data_of(state: Path) -> str | None:
+    """Return the fingerprint of the data that a training state is of, read without its tensors."""
+    from safetensors import SafetensorError, safe_open
+
+    if not state.is_file():
+        return None
+    try:
+        with safe_open(state, framework="pt") as file:
+            return str(json.loads((file.metadata() or {})["gdm_repr"])["data"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None  # what is wrong with it is told where it is loaded
+
+
 def train(config: TrainConfig) -> int:
     """Run the command.
 
@@ -46,12 +60,18 @@ def train(config: TrainConfig) -> int:
             no longer finite.
     """
     _check_output(config)
-    from gdm_repr.data import QuarantineLog, open_data
+    from gdm_repr.data import QuarantineLog, open_begun
     from gdm_repr.grouping import draw_grouping
     from gdm_repr.trainer import STATE_FILE, Trainer
 
-    dataset = open_data(
-        config.data, config.preprocess, labels=config.labels, limit=config.limit, seed=config.seed
+    dataset = open_begun(
+        config.data,
+        config.preprocess,
+        begun=_data_of(config.out / STATE_FILE) if config.resume else None,
+        labels=config.labels,
+        limit=config.limit,
+        first=config.first,
+        seed=config.seed,
     )
     c, h, w = dataset.shape
     if len(dataset) * c * h * w <= IN_MEMORY_BYTES:
