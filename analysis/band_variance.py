@@ -16,6 +16,7 @@ from pydantic import Field
 
 from gdm_repr.analysis.options import FeatureConfig
 from gdm_repr.analysis.runner import Analysis, run_analysis
+from gdm_repr.config import MANY
 from gdm_repr.run_facts import (
     BAND_VARIANCE,
     BAND_VARIANCE_CONTROL,
@@ -48,12 +49,21 @@ class BandVarianceConfig(FeatureConfig):
     source: Literal["images", "samples"] = Field(
         "images", description="Anchors: encoded images, or latents drawn from N(0, I)."
     )
-    anchors: int = Field(16, ge=2, description="Images whose latents are fixed.")
-    draws: int = Field(64, ge=2, description="Draws of the other latents, for each anchor.")
-    cuts: int = Field(20, ge=3, description="About how many values of m, denser where m is small.")
-    pool: int = Field(512, ge=3, description="Images that the control takes coefficients from.")
+    anchors: int = Field(16, ge=2, le=MANY, description="Images whose latents are fixed.")
+    draws: int = Field(
+        64, ge=2, le=MANY, description="Draws of the other latents, for each anchor."
+    )
+    cuts: int = Field(
+        20, ge=3, le=MANY, description="About how many values of m, denser where m is small."
+    )
+    pool: int = Field(
+        512, ge=3, le=MANY, description="Images that the control takes coefficients from."
+    )
     groups: int | None = Field(
-        None, ge=2, description="Bands to suggest cuts for; as many as the model has by default."
+        None,
+        ge=2,
+        le=MANY,
+        description="Bands to suggest cuts for; as many as the model has by default.",
     )
 
 

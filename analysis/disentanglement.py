@@ -16,6 +16,7 @@ from pydantic import Field
 
 from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.runner import Analysis, run_analysis
+from gdm_repr.config import MANY
 from gdm_repr.edit_options import Words
 from gdm_repr.run_facts import DISENTANGLEMENT, metric_key
 
@@ -59,9 +60,9 @@ class DisentanglementConfig(AnalysisConfig):
         description="Other models, NAME=PATH, joined by commas: latents of the same images, or "
         ".npz of codes (n, D) and ids.",
     )
-    images: int = Field(2000, ge=LEAST, description="Images at most, chosen at random.")
-    permutations: int = Field(19, ge=1, description="Draws of the null.")
-    resamples: int = Field(20, ge=5, description="Half-samples that an interval is from.")
+    images: int = Field(2000, ge=LEAST, le=MANY, description="Images at most, chosen at random.")
+    permutations: int = Field(19, ge=1, le=MANY, description="Draws of the null.")
+    resamples: int = Field(20, ge=5, le=MANY, description="Half-samples that an interval is from.")
 
 
 def analyse(config: DisentanglementConfig, subject: Subject, journal: Journal) -> Report:

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.runner import Analysis, run_analysis
-from gdm_repr.config import Count
+from gdm_repr.config import MANY, Held
 from gdm_repr.edit_options import Words
 
 if TYPE_CHECKING:
@@ -62,12 +62,14 @@ class ElementFactorsConfig(AnalysisConfig):
         description="One channel's number, 7:1, or an index in each channel, 7, or 0-5; all of the "
         "band by default.",
     )
-    columns: Count = Field(128, description="Elements (numbers) at most; the lowest of the band.")
+    columns: Held = Field(128, description="Elements (numbers) at most; the lowest of the band.")
     ways: Words = Field(WAYS, min_length=1, description="probe, traversal, joined by commas.")
     controls: Words = Field(("raw",), description="raw: coefficients of the images; or none.")
-    images: int = Field(5000, ge=32, description="Images at most, chosen at random.")
-    anchors: int = Field(32, ge=6, description="Of these, images that are traversed.")
-    fit: int = Field(2000, ge=16, description="Of the others, images the reader is fitted to.")
+    images: int = Field(5000, ge=32, le=MANY, description="Images at most, chosen at random.")
+    anchors: int = Field(32, ge=6, le=MANY, description="Of these, images that are traversed.")
+    fit: int = Field(
+        2000, ge=16, le=MANY, description="Of the others, images the reader is fitted to."
+    )
     places: int = Field(3, ge=2, le=9, description="Values that an element is set to.")
     reader: str = Field(
         "patches",
@@ -77,14 +79,16 @@ class ElementFactorsConfig(AnalysisConfig):
     readable: float = Field(
         0.5, gt=0, lt=1, description="R^2 below which a factor counts as not readable."
     )
-    directions: int = Field(30, ge=2, description="Random directions to compare with.")
+    directions: int = Field(30, ge=2, le=MANY, description="Random directions to compare with.")
     least: float = Field(
         0.01, ge=0, lt=1, description="Share of a factor below which an element does not move it."
     )
     permutations: int = Field(
-        199, ge=9, description="Draws of the probe's null, each of all elements."
+        199, ge=9, le=MANY, description="Draws of the probe's null, each of all elements."
     )
-    resamples: int = Field(400, ge=40, description="Draws of images that an interval is from.")
+    resamples: int = Field(
+        400, ge=40, le=MANY, description="Draws of images that an interval is from."
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.runner import Analysis, run_analysis
-from gdm_repr.config import Count
+from gdm_repr.config import MANY, Held
 from gdm_repr.edit_options import Words
 from gdm_repr.run_facts import FACTOR_MAP, FACTOR_MAP_CONTROL, metric_key
 
@@ -47,8 +47,8 @@ class FactorMapConfig(AnalysisConfig):
     circular: Words = Field(
         (), description="Labels that come round, as angle=360; those of scenes are known."
     )
-    images: int = Field(5000, ge=8, description="Images at most, chosen at random.")
-    columns: Count = Field(
+    images: int = Field(5000, ge=8, le=MANY, description="Images at most, chosen at random.")
+    columns: Held = Field(
         256, description="Columns (elements times channels) of a band at most; its lowest."
     )
     folds: int = Field(5, ge=2, le=50, description="Parts of which each is predicted by the rest.")
@@ -63,8 +63,12 @@ class FactorMapConfig(AnalysisConfig):
         description="Other models, NAME=PATH, joined by commas: latents of the same images, such "
         "as by one with k = 1, or .npz of codes (n, D) and ids.",
     )
-    permutations: int = Field(19, ge=9, description="Draws of the null; 9 at most for trees.")
-    resamples: int = Field(400, ge=40, description="Draws of images that an interval is from.")
+    permutations: int = Field(
+        19, ge=9, le=MANY, description="Draws of the null; 9 at most for trees."
+    )
+    resamples: int = Field(
+        400, ge=40, le=MANY, description="Draws of images that an interval is from."
+    )
 
 
 def analyse(config: FactorMapConfig, subject: Subject, journal: Journal) -> Report:

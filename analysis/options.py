@@ -6,7 +6,7 @@ Importing this module does not import torch.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gdm_repr.analysis.features import Distance, Extractor
 
 RAW = ("pixels", "dct")  # extractors without a network
+MOST_SEED = 1_000_000_000  # times the gap between seeds it still fits into 64 bits
 SEED_GAP = 1_000_000_000  # between two seeds' latents: a GDM makes latent i from its seed + i
 INPUTS = ("checkpoint", "latents", "data", "labels")  # known by what is in them, not by path
 
@@ -42,7 +43,7 @@ class AnalysisConfig(Compute):
     )
     labels: Path | None = Field(None, description="The labels it was encoded with, if any.")
     out: Path = Field(description="Folder for the report; what it holds is not measured again.")
-    seed: int = Field(0, ge=0, description="Seed of every choice and draw.")
+    seed: int = Field(0, ge=0, le=MOST_SEED, description="Seed of every choice and draw.")
     overwrite: bool = Field(False, description="Measure everything again.")
 
 
@@ -57,7 +58,7 @@ class FeatureConfig(AnalysisConfig):
     )
     layers: Words = Field((), description="Layers of the network, instead of its default one.")
     pooled: bool = Field(True, description="Average a layer's maps over places; else keep them.")
-    input_size: int | Literal["own"] | None = Field(
+    input_size: Annotated[int, Field(le=4096)] | Literal["own"] | None = Field(
         None, description="Side of the square the network sees; that of its training by default."
     )
     weights: Path | None = Field(None, description="File of the network's weights.")

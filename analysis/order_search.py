@@ -14,7 +14,7 @@ from pydantic import Field
 
 from gdm_repr.analysis.options import FeatureConfig, first_latent
 from gdm_repr.analysis.runner import Analysis, run_analysis
-from gdm_repr.config import Count
+from gdm_repr.config import MANY, Held
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.features import Extractor
@@ -40,14 +40,20 @@ class OrderSearchConfig(FeatureConfig):
       python -m gdm_repr.analysis.order_search --checkpoint runs/orders --latents runs/orders/latents --features pixels --out runs/orders/search
     """  # noqa: E501
 
-    orders: int = Field(100, ge=10, description="Random orders to score.")
-    n: int = Field(256, ge=8, description="Samples of each, and real images to compare with.")
-    searches: Count = Field(5, description="Searches, each with a seed of its own.")
-    candidates: int = Field(64, ge=2, description="Random orders that a search learns from.")
-    first: int = Field(40, ge=2, description="Samples of each of these.")
-    checked: Count = Field(10, description="Orders, thought best then, that it scores.")
-    groups: int = Field(20, ge=2, description="Groups of images that the intervals leave out.")
-    strips: Count = Field(4, description="Images generated in the best and the worst order.")
+    orders: int = Field(100, ge=10, le=MANY, description="Random orders to score.")
+    n: int = Field(
+        256, ge=8, le=MANY, description="Samples of each, and real images to compare with."
+    )
+    searches: Held = Field(5, description="Searches, each with a seed of its own.")
+    candidates: int = Field(
+        64, ge=2, le=MANY, description="Random orders that a search learns from."
+    )
+    first: int = Field(40, ge=2, le=MANY, description="Samples of each of these.")
+    checked: Held = Field(10, description="Orders, thought best then, that it scores.")
+    groups: int = Field(
+        20, ge=2, le=MANY, description="Groups of images that the intervals leave out."
+    )
+    strips: Held = Field(4, description="Images generated in the best and the worst order.")
 
 
 def analyse(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Report:

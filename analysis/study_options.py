@@ -14,14 +14,14 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from gdm_repr.analysis.options import AnalysisConfig, FeatureConfig
+from gdm_repr.analysis.options import MOST_SEED, AnalysisConfig, FeatureConfig
 from gdm_repr.analysis.runner import NOT_COMPARED, Analysis, load
 from gdm_repr.command import Command, build, laid_over, read_yaml
-from gdm_repr.config import Count, EncodeConfig, TrainConfig
+from gdm_repr.config import EncodeConfig, TrainConfig
 
 if TYPE_CHECKING:
     from gdm_repr.grouping import Shape
@@ -68,12 +68,12 @@ class StudyConfig(Command):
     choices: dict[str, Options] = Field(
         {}, description="Single choices, label -> {option: value}, crossed with the grid."
     )
-    seeds: tuple[int, ...] = Field(
+    seeds: tuple[Annotated[int, Field(ge=0, le=MOST_SEED)], ...] = Field(
         (0,),
         min_length=1,
         description="Of training and scoring; every choice is made with each.",
     )
-    jobs: Count = Field(1, description="Processes at once; they share the cores.")
+    jobs: int = Field(1, ge=1, le=1024, description="Processes at once; they share the cores.")
     experiment: str | None = Field(None, description="MLflow experiment; gdm-repr by default.")
     track: bool = Field(True, description="Record the study and send it to MLflow.")
 

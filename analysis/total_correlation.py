@@ -15,7 +15,7 @@ from pydantic import Field
 
 from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.runner import Analysis, run_analysis
-from gdm_repr.config import Count
+from gdm_repr.config import MANY, Held
 from gdm_repr.edit_options import Words
 from gdm_repr.run_facts import (
     NOT_NORMAL,
@@ -72,15 +72,20 @@ class TotalCorrelationConfig(AnalysisConfig):
       python -m gdm_repr.analysis.total_correlation --checkpoint runs/digits --latents runs/digits/latents --elements 0,1,2:0 --baseline runs/digits-k1/latents --out runs/digits/against-k1
     """  # noqa: E501
 
-    images: int = Field(5000, ge=8, description="Latents measured at most, chosen at random.")
-    columns: Count = Field(
+    images: int = Field(
+        5000, ge=8, le=MANY, description="Latents measured at most, chosen at random."
+    )
+    columns: Held = Field(
         256, description="Columns (elements times channels) of a band at most; its lowest."
     )
     elements: Words = Field(
         (), description="Elements to measure together, as 0,1,2:0: an index, or index:channel."
     )
     first: int | None = Field(
-        None, ge=0, description="First columns for knn; as many as samples allow, 8 at most."
+        None,
+        ge=0,
+        le=MANY,
+        description="First columns for knn; as many as samples allow, 8 at most.",
     )
     estimators: Words = Field(
         ("gaussian", "copula", "knn"),
@@ -90,12 +95,12 @@ class TotalCorrelationConfig(AnalysisConfig):
     controls: Words = Field(
         tuple(CONTROLS), description="noise, encoded-noise, raw and pca, joined by commas; or none."
     )
-    noise: Count = Field(800, description="Noise to decode and encode again, at most.")
+    noise: Held = Field(800, description="Noise to decode and encode again, at most.")
     baseline: Path | None = Field(
         None, description="Latents of the same images by another model, such as one with k = 1."
     )
-    permutations: int = Field(99, ge=19, description="Draws of the null.")
-    resamples: int = Field(50, ge=10, description="Half-samples that an interval is from.")
+    permutations: int = Field(99, ge=19, le=MANY, description="Draws of the null.")
+    resamples: int = Field(50, ge=10, le=MANY, description="Half-samples that an interval is from.")
 
 
 def analyse(config: TotalCorrelationConfig, subject: Subject, journal: Journal) -> Report:

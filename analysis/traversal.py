@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 
 from gdm_repr.analysis.options import FeatureConfig
 from gdm_repr.analysis.runner import Analysis, run_analysis
+from gdm_repr.config import MANY
 from gdm_repr.edit_options import Numbers, Words
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class TraversalConfig(FeatureConfig):
         (),
         description="Index in all channels, 7, or in one, 7:1, or 0-5; all of the band by default.",
     )
-    anchors: int = Field(16, ge=6, description="Images that the effects are measured on.")
+    anchors: int = Field(16, ge=6, le=MANY, description="Images that the effects are measured on.")
     source: Literal["both", "images", "samples"] = Field(
         "both",
         description="Anchors: encoded images, or latents drawn from N(0, I). Both: sheets of both, "
@@ -63,7 +64,7 @@ class TraversalConfig(FeatureConfig):
         min_length=3,
         description="In units of the latents' std, rising: -3:3:7 (7 steps), or -2,0,2.",
     )
-    directions: int = Field(12, ge=2, description="Random directions to compare with.")
+    directions: int = Field(12, ge=2, le=MANY, description="Random directions to compare with.")
 
     @field_validator("values")
     @classmethod

@@ -115,6 +115,7 @@ class Command(BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
+        allow_inf_nan=False,  # no option of any command is meant to be infinite
         env_prefix="GDM_REPR_",
         env_nested_delimiter="__",
         env_ignore_empty=True,
@@ -264,7 +265,9 @@ def _first_problem(error: ValidationError, options: type[BaseModel]) -> str:
     """Say in one line which option is wrong, how, and what there is."""
     first = error.errors()[0]
     place = ".".join(
-        str(part) for part in first["loc"] if not str(part).startswith(("tuple[", "literal["))
+        str(part)
+        for part in first["loc"]
+        if not str(part).startswith(("tuple[", "literal[", "constrained-"))
     )
     if first["type"] == "missing":
         return f"--{place.replace('_', '-')} is required"

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 from gdm_repr.command import Command
-from gdm_repr.config import Count, SolverConfig
+from gdm_repr.config import Seed, SolverConfig
 
 
 def _words(value: object) -> object:
@@ -28,15 +28,21 @@ def _numbers(value: object) -> object:
     if value.count(":") != 2:
         return value.split(",")
     first, last, n = value.split(":")
-    if not n.isdecimal() or int(n) < 1:
-        raise ValueError("a range is FIRST:LAST:HOW_MANY, such as -3:3:7")
+    if not n.isdecimal() or not 1 <= int(n) <= MOST_VALUES:
+        raise ValueError(
+            f"a range is FIRST:LAST:HOW_MANY, such as -3:3:7, of at most {MOST_VALUES} values"
+        )
     return np.linspace(float(first), float(last), int(n)).tolist()
 
+
+MOST_VALUES = 1000
 
 # NoDecode: an environment variable gives the text of a flag, not JSON.
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 Numbers = Annotated[
-    tuple[Annotated[float, Field(allow_inf_nan=False)], ...],
+    Annotated[
+        tuple[Annotated[float, Field(allow_inf_nan=False)], ...], Field(max_length=MOST_VALUES)
+    ],
     NoDecode,
     BeforeValidator(_numbers),
 ]
@@ -58,10 +64,12 @@ class EditConfig(SolverConfig):
     dequantize: bool | None = Field(None, description="Spread integer levels uniformly.")
     solver: str = Field("midpoint", description="euler, midpoint, heun or rk4: invertible exactly.")
     tolerance: float = Field(1e-5, gt=0, description="Of the exact inverse's fixed point.")
-    data_seed: int = Field(0, ge=0, description="Seed of the dequantisation: encode's --seed.")
+    data_seed: Seed = Field(0, description="Seed of the dequantisation: encode's --seed.")
     out: Path = Field(description="Folder for the pictures and the JSON that makes them again.")
     overwrite: bool = Field(False, description="Replace pictures that are there already.")
-    tile: Count = Field(96, description="Enlarge small images to about this many pixels.")
+    tile: int = Field(
+        96, ge=1, le=4096, description="Enlarge small images to about this many pixels."
+    )
 
 
 class MixConfig(EditConfig):
@@ -99,8 +107,8 @@ class VaryConfig(EditConfig):
         description="By name, number or indices 0-29; + joins several. Nothing, then the first "
         "groups generated, by default.",
     )
-    n: Count = Field(8, description="Variations.")
-    seed: int = Field(0, ge=0, description="Variation i is drawn from seed + i.")
+    n: int = Field(8, ge=1, le=10_000, description="Variations.")
+    seed: Seed = Field(0, description="Variation i is drawn from seed + i.")
 
 
 class SetConfig(EditConfig):
@@ -135,7 +143,7 @@ class InterpolateConfig(EditConfig):
     bands: Words = Field(
         (), description="By name, number or indices 0-29; + joins several. Each group by default."
     )
-    n: int = Field(9, ge=2, description="Steps, both ends included.")
+    n: int = Field(9, ge=2, le=10_000, description="Steps, both ends included.")
     path: Literal["linear", "spherical"] = Field("spherical", description="Line or arc.")
 
 

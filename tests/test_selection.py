@@ -27,7 +27,7 @@ def test_every_class_gives_its_share(classes: list[str | int | None], data: st.D
     for known in (classes, None):
         chosen = spread(len(classes), n, known)  # type: ignore[arg-type]
         assert len(chosen) == min(n, len(classes))
-        assert (np.diff(chosen) > 0).all() and 0 <= chosen[0] and chosen[-1] < len(classes)
+        assert (np.diff(chosen) > 0).all() and chosen[0] >= 0 and chosen[-1] < len(classes)
     taken = Counter(classes[i] for i in spread(len(classes), n, classes))  # type: ignore[arg-type]
     for each, count in Counter(classes).items():
         assert abs(taken[each] - count * min(1, n / len(classes))) < 1
@@ -98,7 +98,9 @@ def test_a_range_of_scenes_is_sampled_within() -> None:
 
 
 def test_begun_with_the_first(classes: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first, sample = (open_data(classes, Preprocess(), **how) for how in ({"first": 5}, {"limit": 5}))  # type: ignore[arg-type]
+    first, sample = (
+        open_data(classes, Preprocess(), **how) for how in ({"first": 5}, {"limit": 5})
+    )  # type: ignore[arg-type]
     for begun, expected in (
         (None, sample), ("another's", sample), (sample.fingerprint(), sample),
         (first.fingerprint(), first),
