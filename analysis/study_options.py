@@ -156,26 +156,16 @@ class Choice:
             ValueError: for parts that do not fit the images or each other, and features that
                 can't be had.
         """
-        import torch
-
         from gdm_repr.analysis.image_sets import choose_halves
         from gdm_repr.api import GDM
-        from gdm_repr.checkpoint import Checkpoint, build_denoiser
-        from gdm_repr.trainer import Levels
+        from gdm_repr.untrained import build_untrained
 
         training = self.train_config(Path("model"))
         encoding = self.encode_config(Path("model"), Path("choice"))
         (_, scores), *others = self.analyses(Path("model"), Path("choice"))
         assert isinstance(scores, FeatureConfig)
-        flat = (shape[0], shape[1] * shape[2])
         try:
-            denoiser = build_denoiser(training.model, shape, torch.zeros(flat), torch.ones(flat))
-            Levels(training, denoiser)
-            record = {"orders": training.orders}
-            checkpoint = Checkpoint(
-                denoiser, shape, training.model, training.preprocess, record, 0, ""
-            )
-            GDM(checkpoint, "cpu").with_order(encoding.order).plan(
+            GDM(build_untrained(training, shape), "cpu").with_order(encoding.order).plan(
                 encoding.steps,
                 solver=encoding.solver,
                 coordinate=encoding.coordinate,

@@ -126,14 +126,19 @@ class Command(BaseSettings):
     )
 
     config: Path | None = Field(None, description="YAML file of these options.")
-    dry_run: bool = Field(False, description="Check the options, print them, and stop.")
+    dry_run: bool = Field(
+        False, description="Open and check all that is needed, print the options, and stop."
+    )
 
     def check(self) -> None:
-        """Refuse what types can't tell, before anything is done.
+        """Refuse what types can't tell, before anything is opened.
 
         Raises:
-            ValueError: for options that do not fit each other.
+            ValueError: for options that do not fit each other, or a folder ``out`` that can't be.
         """
+        out = getattr(self, "out", None)
+        if isinstance(out, Path):
+            _require_folder(out)
 
     @classmethod
     def settings_customise_sources(
@@ -146,6 +151,17 @@ class Command(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take what :func:`parse` has merged, and nothing beside it."""
         return (init_settings,)
+
+
+def _require_folder(out: Path) -> None:
+    """Refuse a place where no folder can be made or written to."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {str(out)!r}: is a file; give a folder")
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"--out {str(out)!r}: {str(there)!r} is a file; give another folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"--out {str(out)!r}: {str(there)!r} can't be written to; give another")
 
 
 Options = TypeVar("Options", bound=Command)
@@ -284,6 +300,7 @@ def run(
     argv: Sequence[str] | None,
     body: Callable[[Options], int],
     *,
+    opened: Callable[[Options], object] | None = None,
     go_on: str = "run the same command again to continue",
 ) -> int:
     """Parse a command's options and run its body, as every command's ``main`` does.
@@ -293,16 +310,21 @@ def run(
         name: the command's name.
         argv: arguments without the program's name; ``sys.argv`` when None.
         body: does the work and returns the exit status.
+        opened: opens and checks all that the body needs, and writes nothing. The body begins with
+            it, and ``--dry-run`` is it, so that both refuse the same.
         go_on: what to do after Ctrl-C.
 
     Returns:
-        The exit status; ``--dry-run`` prints the resolved options as JSON and returns 0.
+        The exit status; ``--dry-run`` opens what is needed, prints the resolved options as JSON and
+        returns 0.
     """
 
     def parsed() -> int:
         config = parse(options, name, argv)
         config.check()
         if config.dry_run:
+            if opened is not None:
+                opened(config)
             print(json.dumps(config.model_dump(mode="json"), indent=2))
             return 0
         return body(config)

@@ -162,6 +162,18 @@ def _first_rows(store: LatentStore, n: int, size: int) -> Iterator[tuple[list[st
             return
 
 
+def open_work(config: DecodeConfig) -> tuple[GDM, Iterator[tuple[list[str], Any]], int, Plan]:
+    """Open the model and the latents; see :func:`read_latents`.
+
+    Raises:
+        ValueError: for a checkpoint or latents that can't be used.
+    """
+    from gdm_repr.api import GDM
+
+    model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
+    return read_latents(config, model)
+
+
 def decode(config: DecodeConfig) -> int:
     """Run the command.
 
@@ -172,10 +184,8 @@ def decode(config: DecodeConfig) -> int:
     from tqdm import tqdm
 
     from gdm_repr import tracking
-    from gdm_repr.api import GDM
 
-    model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
-    model, batches, n, plan = read_latents(config, model)
+    model, batches, n, plan = open_work(config)
     resolved = config.model_dump(mode="json", exclude={"config", "dry_run"})
     with tracking.start(
         "decode",
@@ -198,7 +208,7 @@ def decode(config: DecodeConfig) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr decode``."""
-    return run(DecodeConfig, "decode", argv, decode)
+    return run(DecodeConfig, "decode", argv, decode, opened=open_work)
 
 
 if __name__ == "__main__":

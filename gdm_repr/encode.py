@@ -14,6 +14,8 @@ from gdm_repr.command import run
 from gdm_repr.config import EncodeConfig
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from gdm_repr.api import GDM
     from gdm_repr.data import Batch, ImageDataset, Preprocess
     from gdm_repr.latents import Manifest, StoreWriter
@@ -153,6 +155,41 @@ class ShardRows:
         )
 
 
+def open_work(config: EncodeConfig) -> tuple[GDM, ImageDataset, Plan]:
+    """Open the model and the data, and plan the steps, split evenly.
+
+    Raises:
+        ValueError: for options, a checkpoint, data or a store that can't be used.
+    """
+    from gdm_repr.api import GDM
+    from gdm_repr.latents import require_same
+
+    config.images()  # before the model is read
+    model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
+    model = model.with_order(config.order)
+    dataset = open_images(config, model)
+    plan = _plan(config, model)
+    if config.latent_error and plan.solver == "dopri5":
+        raise ValueError(
+            "--latent-error: dopri5 chooses its own steps, so that there are none to double; "
+            "choose another --solver"
+        )
+    if config.split == "even":  # another is not known yet
+        require_same(config.out, make_manifest(config, model, dataset, plan))
+    return model, dataset, plan
+
+
+def _plan(config: EncodeConfig, model: GDM, split_on: Tensor | None = None) -> Plan:
+    return model.plan(
+        config.steps,
+        solver=config.solver,
+        coordinate=config.coordinate,
+        tolerance=config.tolerance,
+        inverse=config.inverse,
+        split_on=split_on,
+    )
+
+
 def encode(config: EncodeConfig) -> int:
     """Run the command.
 
@@ -162,29 +199,12 @@ def encode(config: EncodeConfig) -> int:
     import numpy as np
 
     from gdm_repr import tracking
-    from gdm_repr.api import GDM
     from gdm_repr.latents import StoreWriter, open_store
     from gdm_repr.summary import as_columns, as_metrics, as_text, summarise
 
-    model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
-    model = model.with_order(config.order)
-    dataset = open_images(config, model)
-    probe = (
-        dataset.batch(range(min(SPLIT_IMAGES, len(dataset)))).x if config.split == "auto" else None
-    )
-    plan = model.plan(
-        config.steps,
-        solver=config.solver,
-        coordinate=config.coordinate,
-        tolerance=config.tolerance,
-        inverse=config.inverse,
-        split_on=probe,
-    )
-    if config.latent_error and plan.solver == "dopri5":
-        raise ValueError(
-            "--latent-error: dopri5 chooses its own steps, so that there are none to double; "
-            "choose another --solver"
-        )
+    model, dataset, plan = open_work(config)
+    if config.split == "auto":
+        plan = _plan(config, model, dataset.batch(range(min(SPLIT_IMAGES, len(dataset)))).x)
     writer = StoreWriter(config.out, make_manifest(config, model, dataset, plan))
     resolved = config.model_dump(mode="json", exclude={"config", "dry_run"})
     fingerprints = {f"fingerprint.{k}": v for k, v in writer.manifest.fingerprint.items()}
@@ -275,7 +295,7 @@ def draw_sheet(model: GDM, dataset: ImageDataset, plan: Plan, rows: list[int], p
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr encode``."""
-    return run(EncodeConfig, "encode", argv, encode)
+    return run(EncodeConfig, "encode", argv, encode, opened=open_work)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from gdm_repr.latent_format import (
     read_note,
     shard_path,
 )
-from gdm_repr.latent_writer import StoreWriter
+from gdm_repr.latent_writer import StoreWriter, require_same
 from gdm_repr.quarantine import Rejected
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "data_of",
     "label_type",
     "open_store",
+    "require_same",
 ]
 
 Floats = npt.NDArray[np.float32]

@@ -203,8 +203,8 @@ def refuse_lossy(dataset: ImageDataset) -> None:
     )
 
 
-def prepare(config: PrepareConfig) -> int:
-    """Run the command.
+def open_work(config: PrepareConfig) -> tuple[ImageDataset, dict[str, Any]]:
+    """Open the data; return them with the settings of the folder, which it may have been begun by.
 
     Raises:
         ValueError: for options, data or a folder that can't be used.
@@ -227,7 +227,6 @@ def prepare(config: PrepareConfig) -> int:
         first=config.first,
     )
     refuse_lossy(dataset)
-    paths = png_paths(dataset.ids)
     channels, height, width = dataset.shape
     settings = {
         "format": FORMAT,
@@ -239,11 +238,22 @@ def prepare(config: PrepareConfig) -> int:
         "labels": dataset.label_names,
         "fingerprint": dataset.fingerprint(),
     }
-    if before is None:
+    if before is not None:
+        require_same(config.out, before, settings)
+    return dataset, settings
+
+
+def prepare(config: PrepareConfig) -> int:
+    """Run the command.
+
+    Raises:
+        ValueError: for options, data or a folder that can't be used.
+    """
+    dataset, settings = open_work(config)
+    paths = png_paths(dataset.ids)
+    if not (config.out / SETTINGS).exists():
         config.out.mkdir(parents=True, exist_ok=True)
         write_text(config.out / SETTINGS, json.dumps(settings, indent=2) + "\n")
-    else:
-        require_same(config.out, before, settings)
     rejected = _make_pending(config, Maker(dataset, paths, config.out))
     lines = [json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in rejected]
     write_text(config.out / QUARANTINE, "".join(lines))
@@ -283,7 +293,7 @@ def _make_pending(config: PrepareConfig, maker: Maker) -> list[Rejected]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr prepare``."""
-    return run(PrepareConfig, "prepare", argv, prepare)
+    return run(PrepareConfig, "prepare", argv, prepare, opened=open_work)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,32 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from gdm_repr.command import run
 from gdm_repr.config import SampleConfig
 
+if TYPE_CHECKING:
+    from gdm_repr.api import GDM
+    from gdm_repr.ode import Plan
+
 STRIPS = 4  # images whose generation is drawn
+
+
+def open_work(config: SampleConfig) -> tuple[GDM, Plan]:
+    """Open the model, and plan the steps, split evenly.
+
+    Raises:
+        ValueError: for options or a checkpoint that can't be used.
+    """
+    from gdm_repr.api import GDM
+
+    model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
+    model = model.with_order(config.order)
+    plan = model.plan(
+        config.steps, solver=config.solver, coordinate=config.coordinate, tolerance=config.tolerance
+    )
+    return model, plan
 
 
 def sample(config: SampleConfig) -> int:
@@ -21,16 +42,11 @@ def sample(config: SampleConfig) -> int:
     from tqdm import tqdm
 
     from gdm_repr import tracking
-    from gdm_repr.api import GDM
     from gdm_repr.decode import ImageWriter
     from gdm_repr.process_strip import process_sheet
 
-    model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
-    model = model.with_order(config.order)
+    model, plan = open_work(config)
     # the split is measured where a sampler goes: on the model's own samples
-    plan = model.plan(
-        config.steps, solver=config.solver, coordinate=config.coordinate, tolerance=config.tolerance
-    )
     if config.split == "auto":
         plan = model.plan(
             config.steps,
@@ -75,7 +91,7 @@ def sample(config: SampleConfig) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr sample``."""
-    return run(SampleConfig, "sample", argv, sample)
+    return run(SampleConfig, "sample", argv, sample, opened=open_work)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from gdm_repr.command import run, uninterrupted
 from gdm_repr.config import TrainConfig
 
 if TYPE_CHECKING:
-    from gdm_repr.data import QuarantineLog
+    from gdm_repr.data import ImageDataset, QuarantineLog
     from gdm_repr.tracking import Run
     from gdm_repr.trainer import Trainer
 
@@ -33,10 +33,6 @@ def _check_output(config: TrainConfig) -> None:
             f"--out {str(config.out)!r} holds a run already; add --resume to go on with it, "
             "or choose another folder"
         )
-    if config.batch_size % config.accumulate:
-        raise ValueError(
-            f"--accumulate {config.accumulate}: must divide --batch-size {config.batch_size}"
-        )
 
 
 def _data_of(state: Path) -> str | None:
@@ -52,17 +48,16 @@ def _data_of(state: Path) -> str | None:
         return None  # what is wrong with it is told where it is loaded
 
 
-def train(config: TrainConfig) -> int:
-    """Run the command.
+def open_work(config: TrainConfig) -> ImageDataset:
+    """Open the data, and see that all parts of the model fit them.
 
     Raises:
-        ValueError: for options, data or training state that can't be used, and when the loss is
-            no longer finite.
+        ValueError: for options or data that can't be used.
     """
     _check_output(config)
-    from gdm_repr.data import QuarantineLog, open_begun
-    from gdm_repr.grouping import draw_grouping
-    from gdm_repr.trainer import STATE_FILE, Trainer
+    from gdm_repr.data import open_begun
+    from gdm_repr.trainer import STATE_FILE
+    from gdm_repr.untrained import build_untrained
 
     dataset = open_begun(
         config.data,
@@ -73,6 +68,24 @@ def train(config: TrainConfig) -> int:
         first=config.first,
         seed=config.seed,
     )
+    if len(dataset) < 2:
+        raise ValueError(f"data {config.data!r}: {len(dataset)} images; at least 2 are needed")
+    build_untrained(config, dataset.shape)
+    return dataset
+
+
+def train(config: TrainConfig) -> int:
+    """Run the command.
+
+    Raises:
+        ValueError: for options, data or training state that can't be used, and when the loss is
+            no longer finite.
+    """
+    dataset = open_work(config)
+    from gdm_repr.data import QuarantineLog
+    from gdm_repr.grouping import draw_grouping
+    from gdm_repr.trainer import STATE_FILE, Trainer
+
     c, h, w = dataset.shape
     if len(dataset) * c * h * w <= IN_MEMORY_BYTES:
         dataset = dataset.in_memory()
@@ -175,7 +188,7 @@ def _stop(trainer: Trainer, value: float, ids: Sequence[str]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr train``."""
-    return run(TrainConfig, "train", argv, train, go_on="add --resume to go on")
+    return run(TrainConfig, "train", argv, train, opened=open_work, go_on="add --resume to go on")
 
 
 if __name__ == "__main__":
