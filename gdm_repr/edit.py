@@ -15,9 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gdm_repr.command import run
+from gdm_repr.command import build, run
 from gdm_repr.edit_options import AgainConfig, EditConfig
-from gdm_repr.edit_sheets import KINDS, Sheet
+from gdm_repr.edit_sheets import KINDS, Sheet, check_parts
 from gdm_repr.run_facts import EARLY_CHANGE, git_state, versions
 
 if TYPE_CHECKING:
@@ -45,6 +45,27 @@ EARLY_LIMIT = 1e-3  # above it a group generated before the edited one was chang
 _GROUPS = 8  # groups whose change is printed; the JSON has all
 
 
+def open_work(name: str, config: EditConfig) -> Editor:
+    """Open the model and what is edited, and see that the bands, elements and items are there.
+
+    Raises:
+        ValueError: for options, a checkpoint or items that can't be used, or pictures that are
+            there already.
+    """
+    from gdm_repr.edit_source import Editor
+
+    there = [str(path) for path in _paths(name, config) if path.exists()]
+    if there and not config.overwrite:
+        raise ValueError(f"--out: {there[0]!r} is there; choose another folder or add --overwrite")
+    editor = Editor(config)
+    check_parts(editor, config)
+    return editor
+
+
+def _paths(name: str, config: EditConfig) -> list[Path]:
+    return [config.out / f"{name}.{suffix}" for suffix in ("json", "png", "gif")]
+
+
 def make(name: str, config: EditConfig, recipe: Mapping[str, Any] | None = None) -> int:
     """Make an edit's pictures and the JSON beside them.
 
@@ -58,14 +79,9 @@ def make(name: str, config: EditConfig, recipe: Mapping[str, Any] | None = None)
             there already or do not come out the same.
     """
     from gdm_repr import tracking
-    from gdm_repr.edit_source import Editor
     from gdm_repr.edits import decode_edits, effects
 
-    paths = [config.out / f"{name}.{suffix}" for suffix in ("json", "png", "gif")]
-    there = [str(path) for path in paths if path.exists()]
-    if there and not config.overwrite:
-        raise ValueError(f"--out: {there[0]!r} is there; choose another folder or add --overwrite")
-    editor = Editor(config)
+    editor, paths = open_work(name, config), _paths(name, config)
     sheet = KINDS[name].sheet(editor, config)
     inputs = [sheet.originals, *sheet.others]
     facts = _facts(name, config, editor, inputs)
@@ -215,11 +231,11 @@ def _report(inputs: Sequence[Originals], measured: Sequence[Effect], names: Sequ
             )
 
 
-def again(config: AgainConfig) -> int:
-    """Make the pictures of a recipe again.
+def read_recipe(config: AgainConfig) -> tuple[str, EditConfig, dict[str, Any]]:
+    """Read a recipe: the kind, its options with the new folder, and the recipe itself.
 
     Raises:
-        ValueError: if it is no recipe, or its pictures do not come out the same.
+        ValueError: if it is no recipe.
     """
     try:
         recipe = json.loads(config.recipe.read_text(encoding="utf-8"))
@@ -232,7 +248,20 @@ def again(config: AgainConfig) -> int:
             "lies beside its pictures"
         ) from error
     here = config.model_dump(include={"out", "overwrite", "track"})
-    make(name, kind.options(**{**options, **here}), recipe)
+    return (
+        name,
+        build(kind.options, {**options, **here}, f"--recipe {str(config.recipe)!r}: "),
+        recipe,
+    )
+
+
+def again(config: AgainConfig) -> int:
+    """Make the pictures of a recipe again.
+
+    Raises:
+        ValueError: if it is no recipe, or its pictures do not come out the same.
+    """
+    make(*read_recipe(config))
     print("the same bytes")
     return 0
 
@@ -245,12 +274,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(USAGE, end="")
         return 0
     if name == "again":
-        return run(AgainConfig, "edit again", rest, again)
+        return run(
+            AgainConfig,
+            "edit again",
+            rest,
+            again,
+            opened=lambda config: open_work(*read_recipe(config)[:2]),
+        )
     if name not in KINDS:
         known = ", ".join([*KINDS, "again"])
         print(f"gdm-repr edit: error: no kind {name!r}; choose from {known}", file=sys.stderr)
         return 2
-    return run(KINDS[name].options, f"edit {name}", rest, lambda config: make(name, config))
+    return run(
+        KINDS[name].options,
+        f"edit {name}",
+        rest,
+        lambda config: make(name, config),
+        opened=lambda config: open_work(name, config),
+    )
 
 
 if __name__ == "__main__":

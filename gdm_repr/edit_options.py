@@ -71,6 +71,13 @@ class EditConfig(SolverConfig):
         96, ge=1, le=4096, description="Enlarge small images to about this many pixels."
     )
 
+    def check(self) -> None:
+        """Refuse both data and latents, or neither."""
+        super().check()
+        if (self.data is None) == (self.latents is None):
+            given = "neither" if self.data is None else "both"
+            raise ValueError(f"--data, --latents: {given} given; give one of them")
+
 
 class MixConfig(EditConfig):
     """Replace bands of some images' latents by those of others (Fig. 7).
@@ -91,6 +98,14 @@ class MixConfig(EditConfig):
     bands: Words = Field(
         (), description="By name, number or indices 0-29; + joins several. Each group by default."
     )
+
+    def check(self) -> None:
+        """Refuse a number of references that fits no items."""
+        super().check()
+        if len(self.references) not in (1, n := len(self.items)):
+            raise ValueError(
+                f"--references: {len(self.references)} for {n} items; give one, or one for each"
+            )
 
 
 class VaryConfig(EditConfig):
@@ -145,6 +160,12 @@ class InterpolateConfig(EditConfig):
     )
     n: int = Field(9, ge=2, le=10_000, description="Steps, both ends included.")
     path: Literal["linear", "spherical"] = Field("spherical", description="Line or arc.")
+
+    def check(self) -> None:
+        """Refuse another number of items than two."""
+        super().check()
+        if len(self.items) != 2:
+            raise ValueError(f"--items: interpolate needs two items, {len(self.items)} given")
 
 
 class AgainConfig(Command):
