@@ -104,6 +104,13 @@ def summarise(
     return Summary(prefixes, shares[:bands], shares[bands:])
 
 
+def check(config: BandVarianceConfig, subject: Subject) -> None:
+    """Refuse features that can't be had, more anchors than images, and images that are away."""
+    config.require_features(subject)
+    subject.rows(config.anchors, seed=config.seed)
+    subject.require_images()
+
+
 def analyse(config: BandVarianceConfig, subject: Subject, journal: Journal) -> Report:
     """Measure, and write down what was found.
 
@@ -343,7 +350,7 @@ def _share_table(summaries: dict[str, tuple[Summary, ...]], bands: Sequence[str]
     return Table.of_rows("bands", "Share of the free variance left, with 95 % intervals.", rows)
 
 
-ANALYSIS = Analysis("band_variance", BandVarianceConfig, analyse)
+ANALYSIS = Analysis("band_variance", BandVarianceConfig, analyse, check)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -33,20 +33,8 @@ class Journal:
             ValueError: if the file is there and was written with other settings.
         """
         self.path = path
-        self._done: dict[str, Any] = {}
         now = json.loads(json.dumps(settings, default=str))
-        lines = path.read_bytes().splitlines() if path.exists() and not overwrite else []
-        entries = [entry for line in lines if (entry := _parse(line)) is not None]
-        if len(entries) > 1:
-            before = entries[0].get("settings", {})
-            if other := [key for key in {**before, **now} if before.get(key) != now.get(key)]:
-                key = other[0]
-                raise ValueError(
-                    f"--out: {str(path.parent)!r} holds results of other settings ({key} "
-                    f"{before.get(key)!r}, now {now.get(key)!r}); choose another folder or add "
-                    "--overwrite"
-                )
-            self._done = {entry["key"]: entry["value"] for entry in entries[1:]}
+        self._done = {} if overwrite else read_journal(path, settings)
         path.parent.mkdir(parents=True, exist_ok=True)
         # Written anew without a line that a kill cut short; only then is a new one appended.
         kept = [{"settings": now}] + [{"key": k, "value": v} for k, v in self._done.items()]
@@ -69,6 +57,28 @@ class Journal:
             file.write(line.encode() + b"\n")
         self._done[key] = json.loads(line)["value"]
         return self._done[key]
+
+
+def read_journal(path: Path, settings: Mapping[str, object]) -> dict[str, Any]:
+    """Return the finished units of a journal by key, none where there is none; write nothing.
+
+    Raises:
+        ValueError: if it was written with other settings.
+    """
+    now = json.loads(json.dumps(settings, default=str))
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    entries = [entry for line in lines if (entry := _parse(line)) is not None]
+    if len(entries) < 2:
+        return {}
+    before = entries[0].get("settings", {})
+    if other := [key for key in {**before, **now} if before.get(key) != now.get(key)]:
+        key = other[0]
+        raise ValueError(
+            f"--out: {str(path.parent)!r} holds results of other settings ({key} "
+            f"{before.get(key)!r}, now {now.get(key)!r}); choose another folder or add "
+            "--overwrite"
+        )
+    return {entry["key"]: entry["value"] for entry in entries[1:]}
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -46,6 +46,12 @@ class LeakageConfig(AnalysisConfig):
     images: int = Field(64, ge=2, le=MANY, description="Encoded images whose latents are changed.")
 
 
+def check(config: LeakageConfig, subject: Subject) -> None:
+    """Refuse more images than there are, and images that are away."""
+    subject.rows(config.images, seed=config.seed)
+    subject.require_images()
+
+
 def analyse(config: LeakageConfig, subject: Subject, journal: Journal) -> Report:
     """Measure, and write down what was found.
 
@@ -327,7 +333,7 @@ def _metrics(leakage: Leakage, rows: Sequence[NoiseDependence]) -> dict[str, flo
     return metrics
 
 
-ANALYSIS = Analysis("leakage", LeakageConfig, analyse)
+ANALYSIS = Analysis("leakage", LeakageConfig, analyse, check)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -56,6 +56,16 @@ class OrderSearchConfig(FeatureConfig):
     strips: Held = Field(4, description="Images generated in the best and the worst order.")
 
 
+def check(config: OrderSearchConfig, subject: Subject) -> None:
+    """Refuse a model of one order, features that can't be had, too few images or none at hand."""
+    from gdm_repr.analysis.image_sets import choose_halves
+
+    subject.model.with_order(tuple(reversed(range(subject.model.grouping.k))))
+    choose_halves(len(subject.store), config.n, config.seed)
+    config.require_features(subject)
+    subject.require_images()
+
+
 def analyse(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Report:
     """Measure, and write down what was found.
 
@@ -192,7 +202,7 @@ def _score(
     }
 
 
-ANALYSIS = Analysis("order_search", OrderSearchConfig, analyse)
+ANALYSIS = Analysis("order_search", OrderSearchConfig, analyse, check)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

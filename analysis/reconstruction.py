@@ -70,6 +70,13 @@ class Controls:
     codes: Mapping[str, LinearCode]
 
 
+def check(config: ReconstructionConfig, subject: Subject) -> None:
+    """Refuse features that can't be had, too few images, and images that are away."""
+    choose_rows(len(subject.store), config)
+    subject.require_images()
+    config.distances()
+
+
 def analyse(config: ReconstructionConfig, subject: Subject, journal: Journal) -> Report:
     """Measure, and write down what was found.
 
@@ -240,7 +247,7 @@ def _chunk(
     ]
 
 
-ANALYSIS = Analysis("reconstruction", ReconstructionConfig, analyse)
+ANALYSIS = Analysis("reconstruction", ReconstructionConfig, analyse, check)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

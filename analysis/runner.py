@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gdm_repr.analysis.report import Report, Written
     from gdm_repr.analysis.subject import Subject
 
+JOURNAL = "journal.jsonl"
 # Options that change how a result is reached, not the result.
 NOT_COMPARED = {*INPUTS, "config", "dry_run", "out", "overwrite", "device", "batch_size", "track"}
 
@@ -36,11 +37,14 @@ class Analysis:
         name: of the module, as in ``band_variance``.
         options: its options; the docstring is the help.
         analyse: from options, subject and journal to a report.
+        check: refuses by ValueError what ``analyse`` would, in seconds and before anything is
+            measured: features, images, labels, elements and counts that are not there.
     """
 
     name: str
     options: type[AnalysisConfig]
     analyse: Callable[[Any, Subject, Journal], Report]
+    check: Callable[[Any, Subject], None]
 
 
 class Row(NamedTuple):
@@ -102,15 +106,41 @@ def load(name: str) -> Analysis:
 def run_analysis(analysis: Analysis, argv: Sequence[str] | None) -> int:
     """Run one analysis as a command: ``main`` of every analysis."""
 
-    def body(config: AnalysisConfig) -> int:
+    def opened(config: AnalysisConfig) -> Subject:
         from gdm_repr.analysis.subject import Subject
 
-        report, written = perform(analysis, config, Subject(config))
+        subject = Subject(config)
+        require(analysis, config, subject)
+        return subject
+
+    def body(config: AnalysisConfig) -> int:
+        report, written = perform(analysis, config, opened(config))
         print("\n".join(report.answer))
         print(f"report: {written.page}")
         return 0
 
-    return run(analysis.options, f"analyse {analysis.name}", argv, body)
+    return run(analysis.options, f"analyse {analysis.name}", argv, body, opened=opened)
+
+
+def require(analysis: Analysis, config: AnalysisConfig, subject: Subject) -> None:
+    """See that an analysis can be done, before anything is measured.
+
+    Raises:
+        ValueError: for options that can't be used, or an output folder of other settings.
+    """
+    from gdm_repr.analysis.journal import read_journal
+
+    config.check()
+    if not config.overwrite:
+        read_journal(config.out / JOURNAL, _settings(config, subject))
+    analysis.check(config, subject)
+
+
+def _settings(config: AnalysisConfig, subject: Subject) -> dict[str, object]:
+    """Return what determines an analysis's results."""
+    resolved = config.model_dump(mode="json")
+    compared = {key: value for key, value in resolved.items() if key not in NOT_COMPARED}
+    return {**compared, "latents": subject.digest()}
 
 
 def perform(
@@ -132,9 +162,8 @@ def perform(
     from gdm_repr.analysis.report import write_report
 
     resolved = config.model_dump(mode="json", exclude={"config", "dry_run"})
-    compared = {key: value for key, value in resolved.items() if key not in NOT_COMPARED}
-    settings = {**compared, "latents": subject.digest()}
-    journal = Journal(config.out / "journal.jsonl", settings, overwrite=config.overwrite)
+    settings = _settings(config, subject)
+    journal = Journal(config.out / JOURNAL, settings, overwrite=config.overwrite)
     with tracking.start(
         f"analyse-{analysis.name}",
         resolved,

@@ -67,6 +67,17 @@ class SampleQualityConfig(FeatureConfig):
     shown: Held = Field(12, description="Images in a row of the sheet.")
 
 
+def check(config: SampleQualityConfig, subject: Subject) -> None:
+    """Refuse features that can't be had, too few images, and images that are away."""
+    from gdm_repr.analysis.image_sets import choose_halves
+
+    n = config.n or min(DEFAULT_N, len(subject.store) // 2)
+    choose_halves(len(subject.store), n, config.seed)
+    check_neighbours(config, n)
+    config.require_features(subject)
+    subject.require_images()
+
+
 def analyse(config: SampleQualityConfig, subject: Subject, journal: Journal) -> Report:
     """Measure, and write down what was found.
 
@@ -240,7 +251,7 @@ def _losses(
     return losses
 
 
-ANALYSIS = Analysis("sample_quality", SampleQualityConfig, analyse)
+ANALYSIS = Analysis("sample_quality", SampleQualityConfig, analyse, check)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -131,6 +131,15 @@ class _Data:
         return self._known[key]
 
 
+def open_work(config: StudyConfig) -> Todo:
+    """See that all choices that are not done here can be made of the data.
+
+    Raises:
+        ValueError: for options or data that can't be used.
+    """
+    return make_todo(config, list_choices(config), {}, None)
+
+
 def study(config: StudyConfig) -> int:
     """Run the command.
 
@@ -254,7 +263,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     if given and not given[0].startswith("-"):
         given.insert(0, "--config")
-    return run(StudyConfig, "study", given, study)
+    return run(StudyConfig, "study", given, study, opened=open_work)
 
 
 if __name__ == "__main__":

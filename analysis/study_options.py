@@ -79,6 +79,7 @@ class StudyConfig(Command):
 
     def check(self) -> None:
         """Refuse choices with options that are not there."""
+        super().check()
         list_choices(self)
 
     def title(self) -> str:
@@ -172,6 +173,8 @@ class Choice:
                 tolerance=encoding.tolerance,
                 inverse=encoding.inverse,
             )
+            for options in (training, encoding, scores, *(each for _, each in others)):
+                options.check()
             choose_halves(images, getattr(scores, "n", None) or 1, scores.seed)
             scores.extractors()
             for _, options in others:

@@ -47,6 +47,7 @@ class Subject:
         store: the latents.
         plan: by which they were encoded, and are decoded.
         generation: decodes, sharing groups where the model is strict.
+        checked: features that can be had, so that several analyses look for them once.
     """
 
     def __init__(self, config: AnalysisConfig) -> None:
@@ -56,6 +57,7 @@ class Subject:
             ValueError: for a checkpoint or store that can't be used together.
         """
         self._config = config
+        self.checked: set[str] = set()
         model = GDM.from_pretrained(
             config.checkpoint, device=config.device, precision=config.precision
         )
@@ -98,6 +100,14 @@ class Subject:
                 "give those, with the --labels used then"
             )
         return dataset
+
+    def require_images(self) -> None:
+        """See that the images are at hand.
+
+        Raises:
+            ValueError: as :attr:`dataset`.
+        """
+        assert len(self.dataset) == self.store.manifest.items  # their fingerprint says so
 
     def rows(self, n: int | None = None, *, seed: int = 0) -> list[int]:
         """Choose n rows of the store at random, in order; all of them when None.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from gdm_repr.analysis.options import AnalysisConfig
+from gdm_repr.analysis.options import AnalysisConfig, check_names
 from gdm_repr.analysis.runner import Analysis, run_analysis
 from gdm_repr.config import MANY, Held
 from gdm_repr.edit_options import Words
@@ -102,6 +102,26 @@ class TotalCorrelationConfig(AnalysisConfig):
     permutations: int = Field(99, ge=19, le=MANY, description="Draws of the null.")
     resamples: int = Field(50, ge=10, le=MANY, description="Half-samples that an interval is from.")
 
+    def check(self) -> None:
+        """Refuse unknown names."""
+        from gdm_repr.analysis.correlation_estimators import ESTIMATORS
+
+        super().check()
+        check_names("estimators", self.estimators, ESTIMATORS)
+        check_names("controls", self.controls, (*CONTROLS, "none"))
+
+
+def check(config: TotalCorrelationConfig, subject: Subject) -> None:
+    """Refuse elements, images and a baseline that are not there."""
+    from gdm_repr.analysis.correlation_columns import layout
+    from gdm_repr.analysis.correlation_sources import other_store
+
+    layout(subject.model.grouping, subject.model.shape[0], config.columns, config.elements)
+    if config.baseline is not None:
+        other_store(config.baseline, subject)
+    if {"raw", "pca"} & set(config.controls):
+        subject.require_images()
+
 
 def analyse(config: TotalCorrelationConfig, subject: Subject, journal: Journal) -> Report:
     """Measure, and write down what was found.
@@ -123,7 +143,7 @@ def analyse(config: TotalCorrelationConfig, subject: Subject, journal: Journal) 
     )
     from gdm_repr.analysis.report import Report, Table
 
-    _check(config)
+    config.check()
     rows = subject.rows(min(config.images, len(subject.store)), seed=config.seed)
     columns = layout(
         subject.model.grouping, subject.model.shape[0], config.columns, config.elements
@@ -176,20 +196,6 @@ def analyse(config: TotalCorrelationConfig, subject: Subject, journal: Journal) 
         ],
         metrics=[(0, _metrics(found, normality, main))],
     )
-
-
-def _check(config: TotalCorrelationConfig) -> None:
-    """Refuse unknown names before anything is measured."""
-    from gdm_repr.analysis.correlation_estimators import ESTIMATORS
-
-    for option, given, known in (
-        ("estimators", config.estimators, tuple(ESTIMATORS)),
-        ("controls", config.controls, (*CONTROLS, "none")),
-    ):
-        if unknown := [name for name in given if name not in known]:
-            raise ValueError(f"--{option} {unknown[0]!r}: unknown; choose from {', '.join(known)}")
-        if len(set(given)) < len(given):
-            raise ValueError(f"--{option} {','.join(given)}: names one twice; name it once")
 
 
 def _tables(
@@ -303,7 +309,7 @@ def _metrics(
     return values
 
 
-ANALYSIS = Analysis("total_correlation", TotalCorrelationConfig, analyse)
+ANALYSIS = Analysis("total_correlation", TotalCorrelationConfig, analyse, check)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

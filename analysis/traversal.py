@@ -74,6 +74,17 @@ class TraversalConfig(FeatureConfig):
         return values
 
 
+def check(config: TraversalConfig, subject: Subject) -> None:
+    """Refuse bands, elements and features that can't be had, and more anchors than images."""
+    from gdm_repr.analysis.directions import choose_pool
+
+    grouping, channels = subject.model.grouping, subject.model.shape[0]
+    choose_pool(grouping, channels, band=config.band, elements=config.elements)
+    if config.source != "samples":
+        subject.rows(config.anchors, seed=config.seed)
+    config.require_features(subject)
+
+
 def analyse(config: TraversalConfig, subject: Subject, journal: Journal) -> Report:
     """Measure, and write down what was found.
 
@@ -230,7 +241,7 @@ def _scale(
     return found
 
 
-ANALYSIS = Analysis("traversal", TraversalConfig, analyse)
+ANALYSIS = Analysis("traversal", TraversalConfig, analyse, check)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
