@@ -15,11 +15,11 @@ from gdm_repr.analysis.options import FeatureConfig
 from gdm_repr.analysis.runner import (
     ANALYSES,
     Analysis,
-    check_images,
     command_line,
     load,
     made_by,
     perform,
+    require,
 )
 from gdm_repr.command import build, run
 from gdm_repr.files import only_writer
@@ -47,6 +47,36 @@ class AllConfig(FeatureConfig):
     )
 
 
+def open_work(config: AllConfig) -> tuple[list[tuple[Analysis, Any]], Subject]:
+    """Open model and store, and see that each of the analyses can be done.
+
+    Raises:
+        ValueError: for options that can't be used, and naming all analyses that can't be done.
+    """
+    from gdm_repr.analysis.subject import Subject
+
+    names = config.only or tuple(name for name, row in ANALYSES.items() if row.of_all)
+    for name in config.settings:
+        load(name)
+    parts = [(analysis := load(name), part_options(analysis, config)) for name in names]
+    subject = Subject(config)
+    refused: dict[str, list[str]] = {}
+    for analysis, options in parts:
+        try:
+            require(analysis, options, subject)
+        except ValueError as error:
+            refused.setdefault(str(error), []).append(analysis.name)
+    if refused:
+        whole = [name for name in names if all(name not in each for each in refused.values())]
+        told = "; ".join(f"{', '.join(each)}: {why}" for why, each in refused.items())
+        others = f", or leave them out by --only {','.join(whole)}" if whole else ""
+        raise ValueError(
+            f"{len(parts) - len(whole)} of {len(parts)} analyses can't be done, so nothing was "
+            f"measured. {told}. Mend that{others}"
+        )
+    return parts, subject
+
+
 def analyse_all(config: AllConfig) -> int:
     """Run the analyses one after the other, each a tracked run below one parent.
 
@@ -61,17 +91,10 @@ def _analyse_all(config: AllConfig) -> int:
     """Run them as the only writer of the index page's folder."""
     from gdm_repr import tracking
     from gdm_repr.analysis.report import read_entry, write_index
-    from gdm_repr.analysis.subject import Subject
 
-    names = config.only or tuple(name for name, row in ANALYSES.items() if row.of_all)
-    for name in config.settings:
-        load(name)
-    parts = [(analysis := load(name), part_options(analysis, config)) for name in names]
+    parts, subject = open_work(config)
     folders = {name: config.out / name for name in ANALYSES}
     folders |= {analysis.name: options.out for analysis, options in parts}
-    subject = Subject(config)
-    for analysis, options in parts:
-        _check(analysis, options, subject)
     resolved = config.model_dump(mode="json", exclude={"config", "dry_run"})
     with tracking.start("analyse-all", resolved, config.out, enabled=config.track) as tracked:
         for number, (analysis, options) in enumerate(parts, 1):
@@ -87,16 +110,6 @@ def _analyse_all(config: AllConfig) -> int:
         tracked.artifact(index)
     print(f"\nreport: {index}")
     return 0
-
-
-def _check(analysis: Analysis, options: Any, subject: Subject) -> None:  # noqa: ANN401
-    labelled = bool(subject.store.manifest.labels)
-    try:
-        check_images(analysis.name, options, len(subject.store), labelled=labelled)
-    except ValueError as error:
-        raise ValueError(
-            f"--settings {analysis.name}: {error}; or leave it out by --only"
-        ) from None
 
 
 def part_options(analysis: Analysis, config: AllConfig) -> Any:  # noqa: ANN401
@@ -146,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     name, rest = arguments[0].replace("-", "_"), arguments[1:]
     if name == ALL:
-        return run(AllConfig, f"analyse {ALL}", rest, analyse_all)
+        return run(AllConfig, f"analyse {ALL}", rest, analyse_all, opened=open_work)
     if name not in ANALYSES:
         close = difflib.get_close_matches(name, [*ANALYSES, ALL], n=1)
         hint = f"did you mean {close[0]}? " if close else ""

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from gdm_repr.analysis.options import FeatureConfig, Needs
 from gdm_repr.analysis.runner import Analysis, run_analysis
+from gdm_repr.config import MANY
 from gdm_repr.run_facts import (
     BAND_VARIANCE,
     BAND_VARIANCE_CONTROL,
@@ -49,12 +50,21 @@ class BandVarianceConfig(FeatureConfig):
     source: Literal["images", "samples"] = Field(
         "images", description="Anchors: encoded images, or latents drawn from N(0, I)."
     )
-    anchors: int = Field(16, ge=2, description="Images whose latents are fixed.")
-    draws: int = Field(64, ge=2, description="Draws of the other latents, for each anchor.")
-    cuts: int = Field(20, ge=3, description="About how many values of m, denser where m is small.")
-    pool: int = Field(512, ge=3, description="Images that the control takes coefficients from.")
+    anchors: int = Field(16, ge=2, le=MANY, description="Images whose latents are fixed.")
+    draws: int = Field(
+        64, ge=2, le=MANY, description="Draws of the other latents, for each anchor."
+    )
+    cuts: int = Field(
+        20, ge=3, le=MANY, description="About how many values of m, denser where m is small."
+    )
+    pool: int = Field(
+        512, ge=3, le=MANY, description="Images that the control takes coefficients from."
+    )
     groups: int | None = Field(
-        None, ge=2, description="Bands to suggest cuts for; as many as the model has by default."
+        None,
+        ge=2,
+        le=MANY,
+        description="Bands to suggest cuts for; as many as the model has by default.",
     )
 
     def needs(self) -> Needs:
@@ -101,6 +111,13 @@ def summarise(
     every = curve(variances, range(variances.shape[1]), draws, seed=seed)
     shares = tuple(map(Estimate, every.value[m:], every.low[m:], every.high[m:]))
     return Summary(prefixes, shares[:bands], shares[bands:])
+
+
+def check(config: BandVarianceConfig, subject: Subject) -> None:
+    """Refuse features that can't be had, more anchors than images, and images that are away."""
+    config.require_features(subject)
+    subject.rows(config.anchors, seed=config.seed)
+    subject.require_images()
 
 
 def analyse(config: BandVarianceConfig, subject: Subject, journal: Journal) -> Report:
@@ -373,7 +390,7 @@ def _share_table(summaries: dict[str, tuple[Summary, ...]], bands: Sequence[str]
     return Table.of_rows("bands", "Share of the free variance left, with 95 % intervals.", rows)
 
 
-ANALYSIS = Analysis("band_variance", BandVarianceConfig, analyse)
+ANALYSIS = Analysis("band_variance", BandVarianceConfig, analyse, check)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

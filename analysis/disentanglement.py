@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from gdm_repr import numerals
-from gdm_repr.analysis.options import AnalysisConfig, Needs
+from gdm_repr.analysis.options import AnalysisConfig, Needs, check_names
 from gdm_repr.analysis.runner import Analysis, run_analysis
+from gdm_repr.config import MANY
 from gdm_repr.edit_options import Places, Words
 from gdm_repr.names import key_part, metric_key
 from gdm_repr.run_facts import DISENTANGLEMENT
@@ -63,9 +64,35 @@ class DisentanglementConfig(AnalysisConfig):
         description="Other models, NAME=PATH, joined by commas: latents of the same images, or "
         ".npz of codes (n, D) and ids.",
     )
-    images: int = Field(2000, ge=LEAST, description="Images at most, chosen at random.")
-    permutations: int = Field(19, ge=1, description="Draws of the null.")
-    resamples: int = Field(20, ge=5, description="Half-samples that an interval is from.")
+    images: int = Field(2000, ge=LEAST, le=MANY, description="Images at most, chosen at random.")
+    permutations: int = Field(19, ge=1, le=MANY, description="Draws of the null.")
+    resamples: int = Field(20, ge=5, le=MANY, description="Half-samples that an interval is from.")
+
+    def check(self) -> None:
+        """Refuse unknown names."""
+        from gdm_repr.analysis.scores import SCORES
+
+        super().check()
+        check_names("scores", self.scores, SCORES)
+
+
+def check(config: DisentanglementConfig, subject: Subject) -> None:
+    """Refuse labels that are no factors though asked for, and images or a baseline not there."""
+    _, rows, _, _ = _inputs(config, subject)
+    if len(rows) >= LEAST:
+        subject.require_images()
+
+
+def _inputs(
+    config: DisentanglementConfig, subject: Subject
+) -> tuple[list[Baseline], list[int], Factors | None, dict[str, str]]:
+    """Return other models, rows of the store, their factors, and labels that are none."""
+    from gdm_repr.analysis.codes import open_baselines, shared_rows
+
+    baselines = open_baselines(config.baseline, subject)
+    rows = subject.rows(min(config.images, len(subject.store)), seed=config.seed)
+    rows = shared_rows(baselines, subject, rows)
+    return baselines, rows, *_factors(config, subject, rows)
 
     def needs(self) -> Needs:
         """Half-samples of fewer say little."""
@@ -78,17 +105,10 @@ def analyse(config: DisentanglementConfig, subject: Subject, journal: Journal) -
     Raises:
         ValueError: for scores or factors that are not there, or too few images.
     """
-    from gdm_repr.analysis.codes import open_baselines, shared_rows
     from gdm_repr.analysis.report import Picture, Report, Table
-    from gdm_repr.analysis.scores import SCORES
 
-    for name in config.scores:
-        if name not in SCORES:
-            raise ValueError(f"--scores {name!r}: unknown; choose from {', '.join(SCORES)}")
-    baselines = open_baselines(config.baseline, subject)
-    rows = subject.rows(min(config.images, len(subject.store)), seed=config.seed)
-    rows = shared_rows(baselines, subject, rows)
-    factors, left_out = _factors(config, subject, rows)
+    config.check()
+    baselines, rows, factors, left_out = _inputs(config, subject)
     found = _measure(config, subject, journal, rows, factors, baselines)
     names = factors.names if factors else ()
     table = [
@@ -377,7 +397,7 @@ def _metrics(found: Mapping[tuple[str, str], Sequence[Score]]) -> dict[str, floa
     return metrics
 
 
-ANALYSIS = Analysis("disentanglement", DisentanglementConfig, analyse)
+ANALYSIS = Analysis("disentanglement", DisentanglementConfig, analyse, check)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,9 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from gdm_repr.analysis.options import AnalysisConfig, Needs
+from gdm_repr.analysis.options import (
+    AnalysisConfig,
+    Needs,
+    check_names,
+    require_asked,
+    with_advice,
+)
 from gdm_repr.analysis.runner import Analysis, run_analysis
-from gdm_repr.config import Count
+from gdm_repr.config import MANY, Held
 from gdm_repr.edit_options import Words
 
 if TYPE_CHECKING:
@@ -65,12 +71,16 @@ class ElementFactorsConfig(AnalysisConfig):
         description="One channel's number, 7:1, or an index in each channel, 7, or 0-5; all of the "
         "band by default.",
     )
-    columns: Count = Field(128, description="Elements (numbers) at most; the lowest of the band.")
+    columns: Held = Field(128, description="Elements (numbers) at most; the lowest of the band.")
     ways: Words = Field(WAYS, min_length=1, description="probe, traversal, joined by commas.")
     controls: Words = Field(("raw",), description="raw: coefficients of the images; or none.")
-    images: int = Field(5000, ge=32, description="Images at most, chosen at random.")
-    anchors: int = Field(32, ge=ANCHORS, description="Of these, images that are traversed.")
-    fit: int = Field(2000, ge=16, description="Of the others, images the reader is fitted to.")
+    images: int = Field(5000, ge=32, le=MANY, description="Images at most, chosen at random.")
+    anchors: int = Field(
+        32, ge=ANCHORS, le=MANY, description="Of these, images that are traversed."
+    )
+    fit: int = Field(
+        2000, ge=16, le=MANY, description="Of the others, images the reader is fitted to."
+    )
     places: int = Field(3, ge=2, le=9, description="Values that an element is set to.")
     reader: str = Field(
         "patches",
@@ -80,14 +90,54 @@ class ElementFactorsConfig(AnalysisConfig):
     readable: float = Field(
         0.5, gt=0, lt=1, description="R^2 below which a factor counts as not readable."
     )
-    directions: int = Field(30, ge=2, description="Random directions to compare with.")
+    directions: int = Field(30, ge=2, le=MANY, description="Random directions to compare with.")
     least: float = Field(
         0.01, ge=0, lt=1, description="Share of a factor below which an element does not move it."
     )
     permutations: int = Field(
-        199, ge=9, description="Draws of the probe's null, each of all elements."
+        199, ge=9, le=MANY, description="Draws of the probe's null, each of all elements."
     )
-    resamples: int = Field(400, ge=40, description="Draws of images that an interval is from.")
+    resamples: int = Field(
+        400, ge=40, le=MANY, description="Draws of images that an interval is from."
+    )
+
+    def check(self) -> None:
+        """Refuse unknown names."""
+        super().check()
+        check_names("ways", self.ways, WAYS)
+        check_names("controls", self.controls, ("raw", "none"))
+
+
+def check(config: ElementFactorsConfig, subject: Subject) -> None:
+    """Refuse labels that are no factors though asked for, elements, a reader or images not there.
+
+    The images are looked for although latents come first: after these much would be measured.
+    """
+    from gdm_repr.analysis.element_traversal import split_rows
+    from gdm_repr.analysis.factor_reader import PATCHES
+    from gdm_repr.analysis.features import build_extractor
+
+    rows, factors, refused = _inputs(config, subject)
+    require_asked(config.factors, refused)
+    choose_elements(config, subject)
+    if not factors:
+        return
+    if WAYS[1] in config.ways:
+        split_rows(config, len(rows))
+        if config.reader != PATCHES:
+            with_advice("reader", config.reader, build_extractor)
+    if WAYS[1] in config.ways or "raw" in config.controls:
+        subject.require_images()
+
+
+def _inputs(
+    config: ElementFactorsConfig, subject: Subject
+) -> tuple[list[int], list[Factor], dict[str, str]]:
+    """Return rows of the store, their factors, and labels that are none."""
+    from gdm_repr.analysis.factors import store_factors
+
+    rows = subject.rows(min(config.images, len(subject.store)), seed=config.seed)
+    return rows, *store_factors(subject.store, rows, config.factors, config.circular)
 
     def needs(self) -> Needs:
         """Factors need ten images; traversal moves some, and fits the reader to others."""
@@ -130,12 +180,10 @@ def analyse(config: ElementFactorsConfig, subject: Subject, journal: Journal) ->
     from gdm_repr.analysis import element_factors_figures as figures
     from gdm_repr.analysis import element_factors_report as words
     from gdm_repr.analysis.element_factors_tables import tables
-    from gdm_repr.analysis.factors import store_factors
     from gdm_repr.analysis.report import Report
 
-    _check(config)
-    rows = subject.rows(min(config.images, len(subject.store)), seed=config.seed)
-    factors, refused = store_factors(subject.store, rows, config.factors, config.circular)
+    config.check()
+    rows, factors, refused = _inputs(config, subject)
     found = _measure(config, subject, journal, rows, factors) if factors else None
     return Report(
         title="Element factors",
@@ -188,18 +236,6 @@ def analyse(config: ElementFactorsConfig, subject: Subject, journal: Journal) ->
         ],
         metrics=[(0, words.metrics(found, config.least))] if found else (),
     )
-
-
-def _check(config: ElementFactorsConfig) -> None:
-    """Refuse unknown names before anything is measured."""
-    for option, given, known in (
-        ("ways", config.ways, WAYS),
-        ("controls", config.controls, ("raw", "none")),
-    ):
-        if unknown := [name for name in given if name not in known]:
-            raise ValueError(f"--{option} {unknown[0]!r}: unknown; choose from {', '.join(known)}")
-        if len(set(given)) < len(given):
-            raise ValueError(f"--{option} {','.join(given)}: names one twice; name it once")
 
 
 def choose_elements(
@@ -301,7 +337,7 @@ def _by_probe(
     }
 
 
-ANALYSIS = Analysis("element_factors", ElementFactorsConfig, analyse)
+ANALYSIS = Analysis("element_factors", ElementFactorsConfig, analyse, check)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

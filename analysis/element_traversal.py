@@ -55,15 +55,7 @@ class Traversal:
         Raises:
             ValueError: if there are too few images, or they are not at hand.
         """
-        mixed = np.random.default_rng([config.seed, 8]).permutation(len(rows))
-        at = np.sort(mixed[: config.anchors])
-        other = np.sort(mixed[config.anchors : config.anchors + config.fit])
-        if len(other) < FEWEST:
-            raise ValueError(
-                f"--anchors {config.anchors}: leaves {len(other)} of {len(rows)} images to fit the "
-                f"reader to, which needs {FEWEST}; give at most {len(rows) - FEWEST}, or more "
-                "images"
-            )
+        at, other = split_rows(config, len(rows))
         self._config, self._subject, self._journal = config, subject, journal
         own = [_only(factor, other) for factor in factors]
         self._factors = [factor for factor in own if len(factor.rows) >= FEWEST]
@@ -166,6 +158,24 @@ class Traversal:
         done = len(states) - 1
         pairs = zip(torch.split(states[-1], size), torch.split(self._z, size), strict=True)
         return states, torch.cat([generation.finish(state, z, done) for state, z in pairs])
+
+
+def split_rows(
+    config: ElementFactorsConfig, total: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Choose, of so many rows, those that are traversed and those that the reader is fitted to.
+
+    Raises:
+        ValueError: if too few are left to fit to.
+    """
+    mixed = np.random.default_rng([config.seed, 8]).permutation(total)
+    other = np.sort(mixed[config.anchors : config.anchors + config.fit])
+    if len(other) < FEWEST:
+        raise ValueError(
+            f"--anchors {config.anchors}: leaves {len(other)} of {total} images to fit the "
+            f"reader to, which needs {FEWEST}; give fewer anchors, or more --images"
+        )
+    return np.sort(mixed[: config.anchors]), other
 
 
 def _only(factor: Factor, at: NDArray[np.int64]) -> Factor:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from gdm_repr.analysis.options import AnalysisConfig, Needs
+from gdm_repr.analysis.options import AnalysisConfig, Needs, check_names, require_asked
 from gdm_repr.analysis.runner import Analysis, run_analysis
-from gdm_repr.config import Count
+from gdm_repr.config import MANY, Held
 from gdm_repr.edit_options import Places, Words
 from gdm_repr.names import key_part, metric_key
 from gdm_repr.run_facts import FACTOR_MAP, FACTOR_MAP_CONTROL
@@ -50,8 +50,8 @@ class FactorMapConfig(AnalysisConfig):
     circular: Words = Field(
         (), description="Labels that come round, as angle=360; those of scenes are known."
     )
-    images: int = Field(5000, ge=8, description="Images at most, chosen at random.")
-    columns: Count = Field(
+    images: int = Field(5000, ge=8, le=MANY, description="Images at most, chosen at random.")
+    columns: Held = Field(
         256, description="Columns (elements times channels) of a band at most; its lowest."
     )
     folds: int = Field(5, ge=2, le=50, description="Parts of which each is predicted by the rest.")
@@ -66,8 +66,44 @@ class FactorMapConfig(AnalysisConfig):
         description="Other models, NAME=PATH, joined by commas: latents of the same images, such "
         "as by one with k = 1, or .npz of codes (n, D) and ids.",
     )
-    permutations: int = Field(19, ge=9, description="Draws of the null; 9 at most for trees.")
-    resamples: int = Field(400, ge=40, description="Draws of images that an interval is from.")
+    permutations: int = Field(
+        19, ge=9, le=MANY, description="Draws of the null; 9 at most for trees."
+    )
+    resamples: int = Field(
+        400, ge=40, le=MANY, description="Draws of images that an interval is from."
+    )
+
+    def check(self) -> None:
+        """Refuse unknown names."""
+        from gdm_repr.analysis.probes import PROBES
+
+        super().check()
+        check_names("probes", self.probes, PROBES)
+        check_names("controls", self.controls, (*CONTROLS, "none"))
+
+
+def check(config: FactorMapConfig, subject: Subject) -> None:
+    """Refuse labels that are no factors though asked for, and images or a baseline that are away.
+
+    The images are looked for although latents come first: after these a third would be measured.
+    """
+    require_asked(config.factors, _inputs(config, subject)[3])
+    if set(CONTROLS) & set(config.controls):
+        subject.require_images()
+
+
+def _inputs(
+    config: FactorMapConfig, subject: Subject
+) -> tuple[list[Baseline], list[int], list[Factor], dict[str, str]]:
+    """Return other models, rows of the store, their factors, and labels that are none."""
+    from gdm_repr.analysis.codes import open_baselines, shared_rows
+    from gdm_repr.analysis.factors import store_factors
+
+    baselines = open_baselines(config.baseline, subject)
+    rows = subject.rows(min(config.images, len(subject.store)), seed=config.seed)
+    rows = shared_rows(baselines, subject, rows)
+    found = store_factors(subject.store, rows, config.factors, config.circular, fewest=config.folds)
+    return baselines, rows, *found
 
     def needs(self) -> Needs:
         """Each of two classes needs an image a fold."""
@@ -82,19 +118,12 @@ def analyse(config: FactorMapConfig, subject: Subject, journal: Journal) -> Repo
     """
     from gdm_repr.analysis import factor_map_figures as figures
     from gdm_repr.analysis import factor_map_report as words
-    from gdm_repr.analysis.codes import open_baselines, shared_rows
     from gdm_repr.analysis.correlation_columns import layout
     from gdm_repr.analysis.factor_map_cells import column_sets
-    from gdm_repr.analysis.factors import store_factors
     from gdm_repr.analysis.report import Report
 
-    _check(config)
-    baselines = open_baselines(config.baseline, subject)
-    rows = subject.rows(min(config.images, len(subject.store)), seed=config.seed)
-    rows = shared_rows(baselines, subject, rows)
-    factors, refused = store_factors(
-        subject.store, rows, config.factors, config.circular, fewest=config.folds
-    )
+    config.check()
+    baselines, rows, factors, refused = _inputs(config, subject)
     columns = layout(subject.model.grouping, subject.model.shape[0], config.columns)
     lengths = [b.length for b in baselines if b.length]
     asked = column_sets(columns.bands, lengths, columns.left_out)
@@ -139,20 +168,6 @@ def analyse(config: FactorMapConfig, subject: Subject, journal: Journal) -> Repo
         ],
         metrics=[(0, _metrics(cells, main))] if cells else (),
     )
-
-
-def _check(config: FactorMapConfig) -> None:
-    """Refuse unknown names before anything is measured."""
-    from gdm_repr.analysis.probes import PROBES
-
-    for option, given, known in (
-        ("probes", config.probes, tuple(PROBES)),
-        ("controls", config.controls, (*CONTROLS, "none")),
-    ):
-        if unknown := [name for name in given if name not in known]:
-            raise ValueError(f"--{option} {unknown[0]!r}: unknown; choose from {', '.join(known)}")
-        if len(set(given)) < len(given):
-            raise ValueError(f"--{option} {','.join(given)}: names one twice; name it once")
 
 
 def _measure(
@@ -253,7 +268,7 @@ def _metrics(cells: Sequence[Cell], main: str) -> dict[str, float]:
     return dict(values)
 
 
-ANALYSIS = Analysis("factor_map", FactorMapConfig, analyse)
+ANALYSIS = Analysis("factor_map", FactorMapConfig, analyse, check)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

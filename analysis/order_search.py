@@ -14,7 +14,7 @@ from pydantic import Field
 
 from gdm_repr.analysis.options import FeatureConfig, Needs, first_latent
 from gdm_repr.analysis.runner import Analysis, run_analysis
-from gdm_repr.config import Count
+from gdm_repr.config import MANY, Held
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.features import Extractor
@@ -41,14 +41,20 @@ class OrderSearchConfig(FeatureConfig):
       python -m gdm_repr.analysis.order_search --checkpoint runs/orders --latents runs/orders/latents --features pixels --out runs/orders/search
     """  # noqa: E501
 
-    orders: int = Field(100, ge=10, description="Random orders to score.")
-    n: int = Field(256, ge=LEAST, description="Samples of each, and real images to compare with.")
-    searches: Count = Field(5, description="Searches, each with a seed of its own.")
-    candidates: int = Field(64, ge=2, description="Random orders that a search learns from.")
-    first: int = Field(40, ge=2, description="Samples of each of these.")
-    checked: Count = Field(10, description="Orders, thought best then, that it scores.")
-    groups: int = Field(20, ge=2, description="Groups of images that the intervals leave out.")
-    strips: Count = Field(4, description="Images generated in the best and the worst order.")
+    orders: int = Field(100, ge=10, le=MANY, description="Random orders to score.")
+    n: int = Field(
+        256, ge=LEAST, le=MANY, description="Samples of each, and real images to compare with."
+    )
+    searches: Held = Field(5, description="Searches, each with a seed of its own.")
+    candidates: int = Field(
+        64, ge=2, le=MANY, description="Random orders that a search learns from."
+    )
+    first: int = Field(40, ge=2, le=MANY, description="Samples of each of these.")
+    checked: Held = Field(10, description="Orders, thought best then, that it scores.")
+    groups: int = Field(
+        20, ge=2, le=MANY, description="Groups of images that the intervals leave out."
+    )
+    strips: Held = Field(4, description="Images generated in the best and the worst order.")
 
     def needs(self) -> Needs:
         """Two sets of images."""
@@ -57,6 +63,16 @@ class OrderSearchConfig(FeatureConfig):
     def most(self) -> Mapping[str, tuple[int, int]]:
         """Images that samples are compared with leave as many for the floor."""
         return {"--n": (self.n, self.n)}
+
+
+def check(config: OrderSearchConfig, subject: Subject) -> None:
+    """Refuse a model of one order, features that can't be had, too few images or none at hand."""
+    from gdm_repr.analysis.image_sets import choose_halves
+
+    subject.model.with_order(tuple(reversed(range(subject.model.grouping.k))))
+    choose_halves(len(subject.store), config.n, config.seed)
+    config.require_features(subject)
+    subject.require_images()
 
 
 def analyse(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Report:
@@ -195,7 +211,7 @@ def _score(
     }
 
 
-ANALYSIS = Analysis("order_search", OrderSearchConfig, analyse)
+ANALYSIS = Analysis("order_search", OrderSearchConfig, analyse, check)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -58,6 +58,18 @@ class Weights:
     published: bool
 
 
+class MissingWeights(ValueError):
+    """Published weights are not where they are looked for."""
+
+    def __init__(self, published: Published) -> None:
+        """Say which, and where they come from."""
+        self.published = published
+        super().__init__(
+            f"weights: {published.file} is not in {published.folder}; fetch it from "
+            f"{published.source} and put it there, or name a copy by weights=FILE"
+        )
+
+
 def find_weights(published: Published, file: Path | None, *, download: bool = False) -> Weights:
     """Find and check the file of weights.
 
@@ -67,7 +79,8 @@ def find_weights(published: Published, file: Path | None, *, download: bool = Fa
         download: whether to fetch a missing published file into its folder.
 
     Raises:
-        ValueError: if there is no such file, or its hash is not the one its name ends in.
+        MissingWeights: if there is no published file.
+        ValueError: if there is no file of one's own, or a hash is not the one its name ends in.
     """
     path = published.folder / published.file if file is None else user_path(file)
     if file is None and download and not path.is_file():
@@ -75,10 +88,7 @@ def find_weights(published: Published, file: Path | None, *, download: bool = Fa
     if not path.is_file():
         if file is not None:
             raise ValueError(f"weights={str(file)!r}: no such file; check the path")
-        raise ValueError(
-            f"weights: {published.file} is not in {published.folder}; fetch it from "
-            f"{published.source} and put it there, or name a copy by weights=FILE"
-        )
+        raise MissingWeights(published)
     with path.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     promised = _promised_sha256(path.name)

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from gdm_repr.analysis.options import FeatureConfig, Needs
 from gdm_repr.analysis.runner import Analysis, check_images, run_analysis
-from gdm_repr.config import Count
+from gdm_repr.config import MANY, Held
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,15 +43,18 @@ class ReconstructionConfig(FeatureConfig):
       python -m gdm_repr.analysis.reconstruction --checkpoint runs/digits --latents runs/digits/latents --features pixels --out runs/digits/reconstruction
     """  # noqa: E501
 
-    images: int = Field(64, ge=2, description="Images that are rebuilt, chosen at random.")
-    draws: Count = Field(2, description="Draws of the noise, for each image.")
-    cuts: int = Field(12, ge=3, description="About how many values of m, denser where m is small.")
+    images: int = Field(64, ge=2, le=MANY, description="Images that are rebuilt, chosen at random.")
+    draws: Held = Field(2, description="Draws of the noise, for each image.")
+    cuts: int = Field(
+        12, ge=3, le=MANY, description="About how many values of m, denser where m is small."
+    )
     fit: int = Field(
         1000,
         ge=2,
+        le=MANY,
         description="Other images: the PCA is fitted on them, and the DCT's rest is theirs.",
     )
-    shown: Count = Field(3, description="Images on the sheet.")
+    shown: Held = Field(3, description="Images on the sheet.")
 
     @property
     def others(self) -> int:
@@ -78,6 +81,13 @@ class Controls:
 
     pool: Tensor
     codes: Mapping[str, LinearCode]
+
+
+def check(config: ReconstructionConfig, subject: Subject) -> None:
+    """Refuse features that can't be had, too few images, and images that are away."""
+    choose_rows(len(subject.store), config)
+    subject.require_images()
+    config.distances()
 
 
 def analyse(config: ReconstructionConfig, subject: Subject, journal: Journal) -> Report:
@@ -246,7 +256,7 @@ def _chunk(
     ]
 
 
-ANALYSIS = Analysis("reconstruction", ReconstructionConfig, analyse)
+ANALYSIS = Analysis("reconstruction", ReconstructionConfig, analyse, check)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

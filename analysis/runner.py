@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,11 +35,14 @@ class Analysis:
         name: of the module, as in ``band_variance``.
         options: its options; the docstring is the help.
         analyse: from options, subject and journal to a report.
+        check: refuses by ValueError what ``analyse`` would, in seconds and before anything is
+            measured: features, images, labels, elements and counts that are not there.
     """
 
     name: str
     options: type[AnalysisConfig]
     analyse: Callable[[Any, Subject, Journal], Report]
+    check: Callable[[Any, Subject], None]
 
 
 class Row(NamedTuple):
@@ -101,15 +104,56 @@ def load(name: str) -> Analysis:
 def run_analysis(analysis: Analysis, argv: Sequence[str] | None) -> int:
     """Run one analysis as a command: ``main`` of every analysis."""
 
-    def body(config: AnalysisConfig) -> int:
+    def opened(config: AnalysisConfig) -> Subject:
         from gdm_repr.analysis.subject import Subject
 
-        report, written = perform(analysis, config, Subject(config))
+        subject = Subject(config)
+        require(analysis, config, subject)
+        return subject
+
+    def body(config: AnalysisConfig) -> int:
+        report, written = perform(analysis, config, opened(config))
         print("\n".join(report.answer))
         print(f"report: {written.page}")
         return 0
 
-    return run(analysis.options, f"analyse {analysis.name}", argv, body)
+    return run(analysis.options, f"analyse {analysis.name}", argv, body, opened=opened)
+
+
+def require(analysis: Analysis, config: AnalysisConfig, subject: Subject) -> None:
+    """See that an analysis can be done, before anything is measured.
+
+    Raises:
+        ValueError: for options that can't be used, or an output folder of other settings.
+    """
+    from gdm_repr.analysis.journal import JOURNAL, read_journal
+    from gdm_repr.sources import refuse_inside
+
+    config.check()
+    labelled = bool(subject.store.manifest.labels)
+    check_images(analysis.name, config, len(subject.store), labelled=labelled)
+    refuse_inside(config.out, config.data)
+    if not config.overwrite:
+        if other := _other_analysis(analysis.name, config.out):
+            raise ValueError(
+                f"--out {str(config.out)!r}: holds the analysis {other}, now {analysis.name}; "
+                "choose another folder, or add --overwrite to remove that"
+            )
+        read_journal(config.out / JOURNAL, **_written_by(analysis, config, subject))
+    analysis.check(config, subject)
+
+
+def _written_by(
+    analysis: Analysis, config: AnalysisConfig, subject: Subject
+) -> dict[str, Mapping[str, Any]]:
+    """Return what a journal says of what wrote it."""
+    latents, manifest = {"latents": subject.digest()}, subject.store.manifest
+    return {
+        "settings": {**identity(config), **latents},
+        "of": {**manifest.fingerprint, "analysis": analysis.name},
+        "names": {**names(config), **store_names(manifest)},
+        "spelled": {**spelled(config), **latents},
+    }
 
 
 def check_images(name: str, config: AnalysisConfig, total: int, *, labelled: bool = True) -> None:
@@ -156,11 +200,7 @@ def perform(
     Raises:
         ValueError: for options that can't be used, or an output folder of other settings.
     """
-    from gdm_repr.sources import refuse_inside
-
-    manifest = subject.store.manifest
-    check_images(analysis.name, config, len(subject.store), labelled=bool(manifest.labels))
-    refuse_inside(config.out, config.data)
+    require(analysis, config, subject)
     with only_writer(config.out):
         return _perform(analysis, config, subject, parent)
 
@@ -173,22 +213,12 @@ def _perform(
     from gdm_repr.analysis.journal import JOURNAL, Journal
     from gdm_repr.analysis.report import is_written, remove_report, write_report
 
-    latents, manifest = {"latents": subject.digest()}, subject.store.manifest
-    other = _other_analysis(analysis.name, config.out)
-    if other and not config.overwrite:
-        raise ValueError(
-            f"--out {str(config.out)!r}: holds the analysis {other}, now {analysis.name}; choose "
-            "another folder, or add --overwrite to remove that"
-        )
     if config.overwrite:
         remove_report(config.out)
     journal = Journal(
         config.out / JOURNAL,
-        {**identity(config), **latents},
         overwrite=config.overwrite,
-        of={**manifest.fingerprint, "analysis": analysis.name},
-        names={**names(config), **store_names(manifest)},
-        spelled={**spelled(config), **latents},
+        **_written_by(analysis, config, subject),
     )
     if is_written(config.out):
         print(
@@ -204,6 +234,7 @@ def _perform(
         parent=parent,
         tags=_origin(subject),
     ) as tracked:
+        manifest = subject.store.manifest
         tracked.inputs(
             str(manifest.settings["source"]), manifest.fingerprint["data"], str(config.latents)
         )

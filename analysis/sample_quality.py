@@ -19,7 +19,7 @@ from pydantic import Field
 
 from gdm_repr.analysis.options import FeatureConfig, Needs
 from gdm_repr.analysis.runner import Analysis, run_analysis
-from gdm_repr.config import Count
+from gdm_repr.config import MANY, Held
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,15 +50,33 @@ class SampleQualityConfig(FeatureConfig):
     """  # noqa: E501
 
     n: int | None = Field(
-        None, ge=LEAST, description="Samples, and real images in each half; 500, or half the store."
+        None,
+        ge=LEAST,
+        le=MANY,
+        description="Samples, and real images in each half; 500, or half the store.",
     )
-    groups: int = Field(20, ge=2, description="Groups of images that the intervals leave out.")
-    directions: Count = Field(256, description="Directions of the sliced Wasserstein distance.")
-    precision_neighbours: Count = Field(3, description="k of precision and recall.")
-    density_neighbours: Count = Field(5, description="k of density and coverage.")
-    loss_images: int = Field(256, ge=2, description="Images for the denoising loss, at most.")
-    levels: Count = Field(8, description="Noise levels of the denoising loss, for each group.")
-    shown: Count = Field(12, description="Images in a row of the sheet.")
+    groups: int = Field(
+        20, ge=2, le=MANY, description="Groups of images that the intervals leave out."
+    )
+    directions: Held = Field(256, description="Directions of the sliced Wasserstein distance.")
+    precision_neighbours: Held = Field(3, description="k of precision and recall.")
+    density_neighbours: Held = Field(5, description="k of density and coverage.")
+    loss_images: int = Field(
+        256, ge=2, le=MANY, description="Images for the denoising loss, at most."
+    )
+    levels: Held = Field(8, description="Noise levels of the denoising loss, for each group.")
+    shown: Held = Field(12, description="Images in a row of the sheet.")
+
+
+def check(config: SampleQualityConfig, subject: Subject) -> None:
+    """Refuse features that can't be had, too few images, and images that are away."""
+    from gdm_repr.analysis.image_sets import choose_halves
+
+    n = config.n or min(DEFAULT_N, len(subject.store) // 2)
+    choose_halves(len(subject.store), n, config.seed)
+    check_neighbours(config, n)
+    config.require_features(subject)
+    subject.require_images()
 
     def needs(self) -> Needs:
         """Two sets of images, in which neighbours are left when a group is left out."""
@@ -245,7 +263,7 @@ def _losses(
     return losses
 
 
-ANALYSIS = Analysis("sample_quality", SampleQualityConfig, analyse)
+ANALYSIS = Analysis("sample_quality", SampleQualityConfig, analyse, check)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -123,13 +123,22 @@ class _Data:
         from gdm_repr.data import open_data
 
         options: dict[str, Any] = {
-            "labels": config.labels, "limit": config.limit, "seed": config.seed
-        }  # fmt: skip
+            key: getattr(config, key) for key in ("labels", "limit", "first", "seed")
+        }
         key = repr((name, how, options))
         if key not in self._known:
             found = open_data(name, how, **options)
             self._known[key] = found.fingerprint(), found.shape, len(found)
         return self._known[key]
+
+
+def open_work(config: StudyConfig) -> Todo:
+    """See that all choices that are not done here can be made of the data.
+
+    Raises:
+        ValueError: for options or data that can't be used.
+    """
+    return make_todo(config, list_choices(config), {}, None)
 
 
 def study(config: StudyConfig) -> int:
@@ -269,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     if given and not given[0].startswith("-"):
         given.insert(0, "--config")
-    return run(StudyConfig, "study", given, study)
+    return run(StudyConfig, "study", given, study, opened=open_work)
 
 
 if __name__ == "__main__":

@@ -14,15 +14,15 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from gdm_repr.analysis.identity import FETCHED, NOT_COMPARED, identity
-from gdm_repr.analysis.options import AnalysisConfig, FeatureConfig
+from gdm_repr.analysis.options import MOST_SEED, AnalysisConfig, FeatureConfig
 from gdm_repr.analysis.runner import Analysis, load
 from gdm_repr.command import Command, UserPath, build, laid_over, read_yaml
-from gdm_repr.config import Count, EncodeConfig, TrainConfig
+from gdm_repr.config import EncodeConfig, TrainConfig
 
 if TYPE_CHECKING:
     from gdm_repr.grouping import Shape
@@ -72,17 +72,18 @@ class StudyConfig(Command):
     choices: dict[str, Options] = Field(
         {}, description="Single choices, label -> {option: value}, crossed with the grid."
     )
-    seeds: tuple[int, ...] = Field(
+    seeds: tuple[Annotated[int, Field(ge=0, le=MOST_SEED)], ...] = Field(
         (0,),
         min_length=1,
         description="Of training and scoring; every choice is made with each.",
     )
-    jobs: Count = Field(1, description="Processes at once; they share the cores.")
+    jobs: int = Field(1, ge=1, le=1024, description="Processes at once; they share the cores.")
     experiment: str | None = Field(None, description="MLflow experiment; gdm-repr by default.")
     track: bool = Field(True, description="Record the study and send it to MLflow.")
 
     def check(self) -> None:
         """Refuse choices with options that are not there."""
+        super().check()
         list_choices(self)
 
     def title(self) -> str:
@@ -160,32 +161,24 @@ class Choice:
             ValueError: for parts that do not fit the images or each other, and features that
                 can't be had.
         """
-        import torch
-
         from gdm_repr.analysis.image_sets import choose_halves
         from gdm_repr.api import GDM
-        from gdm_repr.checkpoint import Checkpoint, build_denoiser
-        from gdm_repr.trainer import Levels
+        from gdm_repr.untrained import build_untrained
 
         training = self.train_config(Path("model"))
         encoding = self.encode_config(Path("model"), Path("choice"))
         (_, scores), *others = self.analyses(Path("model"), Path("choice"))
         assert isinstance(scores, FeatureConfig)
-        flat = (shape[0], shape[1] * shape[2])
         try:
-            denoiser = build_denoiser(training.model, shape, torch.zeros(flat), torch.ones(flat))
-            Levels(training, denoiser)
-            record = {"orders": training.orders}
-            checkpoint = Checkpoint(
-                denoiser, shape, training.model, training.preprocess, record, 0, ""
-            )
-            GDM(checkpoint, "cpu").with_order(encoding.order).plan(
+            GDM(build_untrained(training, shape), "cpu").with_order(encoding.order).plan(
                 encoding.steps,
                 solver=encoding.solver,
                 coordinate=encoding.coordinate,
                 tolerance=encoding.tolerance,
                 inverse=encoding.inverse,
             )
+            for options in (training, encoding, scores, *(each for _, each in others)):
+                options.check()
             choose_halves(images, getattr(scores, "n", None) or 1, scores.seed)
             scores.extractors()
             for _, options in others:
@@ -261,15 +254,35 @@ def _nested(name: str, value: object) -> Options:
 
 def model_fingerprint(config: TrainConfig, data: str) -> str:
     """Return a digest of what a model is made of: its options, and its data's fingerprint."""
-    options = config.model_dump(mode="json", exclude=TRAIN_FREE)
+    options = _counted(config, TRAIN_FREE)
+    start = options.pop("start_from")
+    if start is not None:  # known by what is in it; and other options stay what they were
+        options["start_from"] = _file_digest(start)
     return _digest({**options, **_data_identity(config.data, config.labels, config.limit, data)})
+
+
+def _counted(config: TrainConfig | EncodeConfig, free: set[str]) -> Options:
+    """Return the options that count.
+
+    Which items a number of them are, the data's fingerprint says; so studies that were made when
+    a limit took the first items are found again by ``first``.
+    """
+    options = config.model_dump(mode="json", exclude=free)
+    options["limit"] = options.pop("first") or options["limit"]
+    return options
+
+
+def _file_digest(checkpoint: str) -> str:
+    from gdm_repr.checkpoint import find_checkpoint, load_checkpoint
+
+    return load_checkpoint(find_checkpoint(checkpoint)).fingerprint
 
 
 def choice_fingerprint(
     model: str, encode: EncodeConfig, analyses: Sequence[tuple[Analysis, AnalysisConfig]], data: str
 ) -> str:
     """Return a digest of a choice: its model's, and the options and data it is scored with."""
-    options = encode.model_dump(mode="json", exclude=ENCODE_FREE)
+    options = _counted(encode, ENCODE_FREE)
     return _digest(
         {
             "method": METHOD,

@@ -48,6 +48,7 @@ class Subject:
         store: the latents.
         plan: by which they were encoded, and are decoded.
         generation: decodes, sharing groups where the model is strict.
+        checked: features that can be had, so that several analyses look for them once.
     """
 
     @isolated
@@ -58,6 +59,7 @@ class Subject:
             ValueError: for a checkpoint or store that can't be used together.
         """
         self._config = config
+        self.checked: set[str] = set()
         model = GDM.from_pretrained(
             config.checkpoint, device=config.device, precision=config.precision
         )
@@ -76,9 +78,16 @@ class Subject:
         settings = manifest.settings
         data = config.data or settings["source"]
         preprocess = Preprocess.model_validate(settings["preprocess"])
+        # stores of earlier versions do not say how their items were chosen: the first were
+        sample = settings.get("chosen") == "sample"
         try:
             dataset = open_data(
-                data, preprocess, labels=config.labels, limit=manifest.items, seed=settings["seed"]
+                data,
+                preprocess,
+                labels=config.labels,
+                limit=manifest.items if sample else None,
+                first=None if sample else manifest.items,
+                seed=settings["seed"],
             )
         except ValueError as error:
             if config.data:
@@ -117,6 +126,14 @@ class Subject:
                         "--labels used then"
                     )
         return "its files have changed since; give them as they were, or encode them again"
+
+    def require_images(self) -> None:
+        """See that the images are at hand.
+
+        Raises:
+            ValueError: as :attr:`dataset`.
+        """
+        assert len(self.dataset) == self.store.manifest.items  # their fingerprint says so
 
     def rows(self, n: int | None = None, *, seed: int = 0) -> list[int]:
         """Choose n rows of the store at random, in order; all of them when None.

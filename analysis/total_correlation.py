@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from gdm_repr.analysis.options import AnalysisConfig, Needs
+from gdm_repr.analysis.options import AnalysisConfig, Needs, check_names
 from gdm_repr.analysis.runner import Analysis, run_analysis
 from gdm_repr.command import UserPath
-from gdm_repr.config import Count
+from gdm_repr.config import MANY, Held
 from gdm_repr.edit_options import Words
 from gdm_repr.names import key_part
 from gdm_repr.run_facts import (
@@ -73,15 +73,20 @@ class TotalCorrelationConfig(AnalysisConfig):
       python -m gdm_repr.analysis.total_correlation --checkpoint runs/digits --latents runs/digits/latents --elements 0,1,2:0 --baseline runs/digits-k1/latents --out runs/digits/against-k1
     """  # noqa: E501
 
-    images: int = Field(5000, ge=LEAST, description="Latents measured at most, chosen at random.")
-    columns: Count = Field(
+    images: int = Field(
+        5000, ge=LEAST, le=MANY, description="Latents measured at most, chosen at random."
+    )
+    columns: Held = Field(
         256, description="Columns (elements times channels) of a band at most; its lowest."
     )
     elements: Words = Field(
         (), description="Elements to measure together, as 0,1,2:0: an index, or index:channel."
     )
     first: int | None = Field(
-        None, ge=0, description="First columns for knn; as many as samples allow, 8 at most."
+        None,
+        ge=0,
+        le=MANY,
+        description="First columns for knn; as many as samples allow, 8 at most.",
     )
     estimators: Words = Field(
         ("gaussian", "copula", "knn"),
@@ -91,12 +96,32 @@ class TotalCorrelationConfig(AnalysisConfig):
     controls: Words = Field(
         tuple(CONTROLS), description="noise, encoded-noise, raw and pca, joined by commas; or none."
     )
-    noise: Count = Field(800, description="Noise to decode and encode again, at most.")
+    noise: Held = Field(800, description="Noise to decode and encode again, at most.")
     baseline: UserPath | None = Field(
         None, description="Latents of the same images by another model, such as one with k = 1."
     )
-    permutations: int = Field(99, ge=19, description="Draws of the null.")
-    resamples: int = Field(50, ge=10, description="Half-samples that an interval is from.")
+    permutations: int = Field(99, ge=19, le=MANY, description="Draws of the null.")
+    resamples: int = Field(50, ge=10, le=MANY, description="Half-samples that an interval is from.")
+
+    def check(self) -> None:
+        """Refuse unknown names."""
+        from gdm_repr.analysis.correlation_estimators import ESTIMATORS
+
+        super().check()
+        check_names("estimators", self.estimators, ESTIMATORS)
+        check_names("controls", self.controls, (*CONTROLS, "none"))
+
+
+def check(config: TotalCorrelationConfig, subject: Subject) -> None:
+    """Refuse elements, images and a baseline that are not there."""
+    from gdm_repr.analysis.correlation_columns import layout
+    from gdm_repr.analysis.correlation_sources import other_store
+
+    layout(subject.model.grouping, subject.model.shape[0], config.columns, config.elements)
+    if config.baseline is not None:
+        other_store(config.baseline, subject)
+    if {"raw", "pca"} & set(config.controls):
+        subject.require_images()
 
     def needs(self) -> Needs:
         """The test of normality takes some."""
@@ -123,7 +148,7 @@ def analyse(config: TotalCorrelationConfig, subject: Subject, journal: Journal) 
     )
     from gdm_repr.analysis.report import Report, Table
 
-    _check(config)
+    config.check()
     rows = subject.rows(min(config.images, len(subject.store)), seed=config.seed)
     columns = layout(
         subject.model.grouping, subject.model.shape[0], config.columns, config.elements
@@ -177,20 +202,6 @@ def analyse(config: TotalCorrelationConfig, subject: Subject, journal: Journal) 
         ],
         metrics=[(0, _metrics(found, normality, main))],
     )
-
-
-def _check(config: TotalCorrelationConfig) -> None:
-    """Refuse unknown names before anything is measured."""
-    from gdm_repr.analysis.correlation_estimators import ESTIMATORS
-
-    for option, given, known in (
-        ("estimators", config.estimators, tuple(ESTIMATORS)),
-        ("controls", config.controls, (*CONTROLS, "none")),
-    ):
-        if unknown := [name for name in given if name not in known]:
-            raise ValueError(f"--{option} {unknown[0]!r}: unknown; choose from {', '.join(known)}")
-        if len(set(given)) < len(given):
-            raise ValueError(f"--{option} {','.join(given)}: names one twice; name it once")
 
 
 def _tables(
@@ -312,7 +323,7 @@ def _metrics(
     return values
 
 
-ANALYSIS = Analysis("total_correlation", TotalCorrelationConfig, analyse)
+ANALYSIS = Analysis("total_correlation", TotalCorrelationConfig, analyse, check)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

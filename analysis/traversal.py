@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 
 from gdm_repr.analysis.options import FeatureConfig, Needs
 from gdm_repr.analysis.runner import Analysis, run_analysis
+from gdm_repr.config import MANY
 from gdm_repr.edit_options import Numbers, Words
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ class TraversalConfig(FeatureConfig):
         (),
         description="Index in all channels, 7, or in one, 7:1, or 0-5; all of the band by default.",
     )
-    anchors: int = Field(16, ge=LEAST, description="Images that the effects are measured on.")
+    anchors: int = Field(
+        16, ge=LEAST, le=MANY, description="Images that the effects are measured on."
+    )
     source: Literal["both", "images", "samples"] = Field(
         "both",
         description="Anchors: encoded images, or latents drawn from N(0, I). Both: sheets of both, "
@@ -64,7 +67,7 @@ class TraversalConfig(FeatureConfig):
         min_length=3,
         description="In units of the latents' std, rising: -3:3:7 (7 steps), or -2,0,2.",
     )
-    directions: int = Field(12, ge=2, description="Random directions to compare with.")
+    directions: int = Field(12, ge=2, le=MANY, description="Random directions to compare with.")
 
     def needs(self) -> Needs:
         """Six anchors are needed for a test, two images for the unit."""
@@ -82,6 +85,17 @@ class TraversalConfig(FeatureConfig):
         if any(a >= b for a, b in pairwise(values)):
             raise ValueError("values must rise, such as -3:3:7")
         return values
+
+
+def check(config: TraversalConfig, subject: Subject) -> None:
+    """Refuse bands, elements and features that can't be had, and more anchors than images."""
+    from gdm_repr.analysis.directions import choose_pool
+
+    grouping, channels = subject.model.grouping, subject.model.shape[0]
+    choose_pool(grouping, channels, band=config.band, elements=config.elements)
+    if config.source != "samples":
+        subject.rows(config.anchors, seed=config.seed)
+    config.require_features(subject)
 
 
 def analyse(config: TraversalConfig, subject: Subject, journal: Journal) -> Report:
@@ -240,7 +254,7 @@ def _scale(
     return found
 
 
-ANALYSIS = Analysis("traversal", TraversalConfig, analyse)
+ANALYSIS = Analysis("traversal", TraversalConfig, analyse, check)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

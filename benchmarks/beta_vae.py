@@ -209,9 +209,10 @@ def main(argv: list[str] | None = None) -> int:
         checkpoint = subject.model.checkpoint
         training, preprocess = checkpoint.training, checkpoint.preprocess
         data = options.data or training["data"]
-        dataset = open_data(
-            data, preprocess, limit=training.get("limit"), seed=training.get("seed", 0)
-        )
+        chosen = {"limit": training.get("limit"), "first": training.get("first")}
+        if "first" not in training:  # an earlier version, in which a limit took the first
+            chosen = {"first": training.get("limit")}
+        dataset = open_data(data, preprocess, **chosen, seed=training.get("seed", 0))
         parts = _images(subject)
     torch.manual_seed(options.seed)
     if dataset.shape[1] != dataset.shape[2]:

@@ -97,7 +97,7 @@ def measure(name: str, precision: str, options: argparse.Namespace) -> None:
 def _lines(
     model: GDM, name: str, data: str, precision: str, options: argparse.Namespace, folder: Path
 ) -> dict[str, Callable[[], object]]:
-    images = open_data(data, model.checkpoint.preprocess, limit=options.images)
+    images = open_data(data, model.checkpoint.preprocess, first=options.images)
     x = images.batch(range(options.images)).x
     batches = x.split(options.batch_size)
     default = model.plan()
@@ -124,7 +124,7 @@ def _lines(
         out = tempfile.mkdtemp(dir=folder)
         checkpoint = str(folder / "cifar.safetensors") if name == "cifar" else name
         argv = ["--checkpoint", checkpoint, "--data", data, "--out", out, "--no-track"]
-        argv += ["--limit", str(options.images), "--batch-size", str(options.batch_size)]
+        argv += ["--first", str(options.images), "--batch-size", str(options.batch_size)]
         argv += ["--device", model.device.type, "--precision", precision, "--no-round-trip"]
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             assert encode.main(argv) == 0

@@ -250,7 +250,7 @@ def trained(setting: Setting, dataset: ImageDataset, images: int, seed: int) -> 
 def measure(name: str, images: int, seed: int) -> Result:
     """Train and measure one setting; :data:`GAUSSIAN` is its closed form, without a network."""
     everything = open_data("digits", PREPROCESS).in_memory()
-    dataset = open_data("digits", PREPROCESS, limit=TRAIN_IMAGES).in_memory()
+    dataset = open_data("digits", PREPROCESS, first=TRAIN_IMAGES).in_memory()
     held_out = everything.batch(range(TRAIN_IMAGES, ALL_IMAGES)).x
     seen = dataset.batch(range(0, TRAIN_IMAGES, 5)).x
     with torch.enable_grad():

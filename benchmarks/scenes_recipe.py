@@ -64,7 +64,7 @@ class HeldOut:
     def __init__(self, trainer: Trainer) -> None:
         """Draw them."""
         config = trainer.config.model_copy(update={"clock": "whitened"})
-        data = open_data("scenes", config.preprocess, limit=HELD_OUT)
+        data = open_data("scenes", config.preprocess, first=HELD_OUT)
         generator = torch.Generator().manual_seed(1)
         self.x = trainer.denoiser.basis.forward(data.batch(range(HELD_OUT)).x)
         self.at = Levels(config, trainer.denoiser).draw(HELD_OUT, generator)

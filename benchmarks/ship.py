@@ -42,7 +42,7 @@ def main() -> int:
     full_model, half_model = (GDM.from_pretrained(options.model, device="cpu") for _ in range(2))
     weights = {k.removeprefix("network."): v for k, v in half.items() if k.startswith("network.")}
     half_model.denoiser.network.load_state_dict(weights)
-    x = open_data(options.data, model_preprocess(full_model), limit=n).batch(range(n)).x
+    x = open_data(options.data, model_preprocess(full_model), first=n).batch(range(n)).x
     z, z_half = (model.encode(x).z for model in (full_model, half_model))
     rms = float((z - z_half).square().mean().sqrt())
     images = float((full_model.decode(z) - half_model.decode(z)).square().mean().sqrt())

@@ -117,6 +117,9 @@ class Basis:
         return digest.hexdigest()
 
 
+MOST_TAPS = 99_999  # of a blur's kernel
+
+
 def identity(n: int) -> Axis:
     """Return the pixel basis, whose order is raster order."""
     return Axis(np.eye(n), np.zeros(n))
@@ -148,8 +151,11 @@ def blur(
         ValueError: for a bad option, or one that leaves the order of eigenvalues undefined.
     """
     taps = 2 * n - 1 if kernel_size is None else kernel_size
-    if taps < 1 or taps % 2 == 0:
-        raise ValueError(f"basis.kernel_size={taps}: must be odd and positive, such as {2 * n - 1}")
+    if not 1 <= taps <= MOST_TAPS or taps % 2 == 0:
+        raise ValueError(
+            f"basis.kernel_size={taps}: must be odd, positive and at most {MOST_TAPS}, such as "
+            f"{2 * n - 1}"
+        )
     if not sigma > 0:
         raise ValueError(f"basis.sigma={sigma}: must be positive, in pixels; the paper's is 0.4")
     reach = np.arange(-(taps // 2), taps // 2 + 1)
@@ -203,7 +209,11 @@ def build_basis(name: str, shape: tuple[int, int], **options: object) -> Basis:
         if option not in known:
             takes = ", ".join(known) or "no option"
             raise ValueError(f"basis.{option}: not an option of {name!r}, which takes {takes}")
-    vertical, horizontal = (BASES[name](n, **options) for n in shape)
+    try:
+        vertical, horizontal = (BASES[name](n, **options) for n in shape)
+    except TypeError as error:
+        given = ", ".join(f"{option}={value!r}" for option, value in options.items())
+        raise ValueError(f"basis {name!r}: {given}: of the wrong type ({error})") from None
     order = _ascending(np.add.outer(vertical.frequency, horizontal.frequency).ravel())
     return Basis(name, _signed(vertical.vectors), _signed(horizontal.vectors), order)
 

@@ -175,6 +175,7 @@ class Command(BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
+        allow_inf_nan=False,  # no option of any command is meant to be infinite
         env_prefix="GDM_REPR_",
         env_nested_delimiter="__",
         env_ignore_empty=True,
@@ -185,7 +186,9 @@ class Command(BaseSettings):
     )
 
     config: UserPath | None = Field(None, description="YAML file of these options.")
-    dry_run: bool = Field(False, description="Check the options, print them, and stop.")
+    dry_run: bool = Field(
+        False, description="Open and check all that is needed, print the options, and stop."
+    )
 
     @model_validator(mode="wrap")
     @classmethod
@@ -203,11 +206,14 @@ class Command(BaseSettings):
         return made
 
     def check(self) -> None:
-        """Refuse what types can't tell, before anything is done.
+        """Refuse what types can't tell, before anything is opened.
 
         Raises:
-            ValueError: for options that do not fit each other.
+            ValueError: for options that do not fit each other, or a folder ``out`` that can't be.
         """
+        out = getattr(self, "out", None)
+        if isinstance(out, Path):
+            _require_folder(out)
 
     @classmethod
     def settings_customise_sources(
@@ -220,6 +226,17 @@ class Command(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take what :func:`parse` has merged, and nothing beside it."""
         return (init_settings,)
+
+
+def _require_folder(out: Path) -> None:
+    """Refuse a place where no folder can be made or written to."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {str(out)!r}: is a file; give a folder")
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"--out {str(out)!r}: {str(there)!r} is a file; give another folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"--out {str(out)!r}: {str(there)!r} can't be written to; give another")
 
 
 Options = TypeVar("Options", bound=Command)
@@ -339,7 +356,9 @@ def _first_problem(error: ValidationError, options: type[BaseModel]) -> str:
     """Say in one line which option is wrong, how, and what there is."""
     first = error.errors()[0]
     place = ".".join(
-        str(part) for part in first["loc"] if not str(part).startswith(("tuple[", "literal["))
+        str(part)
+        for part in first["loc"]
+        if not str(part).startswith(("tuple[", "literal[", "constrained-"))
     )
     if first["type"] == "missing":
         return f"--{place.replace('_', '-')} is required"
@@ -356,6 +375,7 @@ def run(
     argv: Sequence[str] | None,
     body: Callable[[Options], int],
     *,
+    opened: Callable[[Options], object] | None = None,
     go_on: str = "run the same command again to continue",
 ) -> int:
     """Parse a command's options and run its body, as every command's ``main`` does.
@@ -365,16 +385,21 @@ def run(
         name: the command's name.
         argv: arguments without the program's name; ``sys.argv`` when None.
         body: does the work and returns the exit status.
+        opened: opens and checks all that the body needs, and writes nothing. The body begins with
+            it, and ``--dry-run`` is it, so that both refuse the same.
         go_on: what to do after Ctrl-C.
 
     Returns:
-        The exit status; ``--dry-run`` prints the resolved options as JSON and returns 0.
+        The exit status; ``--dry-run`` opens what is needed, prints the resolved options as JSON and
+        returns 0.
     """
 
     def parsed() -> int:
         config = parse(options, name, argv)
         config.check()
         if config.dry_run:
+            if opened is not None:
+                opened(config)
             print(json.dumps(config.model_dump(mode="json"), indent=2))
             return 0
         return body(config)

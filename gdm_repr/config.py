@@ -6,6 +6,7 @@ module does not import torch.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,10 +18,11 @@ from pydantic import (
     Field,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from gdm_repr.command import Command, UserPath, UserPlace
-from gdm_repr.images import Preprocess
+from gdm_repr.images import Preprocess, Side
 from gdm_repr.models import AnyNetworkConfig
 
 
@@ -37,14 +39,28 @@ def _no_frame_or_two(value: int) -> int:
     return value
 
 
-Count = Annotated[int, Field(ge=1)]
-Frames = Annotated[int, Field(ge=0), AfterValidator(_no_frame_or_two)]
-Steps = Annotated[int | tuple[int, ...], BeforeValidator(_unwrap)]
+def _not_beside_limit(value: int | None, info: ValidationInfo) -> int | None:
+    if value is not None and info.data.get("limit") is not None:
+        raise ValueError("--limit is given, too; give it for a sample, or this for the first items")
+    return value
+
+
+MOST = 10**12  # of anything that is counted one after the other
+MANY = 1_000_000  # of what is in memory at once
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Held = Annotated[int, Field(ge=1, le=MANY)]
+Seed = Annotated[int, Field(ge=0, le=2**62)]  # generators take 64 bits, and seed + i is one, too
+Group = Annotated[int, Field(le=MANY)]  # whether it is one, the grouping says
+Workers = Annotated[int, Field(ge=0, le=1024)]
+First = Annotated[Count | None, AfterValidator(_not_beside_limit)]
+Frames = Annotated[int, Field(ge=0, le=1000), AfterValidator(_no_frame_or_two)]
+StepCount = Annotated[int, Field(le=100_000)]  # from below they are checked with the groups
+Steps = Annotated[StepCount | tuple[StepCount, ...], BeforeValidator(_unwrap)]
 TimeLaw = Annotated[Literal["uniform", "groups"] | tuple[float, ...], BeforeValidator(_unwrap)]
 Orders = Annotated[
-    Literal["fixed", "random"] | tuple[tuple[int, ...], ...], BeforeValidator(_unwrap)
+    Literal["fixed", "random"] | tuple[tuple[Group, ...], ...], BeforeValidator(_unwrap)
 ]
-Size = Annotated[Count | tuple[Count, Count] | None, BeforeValidator(_unwrap)]
+Size = Annotated[Side | tuple[Side, Side] | None, BeforeValidator(_unwrap)]
 Device = Literal["auto", "cpu", "cuda"]
 DEFAULT_SOLVER, DEFAULT_STEPS = "ab3", 72  # see docs/solvers.md and the model card of scenes
 SHIPPED = "scenes"  # the model that comes with the package
@@ -56,9 +72,16 @@ Precision = Literal["fp32", "bf16"]
 class NamedConfig(BaseModel):
     """A strategy or basis by name, with its own options beside (checked when it is built)."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     name: str
+
+    @model_validator(mode="after")
+    def _finite(self) -> NamedConfig:
+        for option, value in self.options().items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{option}={value}: must be finite")
+        return self
 
     def options(self) -> dict[str, Any]:
         """Return the options without the name."""
@@ -70,7 +93,7 @@ class GroupingConfig(NamedConfig):
 
     name: str = "single"
     per_channel: bool = False
-    order: tuple[int, ...] | None = None
+    order: tuple[Group, ...] | None = None
 
 
 class DenoiserConfig(BaseModel):
@@ -122,7 +145,7 @@ class Compute(Command):
 
     device: Device = Field("auto", description="auto takes CUDA where there is one.")
     precision: Precision = Field("fp32", description="Of the network; the state is float32.")
-    batch_size: Count = Field(
+    batch_size: Held = Field(
         256, description="Images at a time; it changes speed and memory, not results."
     )
     track: bool = Field(True, description="Record the run and send it to MLflow.")
@@ -159,8 +182,11 @@ class PrepareConfig(Command):
     channels: Literal["rgb", "gray"] | None = Field(
         None, description="As the first image by default."
     )
-    limit: Count | None = Field(None, description="Prepare the first items only.")
-    workers: int = Field(1, ge=0, description="Processes that make files.")
+    limit: Count | None = Field(
+        None, description="Prepare a sample of so many items, spread over the classes."
+    )
+    first: First = Field(None, description="Prepare the first items only.")
+    workers: Workers = Field(1, description="Processes that make files.")
 
     @field_validator("fit")
     @classmethod
@@ -200,7 +226,10 @@ class TrainConfig(Compute):
     labels: UserPath | None = Field(
         None, description="Labels: a CSV, or CelebA's list of attributes."
     )
-    limit: Count | None = Field(None, description="Use the first items only.")
+    limit: Count | None = Field(
+        None, description="Use a sample of so many items, spread over the classes."
+    )
+    first: First = Field(None, description="Use the first items only.")
     preprocess: Preprocess = Field(Preprocess(), description="How images become x.")
     model: ModelConfig = Field(ModelConfig(), description="Basis, grouping, process and network.")
     loss: Literal["eq8", "eq7", "active"] = Field(
@@ -222,7 +251,7 @@ class TrainConfig(Compute):
     accumulate: Count = Field(1, description="Parts in which a batch is computed.")
     lr: float = Field(1e-3, gt=0, description="Learning rate of Adam after the warm-up.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay (AdamW).")
-    warmup: int = Field(100_000, ge=0, description="Images of linear warm-up.")
+    warmup: int = Field(100_000, ge=0, le=MOST, description="Images of linear warm-up.")
     decay: float = Field(
         0.0,
         ge=0,
@@ -238,12 +267,12 @@ class TrainConfig(Compute):
     )
     checkpoint_every: Count = Field(200_000, description="Images between checkpoints.")
     sample_every: Count = Field(500_000, description="Images between sample sheets.")
-    seed: int = Field(0, ge=0, description="Seed of weights, order of images, noise and times.")
-    workers: int = Field(
-        1, ge=0, description="Processes that decode images, when these don't fit in memory."
+    seed: Seed = Field(0, description="Seed of weights, order of images, noise and times.")
+    workers: Workers = Field(
+        1, description="Processes that decode images, when these don't fit in memory."
     )
     compile: bool = Field(False, description="Compile the network (torch.compile).")
-    batch_size: Count = Field(256, description="Images a step.")
+    batch_size: Held = Field(256, description="Images a step.")
 
 
 class SolverConfig(Compute):
@@ -259,7 +288,7 @@ class SolverConfig(Compute):
         "even", description="How steps in all are split: evenly, or by a measured error."
     )
     tolerance: float = Field(1e-5, gt=0, description="Of dopri5 and of --inverse's fixed point.")
-    order: tuple[int, ...] | None = Field(
+    order: tuple[Group, ...] | None = Field(
         None, description="Groups in the order of generation, of a model trained on several orders."
     )
 
@@ -288,12 +317,15 @@ class EncodeConfig(SolverConfig):
     labels: UserPath | None = Field(
         None, description="Labels: a CSV, or CelebA's list of attributes."
     )
-    size: int | None = Field(None, ge=1, description="Image size; must be the model's.")
+    size: Side | None = Field(None, description="Image size; must be the model's.")
     fit: Literal["center", "resize", "tile"] | None = Field(
         None, description="How images come to size."
     )
     dequantize: bool | None = Field(None, description="Spread integer levels uniformly.")
-    limit: Count | None = Field(None, description="Encode the first items only.")
+    limit: Count | None = Field(
+        None, description="Encode a sample of so many items, spread over the classes."
+    )
+    first: First = Field(None, description="Encode the first items only.")
     inverse: bool = Field(
         False, description="Invert the decoder's own steps exactly (one-step solvers)."
     )
@@ -302,9 +334,9 @@ class EncodeConfig(SolverConfig):
         False, description="Estimate the solver's error by doubling the steps."
     )
     dtype: Literal["float32", "float16"] = Field("float32", description="Of the stored latents.")
-    shard_size: Count = Field(4096, description="Images a file of the store.")
-    seed: int = Field(0, ge=0, description="Seed of the dequantisation.")
-    workers: int = Field(1, ge=0, description="Processes that decode images.")
+    shard_size: Held = Field(4096, description="Images a file of the store.")
+    seed: Seed = Field(0, description="Seed of the dequantisation.")
+    workers: Workers = Field(1, description="Processes that decode images.")
 
     def images(self) -> str:
         """Return --data, or the sample scenes for the model that comes with the package.
@@ -343,7 +375,7 @@ class SampleConfig(SolverConfig):
     """
 
     n: Count = Field(64, description="Number of images.")
-    seed: int = Field(0, ge=0, description="Image i is made from seed + i, whatever the batch.")
+    seed: Seed = Field(0, description="Image i is made from seed + i, whatever the batch.")
     out: UserPath = Field(description="Folder for the images and their sheet.")
     frames: Frames = Field(
         0,

@@ -16,6 +16,7 @@ from __future__ import annotations
 import pickle
 import re
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -40,6 +41,7 @@ __all__ = [
     "QuarantineLog",
     "Rejected",
     "load",
+    "open_begun",
     "open_data",
     "work_ahead",
 ]
@@ -58,9 +60,15 @@ def open_data(
     *,
     labels: str | Path | None = None,
     limit: int | None = None,
+    first: int | None = None,
     seed: int = 0,
 ) -> ImageDataset:
     """Open images from a path or a built-in name.
+
+    `limit` takes a sample that is spread over the source (`gdm_repr.selection`): in proportion over
+    the classes of the column `label`, or of the only column, where that holds classes; else by
+    chance alone. It depends on the source, its labels and `limit`, not on `seed`, and is in the
+    source's order. With tiles the items are tiles, of any image.
 
     Args:
         data: A folder, an image, a `.zip`, `.npy` or `.npz`, or a built-in name such as "digits",
@@ -68,19 +76,66 @@ def open_data(
         preprocess: How images become x.
         labels: CSV whose first column holds ids or file names and whose header names the columns,
             or a list like CelebA's; its columns take the place of the source's own of that name.
-        limit: Use the first `limit` items only.
+        limit: Use a sample of so many items.
+        first: Use the first items only; not beside `limit`.
         seed: Seed of the dequantisation.
 
     Raises:
         ValueError: The data or labels can't be opened, or not a single item can be used.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit={limit} leaves no items; give 1 or more, or none for all")
+    for name, value in (("limit", limit), ("first", first)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name}={value} leaves no items; give 1 or more, or none for all")
+    if limit is not None and first is not None:
+        raise ValueError(
+            f"limit={limit}, first={first}: both given; give limit for a sample, or first for the "
+            "first items"
+        )
     source = open_source(data)
     columns = dict(source.labels)
     if labels is not None:
         columns.update(read_labels(labels, source.ids))
-    return ImageDataset(source, preprocess, columns, limit, seed)
+    return ImageDataset(source, preprocess, columns, seed, limit=limit, first=first)
+
+
+def open_begun(
+    data: str | Path,
+    preprocess: Preprocess,
+    *,
+    begun: str | None,
+    labels: Path | None = None,
+    limit: int | None = None,
+    first: int | None = None,
+    seed: int = 0,
+) -> ImageDataset:
+    """Open images for work that may have begun already, as `open_data` does.
+
+    In earlier versions a limit took the first items. Work that began so goes on so.
+
+    Args:
+        data: As for `open_data`, and so are the others.
+        preprocess: How images become x.
+        begun: Fingerprint of the data that the work began with; None where it has not begun.
+        labels: File of labels.
+        limit: Use a sample of so many items, or as many first ones if the work began with these.
+        first: Use the first items only.
+        seed: Seed of the dequantisation.
+
+    Raises:
+        ValueError: As `open_data`.
+    """
+    dataset = open_data(data, preprocess, labels=labels, limit=limit, first=first, seed=seed)
+    if limit is None or begun is None or begun == dataset.fingerprint():
+        return dataset
+    before = open_data(data, preprocess, labels=labels, first=limit, seed=seed)
+    if before.fingerprint() != begun:
+        return dataset
+    print(
+        f"this work was begun with the first {limit} items and goes on with them; --limit now "
+        f"takes a sample, --first {limit} says the same as before",
+        file=sys.stderr,
+    )
+    return before
 
 
 def load(

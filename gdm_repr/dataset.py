@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from gdm_repr.images import BadImage, Pixels, Preprocess, fit_pixels, to_channel
 from gdm_repr.isolation import isolated
 from gdm_repr.labels import Labels
 from gdm_repr.quarantine import Rejected
+from gdm_repr.selection import find_classes, spread
 from gdm_repr.sources import Source
 
 if TYPE_CHECKING:
@@ -74,11 +75,19 @@ class ImageDataset:
         labels: Columns of one value per item, None where missing.
         source: Name of the source.
         preprocess: Settings the items are made with.
+        chosen: How items were chosen where not all are used: a `sample`, or the `first`.
     """
 
     @isolated
     def __init__(
-        self, source: Source, preprocess: Preprocess, labels: Labels, limit: int | None, seed: int
+        self,
+        source: Source,
+        preprocess: Preprocess,
+        labels: Labels,
+        seed: int,
+        *,
+        limit: int | None = None,
+        first: int | None = None,
     ) -> None:
         """List the items and find the layout of x in the first one that can be read.
 
@@ -90,7 +99,12 @@ class ImageDataset:
         self._last: tuple[int, Pixels | BadImage] | None = None
         self._memory: tuple[npt.NDArray[Any], npt.NDArray[np.int64], dict[int, str]] | None = None
         # One row an item: image, and row and column of the tile (0, 0 without tiles).
-        self._items = _list_items(source, preprocess, limit)
+        self._items = _list_items(source, preprocess, first)
+        self.chosen: Literal["sample", "first"] = "first" if limit is None else "sample"
+        if limit is not None and limit < len(self._items):
+            images, classes = self._items[:, 0], find_classes(labels)
+            column = None if classes is None else [classes[image] for image in images]
+            self._items = self._items[spread(len(self._items), limit, column)]
         image_ids = [source.ids[image] for image in self._items[:, 0]]
         if preprocess.fit == "tile":
             cells = self._items[:, 1:].tolist()
@@ -295,13 +309,16 @@ class ImageDataset:
         return pixels.astype(np.float32) / np.float32(levels) * np.float32(2) - np.float32(1)
 
 
-def _list_items(source: Source, preprocess: Preprocess, limit: int | None) -> npt.NDArray[np.int64]:
-    """List the items as rows (image, tile row, tile column); a bad image is one item, tile -1."""
+def _list_items(source: Source, preprocess: Preprocess, first: int | None) -> npt.NDArray[np.int64]:
+    """List the items as rows (image, tile row, tile column); a bad image is one item, tile -1.
+
+    To list tiles takes the header of every image, or of those that hold the first ones.
+    """
     count = len(source.ids)
     if len(set(source.ids)) < count:
         raise ValueError(f"data {source.name!r} holds two images of one name; rename one of them")
     if preprocess.fit != "tile":
-        items = np.zeros((count if limit is None else min(count, limit), 3), np.int64)
+        items = np.zeros((count if first is None else min(count, first), 3), np.int64)
         items[:, 0] = np.arange(len(items))
         return items
     assert preprocess.shape is not None  # Preprocess refuses tiles without a size
@@ -314,6 +331,6 @@ def _list_items(source: Source, preprocess: Preprocess, limit: int | None) -> np
             height = width = 0
         tiles = [(image, r, c) for r in range(height // h) for c in range(width // w)]
         cells += tiles or [(image, -1, -1)]
-        if limit is not None and len(cells) >= limit:
+        if first is not None and len(cells) >= first:
             break
-    return np.array(cells[:limit], np.int64).reshape(-1, 3)
+    return np.array(cells[:first], np.int64).reshape(-1, 3)

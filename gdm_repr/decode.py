@@ -237,6 +237,18 @@ def _first_rows(store: LatentStore, n: int, size: int) -> Iterator[tuple[list[st
             return
 
 
+def open_work(config: DecodeConfig) -> Latents:
+    """Open the model and the latents; see :func:`read_latents`.
+
+    Raises:
+        ValueError: for a checkpoint or latents that can't be used.
+    """
+    from gdm_repr.api import GDM
+
+    model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
+    return read_latents(config, model)
+
+
 def decode(config: DecodeConfig) -> int:
     """Run the command.
 
@@ -253,16 +265,13 @@ def _decode(config: DecodeConfig) -> int:
     from tqdm import tqdm
 
     from gdm_repr import tracking
-    from gdm_repr.api import GDM
 
-    model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
-    fingerprint = model.checkpoint.fingerprint
-    model, ids, batches, plan, digest = read_latents(config, model)
+    model, ids, batches, plan, digest = open_work(config)
     n = len(ids)
     recipe = Recipe(
         "decode",
         settings={
-            "checkpoint": fingerprint,
+            "checkpoint": model.checkpoint.fingerprint,
             "latents": digest,
             "n": n,
             "precision": config.precision,
@@ -285,7 +294,7 @@ def _decode(config: DecodeConfig) -> int:
         resolved,
         config.out,
         enabled=config.track,
-        tags={"fingerprint.checkpoint": fingerprint},
+        tags={"fingerprint.checkpoint": model.checkpoint.fingerprint},
     ) as tracked:
         writer = ImageWriter(config.out, n, model.shape, config.format)
         with tqdm(total=n, unit="img", desc="decode") as bar:
@@ -303,7 +312,7 @@ def _decode(config: DecodeConfig) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr decode``."""
-    return run(DecodeConfig, "decode", argv, decode)
+    return run(DecodeConfig, "decode", argv, decode, opened=open_work)
 
 
 if __name__ == "__main__":

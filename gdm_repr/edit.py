@@ -15,9 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gdm_repr.command import run
+from gdm_repr.command import build, run
 from gdm_repr.edit_options import AgainConfig, EditConfig
-from gdm_repr.edit_sheets import KINDS, Sheet
+from gdm_repr.edit_sheets import KINDS, Sheet, check_parts
 from gdm_repr.files import only_writer, parse_json, read_text, write_text
 from gdm_repr.recipe import Difference, find_difference
 from gdm_repr.run_facts import EARLY_CHANGE, git_state, versions
@@ -54,6 +54,22 @@ NOT_COMPARED = {
 _GROUPS = 8  # groups whose change is printed; the JSON has all
 
 
+def open_work(name: str, config: EditConfig) -> Editor:
+    """Open the model and what is edited, and see that the bands, elements and items are there.
+
+    Raises:
+        ValueError: for options, a checkpoint or items that can't be used.
+    """
+    from gdm_repr.edit_source import Editor
+    from gdm_repr.sources import refuse_inside
+
+    for data in (config.data, getattr(config, "reference_data", None)):
+        refuse_inside(config.out, data)
+    editor = Editor(config)
+    check_parts(editor, config)
+    return editor
+
+
 def make(name: str, config: EditConfig, recipe: Mapping[str, Any] | None = None) -> int:
     """Make an edit's pictures and the JSON beside them.
 
@@ -66,10 +82,6 @@ def make(name: str, config: EditConfig, recipe: Mapping[str, Any] | None = None)
         ValueError: for options, a checkpoint or items that can't be used, or pictures that are
             there already, of another edit, or do not come out the same.
     """
-    from gdm_repr.sources import refuse_inside
-
-    for data in (config.data, getattr(config, "reference_data", None)):
-        refuse_inside(config.out, data)
     with only_writer(config.out):
         return _make(name, config, recipe)
 
@@ -77,11 +89,10 @@ def make(name: str, config: EditConfig, recipe: Mapping[str, Any] | None = None)
 def _make(name: str, config: EditConfig, recipe: Mapping[str, Any] | None) -> int:
     """Make the pictures as the only writer of their folder."""
     from gdm_repr import tracking
-    from gdm_repr.edit_source import Editor
     from gdm_repr.edits import decode_edits, effects
 
+    editor = open_work(name, config)
     paths = [config.out / f"{name}.{suffix}" for suffix in ("json", "png", "gif")]
-    editor = Editor(config)
     sheet = KINDS[name].sheet(editor, config)
     inputs = [sheet.originals, *sheet.others]
     facts = _facts(name, config, editor, inputs)
@@ -318,20 +329,27 @@ def _report(inputs: Sequence[Originals], measured: Sequence[Effect], names: Sequ
             )
 
 
+def read_recipe(config: AgainConfig) -> tuple[str, EditConfig, dict[str, Any]]:
+    """Read a recipe: the kind, its options with the new folder, and the recipe itself.
+
+    Raises:
+        ValueError: if it is no recipe.
+    """
+    recipe = _read(config.recipe, "--recipe")
+    name, where = recipe["command"], f"--recipe {str(config.recipe)!r}: "
+    if not recipe["pictures"]:
+        raise ValueError(f"{where}of an edit that was never finished; make that first")
+    here = config.model_dump(include={"out", "overwrite", "track"})
+    return name, build(KINDS[name].options, {**recipe["options"], **here}, where), recipe
+
+
 def again(config: AgainConfig) -> int:
     """Make the pictures of a recipe again.
 
     Raises:
         ValueError: if it is no recipe, or its pictures do not come out the same.
     """
-    recipe = _read(config.recipe, "--recipe")
-    name = recipe["command"]
-    if not recipe["pictures"]:
-        raise ValueError(
-            f"--recipe {str(config.recipe)!r}: of an edit that was never finished; make that first"
-        )
-    here = config.model_dump(include={"out", "overwrite", "track"})
-    make(name, KINDS[name].options(**{**recipe["options"], **here}), recipe)
+    make(*read_recipe(config))
     print("the same bytes")
     return 0
 
@@ -345,12 +363,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(USAGE, end="")
         return 0
     if name == "again":
-        return run(AgainConfig, "edit again", rest, again)
+        return run(
+            AgainConfig,
+            "edit again",
+            rest,
+            again,
+            opened=lambda config: open_work(*read_recipe(config)[:2]),
+        )
     if name not in KINDS:
         known = ", ".join([*KINDS, "again"])
         print(f"gdm-repr edit: error: no kind {name!r}; choose from {known}", file=sys.stderr)
         return 2
-    return run(KINDS[name].options, f"edit {name}", rest, lambda config: make(name, config))
+    return run(
+        KINDS[name].options,
+        f"edit {name}",
+        rest,
+        lambda config: make(name, config),
+        opened=lambda config: open_work(name, config),
+    )
 
 
 if __name__ == "__main__":

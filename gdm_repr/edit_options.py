@@ -11,10 +11,10 @@ from pydantic_settings import NoDecode
 
 from gdm_repr import numerals
 from gdm_repr.command import Command, UserPath, UserPlace
-from gdm_repr.config import Count, SolverConfig
+from gdm_repr.config import Seed, SolverConfig
 from gdm_repr.files import user_place
 
-MOST_VALUES = 10_000  # of one range: a sheet has one column for each
+MOST_VALUES = 1000  # of one range: a sheet has one column for each
 
 
 def _words(value: object) -> object:
@@ -46,7 +46,9 @@ def _numbers(value: object) -> object:
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 Places = Annotated[Words, AfterValidator(lambda words: tuple(map(user_place, words)))]
 Numbers = Annotated[
-    tuple[Annotated[float, Field(allow_inf_nan=False)], ...],
+    Annotated[
+        tuple[Annotated[float, Field(allow_inf_nan=False)], ...], Field(max_length=MOST_VALUES)
+    ],
     NoDecode,
     BeforeValidator(_numbers),
 ]
@@ -68,10 +70,19 @@ class EditConfig(SolverConfig):
     dequantize: bool | None = Field(None, description="Spread integer levels uniformly.")
     solver: str = Field("midpoint", description="euler, midpoint, heun or rk4: invertible exactly.")
     tolerance: float = Field(1e-5, gt=0, description="Of the exact inverse's fixed point.")
-    data_seed: int = Field(0, ge=0, description="Seed of the dequantisation: encode's --seed.")
+    data_seed: Seed = Field(0, description="Seed of the dequantisation: encode's --seed.")
     out: UserPath = Field(description="Folder for the pictures and the JSON that makes them again.")
     overwrite: bool = Field(False, description="Replace pictures that are there already.")
-    tile: Count = Field(96, description="Enlarge small images to about this many pixels.")
+    tile: int = Field(
+        96, ge=1, le=4096, description="Enlarge small images to about this many pixels."
+    )
+
+    def check(self) -> None:
+        """Refuse both data and latents, or neither."""
+        super().check()
+        if (self.data is None) == (self.latents is None):
+            given = "neither" if self.data is None else "both"
+            raise ValueError(f"--data, --latents: {given} given; give one of them")
 
 
 class MixConfig(EditConfig):
@@ -94,6 +105,14 @@ class MixConfig(EditConfig):
         (), description="By name, number or indices 0-29; + joins several. Each group by default."
     )
 
+    def check(self) -> None:
+        """Refuse a number of references that fits no items."""
+        super().check()
+        if len(self.references) not in (1, n := len(self.items)):
+            raise ValueError(
+                f"--references: {len(self.references)} for {n} items; give one, or one for each"
+            )
+
 
 class VaryConfig(EditConfig):
     """Draw the latents of images afresh but for some bands (Fig. 9).
@@ -109,8 +128,8 @@ class VaryConfig(EditConfig):
         description="By name, number or indices 0-29; + joins several. Nothing, then the first "
         "groups generated, by default.",
     )
-    n: Count = Field(8, description="Variations.")
-    seed: int = Field(0, ge=0, description="Variation i is drawn from seed + i.")
+    n: int = Field(8, ge=1, le=10_000, description="Variations.")
+    seed: Seed = Field(0, description="Variation i is drawn from seed + i.")
 
 
 class SetConfig(EditConfig):
@@ -145,8 +164,14 @@ class InterpolateConfig(EditConfig):
     bands: Words = Field(
         (), description="By name, number or indices 0-29; + joins several. Each group by default."
     )
-    n: int = Field(9, ge=2, description="Steps, both ends included.")
+    n: int = Field(9, ge=2, le=10_000, description="Steps, both ends included.")
     path: Literal["linear", "spherical"] = Field("spherical", description="Line or arc.")
+
+    def check(self) -> None:
+        """Refuse another number of items than two."""
+        super().check()
+        if len(self.items) != 2:
+            raise ValueError(f"--items: interpolate needs two items, {len(self.items)} given")
 
 
 class AgainConfig(Command):

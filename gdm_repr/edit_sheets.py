@@ -55,15 +55,29 @@ class Sheet:
     moving: bool = False
 
 
+def check_parts(editor: Editor, config: EditConfig) -> None:
+    """Refuse bands, elements and items that are not there, before anything is encoded.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    from gdm_repr import edits
+
+    grouping, channels = editor.model.grouping, editor.model.shape[0]
+    for band in (*getattr(config, "bands", ()), *getattr(config, "fixed", ())):
+        edits.band_mask(band, grouping, channels)
+    for element in getattr(config, "elements", ()):
+        edits.element_mask(element, channels, grouping.d)
+    editor.find(config.items, "--items")
+    if isinstance(config, MixConfig):
+        editor.find(config.references, "--references", config.reference_data)
+
+
 def mix(editor: Editor, config: MixConfig) -> Sheet:
     """Replace bands by the references' (Fig. 7)."""
     from gdm_repr import edits
 
     n = len(config.items)
-    if len(config.references) not in (1, n):
-        raise ValueError(
-            f"--references: {len(config.references)} for {n} items; give one, or one for each"
-        )
     grouping, channels = editor.model.grouping, editor.model.shape[0]
     bands = config.bands or grouping.names
     masks = [edits.band_mask(band, grouping, channels) for band in bands]
@@ -132,8 +146,6 @@ def interpolate(editor: Editor, config: InterpolateConfig) -> Sheet:
     """Go from one image's band to another's (Fig. 3)."""
     from gdm_repr import edits
 
-    if len(config.items) != 2:
-        raise ValueError(f"--items: interpolate needs two items, {len(config.items)} given")
     grouping, channels = editor.model.grouping, editor.model.shape[0]
     bands = config.bands or grouping.names
     masks = [edits.band_mask(band, grouping, channels) for band in bands]

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from gdm_repr.decode import open_latents
 from gdm_repr.edit_options import EditConfig
 from gdm_repr.encode import model_preprocess
 from gdm_repr.generation import Generation
-from gdm_repr.ode import encode
+from gdm_repr.ode import Plan, encode
 from gdm_repr.solvers import SOLVERS
 
 
@@ -60,34 +61,57 @@ class Editor:
         Raises:
             ValueError: for a checkpoint, store or options that can't be used.
         """
-        if (config.data is None) == (config.latents is None):
-            given = "neither" if config.data is None else "both"
-            raise ValueError(f"--data, --latents: {given} given; give one of them")
+        config.check()
         self.config = config
         model = GDM.from_pretrained(
             config.checkpoint, device=config.device, precision=config.precision
         )
         self.model = model = model.with_order(config.order)
         self.store = None
+        self._datasets: dict[str, ImageDataset] = {}
         if config.latents is not None:
-            self.model, self.store, self.plan = open_latents(
+            self.model, self.store, self._even = open_latents(
                 config.latents, model, config.checkpoint
             )
         else:
-            split_on = None
-            if config.split == "auto":
-                assert config.data is not None
-                split_on = self._read(config.data, config.items, "--items")[1]
-            self.plan = model.plan(
-                config.steps,
-                solver=config.solver,
-                coordinate=config.coordinate,
-                tolerance=config.tolerance,
-                inverse=True,
-                split_on=split_on,
-            )
-        strict = model.checkpoint.model.denoiser.strict
-        self.generation = Generation(self.model.flow, self.plan, strict=strict)
+            self._even = self._planned()
+
+    @cached_property
+    def plan(self) -> Plan:
+        """How to solve the ODE; a split by a measured error is measured when first asked for."""
+        config = self.config
+        if config.data is None or config.split != "auto":
+            return self._even
+        return self._planned(self._read(config.data, config.items, "--items")[1])
+
+    @cached_property
+    def generation(self) -> Generation:
+        """What decodes by the plan."""
+        strict = self.model.checkpoint.model.denoiser.strict
+        return Generation(self.model.flow, self.plan, strict=strict)
+
+    def _planned(self, split_on: Tensor | None = None) -> Plan:
+        config = self.config
+        return self.model.plan(
+            config.steps,
+            solver=config.solver,
+            coordinate=config.coordinate,
+            tolerance=config.tolerance,
+            inverse=True,
+            split_on=split_on,
+        )
+
+    def find(self, items: Sequence[str], flag: str, data: str | None = None) -> list[int]:
+        """Return the places of items in the data or the store, which :meth:`originals` reads.
+
+        Raises:
+            ValueError: if there is no such item, or the data can't be opened.
+        """
+        source = data or self.config.data
+        if source is not None:
+            return find_items(items, self._dataset(source).ids, flag)
+        assert self.store is not None
+        return find_items(items, self.store.ids, flag)
 
     def originals(self, items: Sequence[str], flag: str, data: str | None = None) -> Originals:
         """Get items with their latents.
@@ -104,7 +128,7 @@ class Editor:
         if source is not None:
             return self._encoded(source, items, flag)
         assert self.store is not None
-        rows = find_items(items, self.store.ids, flag)
+        rows = self.find(items, flag)
         z = torch.from_numpy(self.store.z(rows)).to(self.model.device)
         states, decoded = self._generated(z)
         name = "round_trip_error"
@@ -163,15 +187,20 @@ class Editor:
     def _read(
         self, data: str, items: Sequence[str], flag: str
     ) -> tuple[ImageDataset, Tensor, list[str]]:
-        """Read images as the model saw them in training, but for what the options change."""
-        config = self.config
-        preprocess = model_preprocess(self.model, fit=config.fit, dequantize=config.dequantize)
-        dataset = open_data(data, preprocess, seed=config.data_seed)
-        batch = dataset.batch(find_items(items, dataset.ids, flag))
+        dataset = self._dataset(data)
+        batch = dataset.batch(self.find(items, flag, data))
         if batch.rejected:
             bad = batch.rejected[0]
             raise ValueError(f"{flag} {bad.id!r}: can't be read ({bad.reason}); choose another")
         return dataset, batch.x, batch.ids
+
+    def _dataset(self, data: str) -> ImageDataset:
+        """Open images as the model saw them in training, but for what the options change."""
+        if data not in self._datasets:
+            config = self.config
+            how = model_preprocess(self.model, fit=config.fit, dequantize=config.dequantize)
+            self._datasets[data] = open_data(data, how, seed=config.data_seed)
+        return self._datasets[data]
 
 
 def find_items(items: Sequence[str], ids: Sequence[str], flag: str = "--items") -> list[int]:

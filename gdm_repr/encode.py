@@ -14,6 +14,8 @@ from gdm_repr.command import run
 from gdm_repr.config import EncodeConfig
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from gdm_repr.api import GDM
     from gdm_repr.data import Batch, ImageDataset, Preprocess
     from gdm_repr.latents import Manifest, StoreWriter
@@ -48,7 +50,8 @@ def open_images(config: EncodeConfig, model: GDM) -> ImageDataset:
     Raises:
         ValueError: if the data can't be opened, or another size than the model's is asked for.
     """
-    from gdm_repr.data import open_data
+    from gdm_repr.data import open_begun
+    from gdm_repr.latents import data_of
 
     _, height, width = model.shape
     if config.size is not None and (config.size, config.size) != (height, width):
@@ -56,8 +59,14 @@ def open_images(config: EncodeConfig, model: GDM) -> ImageDataset:
             f"--size {config.size}: this model was trained on {height}x{width} images; use its size"
         )
     preprocess = model_preprocess(model, fit=config.fit, dequantize=config.dequantize)
-    return open_data(
-        config.images(), preprocess, labels=config.labels, limit=config.limit, seed=config.seed
+    return open_begun(
+        config.images(),
+        preprocess,
+        begun=data_of(config.out),
+        labels=config.labels,
+        limit=config.limit,
+        first=config.first,
+        seed=config.seed,
     )
 
 
@@ -99,6 +108,7 @@ def make_manifest(config: EncodeConfig, model: GDM, dataset: ImageDataset, plan:
             "solver": solver,
             "preprocess": preprocess.model_dump(mode="json"),
             "source": dataset.source,
+            "chosen": dataset.chosen,
             "seed": config.seed,
             "order": list(grouping.order),
             "checkpoint": config.checkpoint,
@@ -146,6 +156,42 @@ class ShardRows:
         )
 
 
+def open_work(config: EncodeConfig) -> tuple[GDM, ImageDataset, Plan]:
+    """Open the model and the data, and plan the steps, split evenly.
+
+    Raises:
+        ValueError: for options, a checkpoint, data or a store that can't be used.
+    """
+    from gdm_repr.api import GDM
+    from gdm_repr.latents import require_same
+    from gdm_repr.sources import refuse_inside
+
+    refuse_inside(config.out, config.images())
+    model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
+    model = model.with_order(config.order)
+    dataset = open_images(config, model)
+    plan = _plan(config, model)
+    if config.latent_error and plan.solver == "dopri5":
+        raise ValueError(
+            "--latent-error: dopri5 chooses its own steps, so that there are none to double; "
+            "choose another --solver"
+        )
+    if config.split == "even":  # another is not known yet
+        require_same(config.out, make_manifest(config, model, dataset, plan))
+    return model, dataset, plan
+
+
+def _plan(config: EncodeConfig, model: GDM, split_on: Tensor | None = None) -> Plan:
+    return model.plan(
+        config.steps,
+        solver=config.solver,
+        coordinate=config.coordinate,
+        tolerance=config.tolerance,
+        inverse=config.inverse,
+        split_on=split_on,
+    )
+
+
 def encode(config: EncodeConfig) -> int:
     """Run the command.
 
@@ -155,31 +201,12 @@ def encode(config: EncodeConfig) -> int:
     import numpy as np
 
     from gdm_repr import tracking
-    from gdm_repr.api import GDM
     from gdm_repr.latents import StoreWriter, open_store
-    from gdm_repr.sources import refuse_inside
     from gdm_repr.summary import as_columns, as_metrics, as_text, summarise
 
-    refuse_inside(config.out, config.images())
-    model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
-    model = model.with_order(config.order)
-    dataset = open_images(config, model)
-    probe = (
-        dataset.batch(range(min(SPLIT_IMAGES, len(dataset)))).x if config.split == "auto" else None
-    )
-    plan = model.plan(
-        config.steps,
-        solver=config.solver,
-        coordinate=config.coordinate,
-        tolerance=config.tolerance,
-        inverse=config.inverse,
-        split_on=probe,
-    )
-    if config.latent_error and plan.solver == "dopri5":
-        raise ValueError(
-            "--latent-error: dopri5 chooses its own steps, so that there are none to double; "
-            "choose another --solver"
-        )
+    model, dataset, plan = open_work(config)
+    if config.split == "auto":
+        plan = _plan(config, model, dataset.batch(range(min(SPLIT_IMAGES, len(dataset)))).x)
     writer = StoreWriter(config.out, make_manifest(config, model, dataset, plan))
     sheet = config.out / "reconstructions.png"
     if writer.is_finished() and sheet.exists() and not (config.track and _is_untold(config.out)):
@@ -293,7 +320,7 @@ def draw_sheet(model: GDM, dataset: ImageDataset, plan: Plan, rows: list[int], p
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr encode``."""
-    return run(EncodeConfig, "encode", argv, encode)
+    return run(EncodeConfig, "encode", argv, encode, opened=open_work)
 
 
 if __name__ == "__main__":

@@ -165,7 +165,7 @@ def cdm(shape: Shape, *, levels: int = 2) -> IndexMap:
         ValueError: if the image is too small for that many levels.
     """
     smallest = min(size for size in shape[1:] if size > 1) if max(shape[1:]) > 1 else 1
-    if levels < 1 or 2 ** (levels - 1) > smallest:
+    if not 1 <= levels <= smallest.bit_length():  # so that 2^(levels - 1) <= smallest
         raise ValueError(
             f"grouping.levels={levels}: 2**(levels-1) must not exceed the shorter side, "
             f"{smallest}; use fewer levels"
@@ -276,7 +276,11 @@ def build_grouping(
         if option not in known:
             takes = ", ".join(known) or "no option"
             raise ValueError(f"grouping.{option}: not an option of {name!r}, which takes {takes}")
-    index = STRATEGIES[name](shape, **options)
+    try:
+        index = STRATEGIES[name](shape, **options)
+    except TypeError as error:
+        given = ", ".join(f"{option}={value!r}" for option, value in options.items())
+        raise ValueError(f"grouping {name!r}: {given}: of the wrong type ({error})") from None
     d = shape[1] * shape[2]
     index = index.reshape(-1, d)
     if per_channel:

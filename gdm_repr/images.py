@@ -40,7 +40,8 @@ _LUMA = (19595, 38470, 7471)
 _VERSION = 1  # raise when the same settings begin to give other pixels
 _LIMIT_LOCK = threading.Lock()
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=10**12)]
+Side = Annotated[int, Field(ge=1, le=16_384)]  # a square of it is more than max_pixels
 Level = Annotated[int, Field(ge=0, le=255)]
 
 
@@ -69,9 +70,9 @@ class Preprocess(BaseModel):
             size at which Pillow itself stops.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    size: Positive | tuple[Positive, Positive] | None = None
+    size: Side | tuple[Side, Side] | None = None
     channels: Literal["rgb", "gray"] | None = None
     fit: Literal["center", "resize", "tile"] = "center"
     background: tuple[Level, Level, Level] = (255, 255, 255)

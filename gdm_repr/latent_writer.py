@@ -61,9 +61,8 @@ class StoreWriter:
         """Create the folder and its manifest, or compare ``manifest`` with the one there."""
         self.path = user_path(path)
         (self.path / SHARDS).mkdir(parents=True, exist_ok=True)
-        if (self.path / MANIFEST).exists():
-            existing = read_manifest(self.path)
-            _require_same(existing, manifest, self.path)
+        existing = require_same(self.path, manifest)
+        if existing is not None:
             manifest = existing
         else:
             write_text(self.path / MANIFEST, manifest.to_json())
@@ -184,6 +183,19 @@ class StoreWriter:
             for leftover in self.path.glob(f".{name}.*.tmp"):
                 leftover.unlink(missing_ok=True)
         return self.manifest
+
+
+def require_same(path: Path, wanted: Manifest) -> Manifest | None:
+    """Return the manifest of the store in a folder, None where there is none.
+
+    Raises:
+        ValueError: The store was made with other settings; the message names the first.
+    """
+    if not (path / MANIFEST).exists():
+        return None
+    existing = read_manifest(path)
+    _require_same(existing, wanted, path)
+    return existing
 
 
 def _require_same(existing: Manifest, wanted: Manifest, path: Path) -> None:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from gdm_repr.arguments import Rows, count, integer, integers, row_numbers
 from gdm_repr.files import user_path
 from gdm_repr.latent_format import (
+    MANIFEST,
     Band,
     Manifest,
     damaged,
@@ -31,7 +32,7 @@ from gdm_repr.latent_format import (
     read_note,
     shard_path,
 )
-from gdm_repr.latent_writer import StoreWriter
+from gdm_repr.latent_writer import StoreWriter, require_same
 from gdm_repr.quarantine import Rejected
 
 __all__ = [
@@ -41,8 +42,10 @@ __all__ = [
     "Manifest",
     "Rejected",
     "StoreWriter",
+    "data_of",
     "label_type",
     "open_store",
+    "require_same",
 ]
 
 Floats = npt.NDArray[np.float32]
@@ -254,3 +257,14 @@ def open_store(path: str | Path, *, incomplete: bool = False) -> LatentStore:
             damaged one; the message says how to mend it.
     """
     return LatentStore(path, incomplete=incomplete)
+
+
+def data_of(path: Path) -> str | None:
+    """Return the fingerprint of the data that a folder's store is of; None where there is none.
+
+    Raises:
+        ValueError: The store's manifest is damaged.
+    """
+    if not (path / MANIFEST).is_file():
+        return None
+    return read_manifest(path).fingerprint.get("data")

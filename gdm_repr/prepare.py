@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from gdm_repr.command import run
 from gdm_repr.config import PrepareConfig
-from gdm_repr.files import write_text
+from gdm_repr.files import parse_json, read_bytes, write_text
 
 if TYPE_CHECKING:
     from gdm_repr.data import ImageDataset, Rejected
@@ -138,43 +138,52 @@ def labels_csv(dataset: ImageDataset, paths: Sequence[str], rejected: Sequence[R
     return text.getvalue()
 
 
-def open_folder(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """Begin a folder, or go on with one of the same settings.
+def read_settings(out: Path) -> dict[str, Any] | None:
+    """Return what a folder says of itself: the settings that it was begun with, and counts.
 
     Returns:
-        What is known of it: the settings, and counts once it is finished.
+        None where nothing was begun.
 
     Raises:
-        ValueError: The folder holds something else, or was made with other settings.
+        ValueError: The folder holds something else, or settings that can't be read.
     """
-    out.mkdir(parents=True, exist_ok=True)
     path = out / SETTINGS
-    held = any(not entry.name.startswith(".") for entry in out.iterdir())
+    held = out.is_dir() and any(not entry.name.startswith(".") for entry in out.iterdir())
     if not path.exists():  # looked for last: another worker writes it before anything else
         if held:
             raise ValueError(
                 f"--out {str(out)!r}: holds files, but no {SETTINGS} of an unfinished job; choose "
                 "an empty or a new folder"
             )
-        write_text(path, json.dumps(settings, indent=2) + "\n")
-        return settings
-    try:
-        before: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        there = {key: before[key] for key in settings}
-    except (ValueError, KeyError, TypeError) as error:
+        return None
+    before = parse_json(read_bytes(path, "--out"), f"--out {str(path)!r}")
+    if not isinstance(before, dict):
         raise ValueError(
             f"--out {str(out)!r}: its {SETTINGS} is none of this version's; choose another --out"
-        ) from error
+        )
+    return before
+
+
+def require_same(out: Path, before: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Refuse a folder that was begun with other settings.
+
+    Raises:
+        ValueError: It was; the message names the first that differs.
+    """
     for key, value in settings.items():
-        if there[key] != value and key != "source":  # a name; the fingerprint tells the data
-            told = f"{key} {there[key]}, not {value}"
+        if key not in before:
+            raise ValueError(
+                f"--out {str(out)!r}: its {SETTINGS} is none of this version's; choose another "
+                "--out"
+            )
+        if before[key] != value and key != "source":  # a name; the fingerprint tells the data
+            told = f"{key} {before[key]}, not {value}"
             if key == "fingerprint":
-                told = f"other files or labels of {there['source']!r}"
+                told = f"other files or labels of {before['source']!r}"
             raise ValueError(
                 f"--out {str(out)!r}: was begun with {told}; choose another --out, or the same "
                 "data and settings"
             )
-    return before
 
 
 def refuse_lossy(dataset: ImageDataset) -> None:
@@ -198,19 +207,26 @@ def refuse_lossy(dataset: ImageDataset) -> None:
     )
 
 
-def prepare(config: PrepareConfig) -> int:
-    """Run the command.
+def open_work(config: PrepareConfig) -> tuple[ImageDataset, dict[str, Any]]:
+    """Open the data; return them with the settings of the folder, which it may have been begun by.
 
     Raises:
         ValueError: for options, data or a folder that can't be used.
     """
-    from gdm_repr.data import open_data
+    from gdm_repr.data import open_begun
     from gdm_repr.sources import refuse_inside
 
     refuse_inside(config.out, config.data)
-    dataset = open_data(config.data, config.preprocess(), labels=config.labels, limit=config.limit)
+    before = read_settings(config.out)
+    dataset = open_begun(
+        config.data,
+        config.preprocess(),
+        begun=None if before is None else str(before.get("fingerprint")),
+        labels=config.labels,
+        limit=config.limit,
+        first=config.first,
+    )
     refuse_lossy(dataset)
-    paths = png_paths(dataset.ids)
     channels, height, width = dataset.shape
     settings = {
         "format": FORMAT,
@@ -222,11 +238,26 @@ def prepare(config: PrepareConfig) -> int:
         "labels": dataset.label_names,
         "fingerprint": dataset.fingerprint(),
     }
-    found = open_folder(config.out, settings)
-    if _is_finished(config.out, found, paths):
-        told = ", ".join(f"{found[key]} {key}" for key in _COUNTS)
+    if before is not None:
+        require_same(config.out, before, settings)
+    return dataset, {**(before or {}), **settings}
+
+
+def prepare(config: PrepareConfig) -> int:
+    """Run the command.
+
+    Raises:
+        ValueError: for options, data or a folder that can't be used.
+    """
+    dataset, settings = open_work(config)
+    paths = png_paths(dataset.ids)
+    if _is_finished(config.out, settings, paths):
+        told = ", ".join(f"{settings[key]} {key}" for key in _COUNTS)
         print(f"{config.out} is finished already: {told}; for others choose another --out")
         return 0
+    if not (config.out / SETTINGS).exists():
+        config.out.mkdir(parents=True, exist_ok=True)
+        write_text(config.out / SETTINGS, json.dumps(settings, indent=2) + "\n")
     rejected = _make_pending(config, Maker(dataset, paths, config.out))
     lines = [json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in rejected]
     write_text(config.out / QUARANTINE, "".join(lines))
@@ -275,7 +306,7 @@ def _make_pending(config: PrepareConfig, maker: Maker) -> list[Rejected]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr prepare``."""
-    return run(PrepareConfig, "prepare", argv, prepare)
+    return run(PrepareConfig, "prepare", argv, prepare, opened=open_work)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,27 @@ if TYPE_CHECKING:
     from gdm_repr.api import GDM
     from gdm_repr.ode import Plan
 
+if TYPE_CHECKING:
+    from gdm_repr.api import GDM
+    from gdm_repr.ode import Plan
+
 STRIPS = 4  # images whose generation is drawn
+
+
+def open_work(config: SampleConfig) -> tuple[GDM, Plan]:
+    """Open the model, and plan the steps, split evenly.
+
+    Raises:
+        ValueError: for options or a checkpoint that can't be used.
+    """
+    from gdm_repr.api import GDM
+
+    model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
+    model = model.with_order(config.order)
+    plan = model.plan(
+        config.steps, solver=config.solver, coordinate=config.coordinate, tolerance=config.tolerance
+    )
+    return model, plan
 
 
 def sample(config: SampleConfig) -> int:
@@ -34,15 +54,10 @@ def _sample(config: SampleConfig) -> int:
     from tqdm import tqdm
 
     from gdm_repr import tracking
-    from gdm_repr.api import GDM
     from gdm_repr.decode import ImageWriter
     from gdm_repr.process_strip import process_sheet
 
-    model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
-    model = model.with_order(config.order)
-    plan = model.plan(
-        config.steps, solver=config.solver, coordinate=config.coordinate, tolerance=config.tolerance
-    )
+    model, plan = open_work(config)
     recipe = _recipe(config, model, plan)
     if recipe.look(config.out, overwrite=config.overwrite) is not None:
         print(
@@ -131,7 +146,7 @@ def _ids(config: SampleConfig) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr sample``."""
-    return run(SampleConfig, "sample", argv, sample)
+    return run(SampleConfig, "sample", argv, sample, opened=open_work)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from gdm_repr.files import LOCK, only_writer, write_text
 
 if TYPE_CHECKING:
     from gdm_repr.checkpoint import Checkpoint
-    from gdm_repr.data import QuarantineLog
+    from gdm_repr.data import ImageDataset, QuarantineLog
     from gdm_repr.tracking import Run
     from gdm_repr.trainer import Trainer
     from gdm_repr.training_state import TrainingState
@@ -34,12 +35,6 @@ def train(config: TrainConfig) -> int:
         ValueError: for options, data or training state that can't be used, and when the loss is
             no longer finite.
     """
-    if config.batch_size % config.accumulate:
-        raise ValueError(
-            f"--accumulate {config.accumulate}: must divide --batch-size {config.batch_size}"
-        )
-    if config.resume and config.overwrite:
-        raise ValueError("--resume --overwrite: one goes on, the other starts anew; give one")
     there = config.out.exists()
     with only_writer(config.out):
         try:
@@ -49,19 +44,51 @@ def train(config: TrainConfig) -> int:
                 shutil.rmtree(config.out)  # refused before anything was written
 
 
-def _train(config: TrainConfig) -> int:
-    """Run the command as the only writer of its folder."""
-    from gdm_repr import tracking
-    from gdm_repr.data import QuarantineLog, open_data
-    from gdm_repr.grouping import draw_grouping
-    from gdm_repr.trainer import Trainer
-    from gdm_repr.training_state import require_same
+@dataclass(frozen=True)
+class Work:
+    """What a training needs.
 
+    Attributes:
+        config: its options, with those of the model that it starts from.
+        dataset: the images.
+        state: of the run that it goes on with; None begins one.
+        start: the model that it starts from; None begins with fresh weights, or goes on.
+    """
+
+    config: TrainConfig
+    dataset: ImageDataset
+    state: TrainingState | None
+    start: Checkpoint | None
+
+
+def open_work(config: TrainConfig) -> Work:
+    """Open the data, and see that all parts of the model fit them.
+
+    Raises:
+        ValueError: for options, data, a model or a training state that can't be used.
+    """
+    if config.resume and config.overwrite:
+        raise ValueError("--resume --overwrite: one goes on, the other starts anew; give one")
+    from gdm_repr.data import open_begun
+    from gdm_repr.sources import refuse_inside
+    from gdm_repr.training_state import require_same
+    from gdm_repr.untrained import build_untrained
+
+    refuse_inside(config.out, config.data)
     state = _state_of_run(config)
     config, start = _started(config, state)
-    dataset = open_data(
-        config.data, config.preprocess, labels=config.labels, limit=config.limit, seed=config.seed
+    dataset = open_begun(
+        config.data,
+        config.preprocess,
+        begun=None if state is None else state.data,
+        labels=config.labels,
+        limit=config.limit,
+        first=config.first,
+        seed=config.seed,
     )
+    if len(dataset) < 2:
+        raise ValueError(f"data {config.data!r}: {len(dataset)} images; at least 2 are needed")
+    build_untrained(config, dataset.shape)
     if state is not None:
         require_same(state, config, dataset)
         if not config.resume and state.nimg < config.images:
@@ -69,6 +96,19 @@ def _train(config: TrainConfig) -> int:
                 f"--out {str(config.out)!r}: holds a run of {state.nimg} images; add --resume to "
                 f"go on to {config.images}, --overwrite to start anew, or choose another folder"
             )
+    return Work(config, dataset, state, start)
+
+
+def _train(config: TrainConfig) -> int:
+    """Run the command as the only writer of its folder."""
+    work = open_work(config)
+    from gdm_repr import tracking
+    from gdm_repr.data import QuarantineLog
+    from gdm_repr.grouping import draw_grouping
+    from gdm_repr.trainer import Trainer
+
+    config, dataset, state, start = work.config, work.dataset, work.state, work.start
+    if state is not None:
         if _is_finished(config, state):
             print(f"finished already, after {state.nimg} images: {config.out / MODEL_FILE}")
             print("more --images with --resume train on; --overwrite starts anew")
@@ -297,7 +337,7 @@ def _stop(trainer: Trainer, value: float, ids: Sequence[str]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr train``."""
-    return run(TrainConfig, "train", argv, train, go_on="add --resume to go on")
+    return run(TrainConfig, "train", argv, train, opened=open_work, go_on="add --resume to go on")
 
 
 if __name__ == "__main__":

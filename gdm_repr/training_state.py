@@ -39,7 +39,7 @@ FREE_ON_RESUME = {
     "sample_every", "workers", "device", "compile",
 }  # fmt: skip
 # known by their content: the fingerprints of the data and of the checkpoint started from
-KNOWN_BY_CONTENT = ("data", "labels", "limit", "start_from")
+KNOWN_BY_CONTENT = ("limit", "first", "labels", "data", "start_from")
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +142,7 @@ def require_same(state: TrainingState, config: TrainConfig, dataset: ImageDatase
             )
     if state.data != dataset.fingerprint():
         names = [name for name in KNOWN_BY_CONTENT if now.get(name) != before.get(name)]
-        name = min(names, key=("limit", "labels", "data", "start_from").index, default="data")
+        name = next(iter(names), "data")
         told = f" (with {name}={before.get(name)!r})" if names else ""
         raise ValueError(
             f"{name}={now.get(name)!r}: the images are not those that the run in {out!r} was "

@@ -12,7 +12,7 @@ class NetworkConfig(BaseModel):
         name: Key of the network in `gdm_repr.models.NETWORKS`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
 
@@ -32,12 +32,14 @@ class DDPMppConfig(NetworkConfig):
     """
 
     name: Literal["ddpmpp"] = "ddpmpp"
-    channels: Annotated[int, Field(ge=4, multiple_of=4)] = 128
-    multipliers: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (2, 2, 2)
-    blocks: Annotated[int, Field(ge=1)] = 4
-    attention: tuple[Annotated[int, Field(ge=1)], ...] = (16,)
+    channels: Annotated[int, Field(ge=4, le=65_536, multiple_of=4)] = 128
+    multipliers: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(min_length=1, max_length=16)
+    ] = (2, 2, 2)
+    blocks: Annotated[int, Field(ge=1, le=1000)] = 4
+    attention: tuple[Annotated[int, Field(ge=1, le=16_384)], ...] = (16,)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.13
-    patch: Annotated[int, Field(ge=1)] = 1
+    patch: Annotated[int, Field(ge=1, le=1024)] = 1
 
 
 class MLPConfig(NetworkConfig):
@@ -49,5 +51,5 @@ class MLPConfig(NetworkConfig):
     """
 
     name: Literal["mlp"] = "mlp"
-    width: Annotated[int, Field(ge=1)] = 512
-    depth: Annotated[int, Field(ge=1)] = 4
+    width: Annotated[int, Field(ge=1, le=1_000_000)] = 512
+    depth: Annotated[int, Field(ge=1, le=10_000)] = 4

@@ -104,7 +104,7 @@ def encoded(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from gdm_repr import encode
 
     out = tmp_path_factory.mktemp("encoded") / "latents"
-    argv = ["--checkpoint", str(trained), "--data", "digits", "--limit", "96", "--steps", "12"]
+    argv = ["--checkpoint", str(trained), "--data", "digits", "--first", "96", "--steps", "12"]
     assert encode.main([*argv, "--out", str(out), "--no-track"]) == 0
     return out
 

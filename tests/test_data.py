@@ -142,7 +142,7 @@ def test_labels_from_csv_reach_the_batch(wild: Path, tmp_path: Path) -> None:
 
 def test_csv_takes_the_place_of_the_source_s_column(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("id,digit\n000002,20\n")
-    digits = open_data("digits", Preprocess(), labels=tmp_path / "l.csv", limit=3)
+    digits = open_data("digits", Preprocess(), labels=tmp_path / "l.csv", first=3)
     assert digits.labels == {"digit": [None, None, 20]}
 
 

@@ -122,7 +122,7 @@ def test_tiles_are_items(mixed: Path) -> None:
     x = dataset.batch([1]).x[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose((x + 1) * 127.5, photo[16:32, :30], atol=1e-3)
     assert len(dataset) == 2 * (2 + 2 + 4) + 2
-    limited = open_data(mixed, Preprocess(size=(16, 30), fit="tile"), limit=3)
+    limited = open_data(mixed, Preprocess(size=(16, 30), fit="tile"), first=3)
     assert limited.ids == dataset.ids[:3]
 
 
@@ -219,8 +219,8 @@ def test_fingerprint_is_of_the_data_and_not_of_its_place(mixed: Path) -> None:
     assert fingerprints(moved, plain)[0] != first[0]
 
 
-def test_limit_takes_the_first(mixed: Path) -> None:
-    whole, part = (open_data(mixed, Preprocess(size=8), limit=n) for n in (None, 3))
+def test_first_takes_the_first(mixed: Path) -> None:
+    whole, part = (open_data(mixed, Preprocess(size=8), first=n) for n in (None, 3))
     assert part.ids == whole.ids[:3]
     assert part.labels == {"label": ["a"] * 3}
     assert isinstance(part, ImageDataset)

@@ -325,7 +325,7 @@ def test_a_store_is_edited_as_it_was_encoded(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = tmp_path / "z"
-    base = ["--checkpoint", str(trained), "--data", "digits", "--limit", "6", "--steps", "30"]
+    base = ["--checkpoint", str(trained), "--data", "digits", "--first", "6", "--steps", "30"]
     assert encode.main([*base, "--out", str(store), "--no-track", "--workers", "0"]) == 0
     capsys.readouterr()
     out = tmp_path / "x"

@@ -37,7 +37,7 @@ def test_it_never_saw_what_scenes_and_the_samples_are(model: GDM) -> None:
 
 
 def test_held_out_scenes_come_back_and_their_latents_have_unit_scale(model: GDM) -> None:
-    data = open_data("scenes", model_preprocess(model), limit=HELD_OUT)
+    data = open_data("scenes", model_preprocess(model), first=HELD_OUT)
     plan = model.plan(64)
     encoding = model.encode(data.batch(range(HELD_OUT)).x, plan, round_trip=True)
     assert encoding.round_trip_error is not None

@@ -128,6 +128,9 @@ def test_fingerprints_change_with_what_matters_alone() -> None:
     assert of() == of(workers=0, checkpoint_every=3, compile=True)
     assert len({of(), of(lr=0.1), of(images=99), of(seed=5)}) == 4
 
+    # of the same data, as many first items are what a limit once was
+    assert of(first=60) == of(limit=60) != of()
+
     def scored(**options: object) -> str:
         names = {key.replace("__", "."): value for key, value in options.items()}
         (choice,) = study(choices={"one": names})
