@@ -11,6 +11,7 @@ import os
 import secrets
 import stat
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,8 +110,7 @@ def parse_json(text: str | bytes, what: str) -> Any:  # noqa: ANN401
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
+            twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
             raise ValueError(f"holds the key {twice[:80]!r} twice")
         return found
 
