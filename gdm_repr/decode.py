@@ -95,20 +95,34 @@ def open_latents(path: Path, model: GDM) -> tuple[GDM, LatentStore, Plan]:
 
     store = open_store(path)
     store.require({"checkpoint": model.checkpoint.fingerprint, "basis": model.basis.fingerprint()})
-    model = model.with_order(store.manifest.settings.get("order"))
+    where = f"--latents {str(path)!r}: its manifest"
+    order = store.manifest.settings.get("order")
+    if order is not None and not _is_counts(order):
+        raise ValueError(
+            f"{where} has the order {str(order)[:80]}, not group numbers; encode again"
+        )
+    try:
+        model = model.with_order(order)
+    except ValueError as error:
+        raise ValueError(f"{where} does not fit the model ({error})") from None
     store.require({"grouping": model.grouping.fingerprint()})
     if not len(store):
         raise ValueError(f"--latents {str(path)!r}: the store holds no image")
     try:
         solver = dict(store.manifest.settings["solver"])
         del solver["precision"]
+        if not _is_counts(solver["steps"]):
+            raise TypeError(f"steps {str(solver['steps'])[:80]}")
         plan = Plan(**{**solver, "steps": tuple(solver["steps"])})
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"--latents {str(path)!r}: its manifest does not say how it was encoded "
-            f"({error!r}); encode again"
+            f"{where} does not say how it was encoded ({error!r}); encode again"
         ) from error
     return model, store, plan
+
+
+def _is_counts(value: object) -> bool:
+    return isinstance(value, list) and all(type(each) is int and each >= 0 for each in value)
 
 
 def read_latents(
