@@ -139,13 +139,13 @@ def read_latents(
     """
     import numpy as np
 
+    from gdm_repr.npy_file import map_npy
+
     size = config.batch_size
     if config.latents.suffix == ".npy":
         try:
-            z = np.load(config.latents, mmap_mode="r", allow_pickle=False)
-        except OSError:
-            raise
-        except Exception as error:  # a broken header is parsed as Python and raises what that does
+            z = map_npy(config.latents)
+        except ValueError as error:
             raise ValueError(
                 f"--latents {str(config.latents)!r}: not a whole .npy array ({error}); save it "
                 "with numpy.save as plain floats"

@@ -15,9 +15,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gdm_repr.command import run
+from gdm_repr.command import build, run
 from gdm_repr.edit_options import AgainConfig, EditConfig
 from gdm_repr.edit_sheets import KINDS, Sheet
+from gdm_repr.files import parse_json, read_bytes
 from gdm_repr.run_facts import EARLY_CHANGE, git_state, versions
 
 if TYPE_CHECKING:
@@ -222,17 +223,18 @@ def again(config: AgainConfig) -> int:
         ValueError: if it is no recipe, or its pictures do not come out the same.
     """
     try:
-        recipe = json.loads(config.recipe.read_text(encoding="utf-8"))
+        recipe = parse_json(read_bytes(config.recipe, "--recipe"), "recipe")
         name, options = recipe["command"], dict(recipe["options"])
         kind = KINDS[name]
-        recipe["checkpoint"], recipe["inputs"], recipe["pictures"], recipe["made_by"]
+        recipe["checkpoint"], recipe["inputs"], recipe["pictures"], dict(recipe["made_by"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"--recipe {str(config.recipe)!r}: not the JSON of an edit ({error!r}); give one that "
             "lies beside its pictures"
         ) from error
     here = config.model_dump(include={"out", "overwrite", "track"})
-    make(name, kind.options(**{**options, **here}), recipe)
+    place = f"--recipe {str(config.recipe)!r}: "
+    make(name, build(kind.options, {**options, **here}, place), recipe)
     print("the same bytes")
     return 0
 

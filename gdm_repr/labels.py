@@ -14,11 +14,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from gdm_repr.files import parse_json, read_text
+
 Label = int | float | str | None
 Labels = dict[str, list[Label]]
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _INT64_DIGITS = 18  # as many always fit, sign or not
+MOST_LABELS = 1 << 29  # bytes of a label file
 
 
 def parse_dataset_json(text: str | bytes, ids: Sequence[str]) -> Labels:
@@ -36,7 +39,7 @@ def parse_dataset_json(text: str | bytes, ids: Sequence[str]) -> Labels:
     """
     where = "dataset.json"
     try:
-        content = json.loads(text)
+        content = parse_json(text, where)
     except ValueError as error:
         raise ValueError(f"{where} is no valid JSON ({error}); rewrite or remove it") from error
     rule = f'{where} must be {{"labels": [[name, number or string], ...]}} or {{"labels": null}}'
@@ -53,6 +56,8 @@ def parse_dataset_json(text: str | bytes, ids: Sequence[str]) -> Labels:
             raise ValueError(f"{rule}; got the entry {json.dumps(row)[:80]}")
         name, value = row
         if isinstance(value, bool) or not isinstance(value, int | float | str | None):
+            raise ValueError(f"{rule}; got {json.dumps(value)[:80]} for {name!r}")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise ValueError(f"{rule}; got {json.dumps(value)[:80]} for {name!r}")
         if name in values:
             raise ValueError(f"{where} labels {name!r} twice; keep one of the entries")
@@ -78,14 +83,14 @@ def read_labels(path: Path, ids: Sequence[str]) -> Labels:
             twice, or (a CSV) one that does not exist, or (a list) none that does.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, "labels file", most=MOST_LABELS)
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ValueError(
             f"labels file {path.name!r} can't be read as CSV in UTF-8: {reason}"
         ) from error
     first, _, rest = text.partition("\n")
-    if _INTEGER.fullmatch(first.strip()):
+    if len(first) < 99 and _INTEGER.fullmatch(first.strip()):
         return _parse_list(f"labels file {path.name!r}", int(first), rest, ids)
     return _parse_csv(f"labels file {path.name!r}", text, ids)
 

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from gdm_repr.command import run
 from gdm_repr.config import PrepareConfig
-from gdm_repr.files import write_text
+from gdm_repr.files import parse_json, read_bytes, write_text
 
 if TYPE_CHECKING:
     from gdm_repr.data import ImageDataset, Rejected
@@ -155,7 +155,7 @@ def open_folder(out: Path, settings: dict[str, Any]) -> None:
         write_text(path, json.dumps(settings, indent=2) + "\n")
         return
     try:
-        before = json.loads(path.read_text("utf-8"))
+        before = parse_json(read_bytes(path, "--out"), SETTINGS)
         there = {key: before[key] for key in settings}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
