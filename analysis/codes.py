@@ -11,7 +11,6 @@ Codes have no bands: only their length D says what to compare them with.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdm_repr.analysis.correlation_sources import other_store, same_images
-from gdm_repr.files import user_path
+from gdm_repr.files import read_text, user_path
 from gdm_repr.latents import LatentStore
+from gdm_repr.npy_file import map_npy, read_npz
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.subject import Subject
@@ -134,7 +134,7 @@ def read_codes(path: Path) -> tuple[dict[str, int], NDArray[np.float32]]:
     path = user_path(path)
     try:
         codes, ids = _load(path)
-    except (OSError, EOFError, zipfile.BadZipFile, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError) as error:
         wanted = (
             "an array 'codes' (n, D) and n 'ids'"
             if path.suffix == ".npz"
@@ -162,10 +162,10 @@ def read_codes(path: Path) -> tuple[dict[str, int], NDArray[np.float32]]:
 def _load(path: Path) -> tuple[NDArray[Any], list[str]]:
     """Return codes and ids as the file has them; never unpickles."""
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            return file["codes"], [str(name) for name in file["ids"].tolist()]
-    codes: NDArray[Any] = np.load(path, allow_pickle=False)
-    return codes, path.with_suffix(".txt").read_text(encoding="utf-8").splitlines()
+        arrays, _ = read_npz(path, ("codes", "ids"))
+        return arrays["codes"], [str(name) for name in np.atleast_1d(arrays["ids"]).tolist()]
+    ids = read_text(path.with_suffix(".txt"), "ids", most=1 << 29)
+    return map_npy(path), ids.splitlines()
 
 
 def _split(spec: str) -> tuple[str, Path]:

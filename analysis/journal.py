@@ -1,19 +1,24 @@
 """What an analysis has finished, one JSON line each, so that a killed run goes on where it was.
 
 The first line says by which settings; a journal of other settings is refused. Numbers come back
-bit for bit, so that a resumed run gives the result of an unbroken one.
+bit for bit, so that a resumed run gives the result of an unbroken one. Every line carries a
+checksum: what a damaged one held is done again.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gdm_repr.files import parse_json, read_bytes
 from gdm_repr.recipe import Difference, find_difference
 
 JOURNAL = "journal.jsonl"  # in an analysis's folder
+MOST_BYTES = 1 << 30  # of a journal
+HEAD = {"settings", "of", "names"}  # keys of its first line
 
 
 class Journal:
@@ -53,9 +58,9 @@ class Journal:
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         # Written anew without a line that a kill cut short; only then is a new one appended.
-        kept = [head] + [{"key": k, "value": v} for k, v in self._done.items()]
+        kept = [json.dumps(head), *map(_line, self._done, self._done.values())]
         temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+        temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
         temporary.replace(path)
 
     def __contains__(self, key: str) -> bool:
@@ -68,7 +73,7 @@ class Journal:
 
     def add(self, key: str, value: object) -> Any:  # noqa: ANN401
         """Keep a unit's result and return it as it will be read back."""
-        line = json.dumps({"key": key, "value": value})
+        line = _line(key, value)
         with self.path.open("ab", buffering=0) as file:  # one write a line: SIGKILL loses none
             file.write(line.encode() + b"\n")
         self._done[key] = json.loads(line)["value"]
@@ -79,8 +84,8 @@ def read_head(path: Path) -> dict[str, Any]:
     """Return a journal's first line: settings, what they are of, names; empty without a journal."""
     if not path.exists():
         return {}
-    with path.open("rb") as file:
-        return _parse(file.readline()) or {}
+    lines = read_bytes(path, "journal", most=MOST_BYTES).splitlines()
+    return (_parse(lines[0]) or {}) if lines else {}
 
 
 def read_journal(
@@ -104,7 +109,8 @@ def read_journal(
         ValueError: if it was written with other settings.
     """
     now, older = _head(settings, of, names), _plain(spelled or {})
-    lines = path.read_bytes().splitlines() if path.exists() else []
+    there = path.exists()
+    lines = read_bytes(path, "journal", most=MOST_BYTES).splitlines() if there else []
     entries = [entry for line in lines if (entry := _parse(line)) is not None]
     if len(entries) < 2:
         return {}
@@ -119,7 +125,7 @@ def read_journal(
             f"--out: {str(path.parent)!r} holds results of other settings ({difference}); "
             "choose another folder or add --overwrite"
         )
-    return {entry["key"]: entry["value"] for entry in entries[1:]}
+    return {entry["key"]: entry["value"] for entry in entries[1:] if "key" in entry}
 
 
 def _head(
@@ -145,9 +151,28 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> Difference
     return found
 
 
+def _line(key: str, value: object) -> str:
+    return json.dumps({"key": key, "value": value, "crc32": _checksum(key, value)})
+
+
+def _checksum(key: str, value: object) -> int:
+    return zlib.crc32(json.dumps([key, value]).encode())
+
+
 def _parse(line: bytes) -> dict[str, Any] | None:
+    """Read one line; None for one that is cut short or damaged, whose unit is then done again."""
     try:
-        entry = json.loads(line)
+        entry = parse_json(line, "line", constants=True)
     except ValueError:
         return None
-    return entry if isinstance(entry, dict) else None
+    if not isinstance(entry, dict):
+        return None
+    if {*entry} <= HEAD and all(isinstance(value, dict) for value in entry.values()):
+        return entry
+    if not isinstance(entry.get("key"), str) or not {*entry} <= {"key", "value", "crc32"}:
+        return None
+    if "value" not in entry:
+        return None
+    # lines written before there was a checksum have none
+    said = entry.get("crc32", _checksum(entry["key"], entry["value"]))
+    return entry if said == _checksum(entry["key"], entry["value"]) else None

@@ -21,8 +21,9 @@ from pydantic import Field
 from gdm_repr.analysis.identity import FETCHED, NOT_COMPARED, identity
 from gdm_repr.analysis.options import MOST_SEED, AnalysisConfig, FeatureConfig
 from gdm_repr.analysis.runner import Analysis, load
-from gdm_repr.command import Command, UserPath, build, laid_over, read_yaml
+from gdm_repr.command import Command, UserPath, build, laid_over
 from gdm_repr.config import EncodeConfig, TrainConfig
+from gdm_repr.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from gdm_repr.grouping import Shape
@@ -196,7 +197,7 @@ def list_choices(config: StudyConfig) -> list[Choice]:
     """
     study = {part: dict(getattr(config, part)) for part in PARTS}
     if config.base is not None:
-        study["train"] = laid_over(read_yaml(config.base), study["train"])
+        study["train"] = laid_over(read_yaml(config.base, "--base"), study["train"])
     axes = [_axis(name, values) for name, values in config.grid.items()]
     if config.choices:
         axes.insert(0, list(config.choices.items()))

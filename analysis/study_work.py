@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from gdm_repr.analysis.study_options import Choice
 from gdm_repr.command import run_command
+from gdm_repr.files import parse_json, read_bytes
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.subject import Subject
@@ -73,8 +74,12 @@ class Task:
     @classmethod
     def read(cls, path: Path) -> Task:
         """Read a task."""
-        facts = json.loads(path.read_text("utf-8"))
-        return cls(**{**facts, "choice": Choice(**facts["choice"])})
+        where = f"task {str(path)!r}"
+        facts = parse_json(read_bytes(path, "task"), where, constants=True)
+        try:
+            return cls(**{**facts, "choice": Choice(**facts["choice"])})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{where}: is no task ({error!r}); run the study again") from None
 
 
 def work(task: Task) -> int:
@@ -97,8 +102,17 @@ def _train(task: Task) -> dict[str, Any]:
 
     config = task.choice.train_config(Path(task.model))
     train(config)
-    records = read_log(config.out / LOG)
-    return {TRAIN_SECONDS: config.images / median(each[IMAGES_PER_SECOND] for each in records)}
+    rates = [record.get(IMAGES_PER_SECOND) for record in read_log(config.out / LOG)]
+    usable = [rate for rate in rates if isinstance(rate, int | float) and 0 < rate < float("inf")]
+    return {TRAIN_SECONDS: config.images / median(usable)}
+
+
+def _read_trained(path: Path) -> dict[str, float]:
+    """Read what training left, numbers by name."""
+    facts = parse_json(read_bytes(path, "study"), f"study {str(path)!r}")
+    if not isinstance(facts, dict) or not all(isinstance(v, int | float) for v in facts.values()):
+        raise ValueError(f"study {str(path)!r}: holds no numbers by name; delete it and run again")
+    return facts
 
 
 def _score(task: Task) -> dict[str, Any]:
@@ -145,7 +159,7 @@ def _score(task: Task) -> dict[str, Any]:
         if "round_trip_error" in subject.store.manifest.errors:
             errors = subject.store.errors("round_trip_error").astype("f8")
             metrics[ROUND_TRIP_RMSE] = float((errors**2).mean() ** 0.5)
-        metrics |= json.loads((model / TRAINED).read_text("utf-8"))
+        metrics |= _read_trained(model / TRAINED)
         pictures = [*_draw(subject, folder, choice.seed), model / GROUPING]
         manifest = subject.store.manifest
         source = str(manifest.settings["source"])

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from gdm_repr.images import BadImage, Pixels, Preprocess
 from gdm_repr.labels import Label, Labels
+from gdm_repr.npy_file import map_npy, read_npz
 
 _Array = npt.NDArray[Any]
 _CHANNELS = (1, 3)
@@ -119,8 +120,8 @@ def open_npy(path: Path) -> ArraySource:
         ValueError: It is unreadable, pickled, or holds no images.
     """
     try:
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # a broken header is parsed as Python and raises what that raises
+        images = map_npy(path)
+    except ValueError as error:
         raise _unreadable(path, error) from error
     return ArraySource(path.name, images, {})
 
@@ -135,19 +136,9 @@ def open_npz(path: Path) -> ArraySource:
         ValueError: It is unreadable, holds no images or several candidates, or `labels` or `y` does
             not fit the images.
     """
-    arrays: dict[str, _Array] = {}
-    pickled: set[str] = set()
     try:
-        # Opened here, for numpy leaves a file it can't make sense of open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            for key in archive.files:
-                try:
-                    arrays[key] = archive[key]
-                except ValueError as error:
-                    if "allow_pickle" not in str(error):
-                        raise
-                    pickled.add(key)
-    except Exception as error:  # as in open_npy, and what a broken zip raises
+        arrays, pickled = read_npz(path)
+    except ValueError as error:
         raise _unreadable(path, error) from error
     candidates = [key for key in _IMAGE_KEYS if key in arrays][:1] or [
         key for key, array in arrays.items() if array.ndim in (3, 4)

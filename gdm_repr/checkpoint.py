@@ -24,6 +24,16 @@ from torch import Tensor
 from gdm_repr import __version__
 from gdm_repr.axes import Axes
 from gdm_repr.basis import build_basis
+from gdm_repr.checkpoint_check import (
+    check_basis,
+    network_weights,
+    no_larger_than,
+    read_images,
+    read_shape,
+    take_axes,
+    take_grouping,
+    take_statistics,
+)
 from gdm_repr.config import SHIPPED, ModelConfig
 from gdm_repr.denoiser import Denoiser
 from gdm_repr.files import user_path
@@ -32,6 +42,7 @@ from gdm_repr.images import Preprocess
 from gdm_repr.isolation import isolated, own_random_state
 from gdm_repr.models import build_network
 from gdm_repr.process import PROCESSES
+from gdm_repr.tensor_file import DIGEST, FACTS, digest, read_facts, read_metadata
 
 FORMAT = 1
 MODEL_FILE = "model.safetensors"
@@ -105,11 +116,15 @@ def build_model_grouping(model: ModelConfig, shape: Shape) -> Grouping:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write a safetensors file whole or not at all; ``facts`` go to its metadata as JSON."""
+    """Write a safetensors file whole or not at all; ``facts`` go to its metadata as JSON.
+
+    A digest of all tensors and facts goes there, too (:mod:`gdm_repr.tensor_file`).
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(facts, sort_keys=True)
     try:
-        save_file(plain, temporary, metadata={"gdm_repr": json.dumps(facts, sort_keys=True)})
+        save_file(plain, temporary, metadata={FACTS: text, DIGEST: digest(plain, text)})
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.chmod(0o644)  # safetensors makes its files private
@@ -122,30 +137,33 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a file that :func:`save_tensors` wrote.
 
     Raises:
-        ValueError: if the file is missing, damaged, or not one of ours.
+        ValueError: if the file is missing, damaged, changed since, or not one of ours.
     """
     if not path.is_file():
         raise ValueError(f"checkpoint {str(path)!r}: no such file; train one or check the path")
     try:
+        metadata = read_metadata(path)
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, RuntimeError, TypeError, ValueError) as error:
+        detail = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"checkpoint {str(path)!r}: not a whole safetensors file ({error}); "
-            "copy or train it again"
+            f"checkpoint {str(path)!r}: not a whole safetensors file ({detail}); copy or train it "
+            "again"
         ) from error
     try:
-        facts = json.loads(metadata["gdm_repr"])
-        found = facts["format"]
-    except (KeyError, ValueError, TypeError) as error:
+        facts = read_facts(metadata, tensors)
+    except ValueError as error:
+        raise ValueError(f"checkpoint {str(path)!r}: {error}; copy or train it again") from None
+    if "format" not in facts:
         raise ValueError(
-            f"checkpoint {str(path)!r}: has no gdm_repr metadata; "
-            "only models trained by gdm-repr can be read"
-        ) from error
+            f"checkpoint {str(path)!r}: has no {FACTS} metadata; only models trained by gdm-repr "
+            "can be read"
+        )
+    found = facts["format"]
     if found != FORMAT:
         raise ValueError(
-            f"checkpoint {str(path)!r}: format {found!r}, this version reads {FORMAT}; "
+            f"checkpoint {str(path)!r}: format {str(found)[:40]}, this version reads {FORMAT}; "
             "install a matching version of gdm-repr"
         )
     return tensors, facts
@@ -201,31 +219,22 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         model = ModelConfig.model_validate(facts["model"])
         preprocess = Preprocess.model_validate(facts["preprocess"])
-        shape: Shape = (facts["shape"][0], facts["shape"][1], facts["shape"][2])
-        grouping = Grouping(
-            tensors.pop("grouping").numpy(), tuple(facts["order"]), tuple(facts["names"])
-        )
-        mean, std = tensors.pop("mean"), tensors.pop("std")
-        channels, d = shape[0], shape[1] * shape[2]
-        if not (mean.shape == std.shape == (channels, d) and grouping.d == d):
-            raise ValueError(
-                f"mean {tuple(mean.shape)}, std {tuple(std.shape)} and grouping "
-                f"{grouping.index.shape} for images of {shape}"
-            )
-        axes = None
-        if "axes.std" in tensors:
-            along = tensors.pop("axes.std")
-            names = [name for name in tensors if name.startswith("axes.")]
-            rotations = {int(name.removeprefix("axes.")): tensors.pop(name) for name in names}
-            axes = Axes(grouping, std, rotations, along)
-        with own_random_state():
+        shape, images = read_shape(facts), read_images(facts)
+        grouping = take_grouping(tensors, facts)
+        mean, std = take_statistics(tensors, shape, grouping)
+        axes = take_axes(tensors, grouping, std)
+        weights = network_weights(tensors)
+        check_basis(model.basis.options())
+        with no_larger_than(weights, model.network.model_dump()), own_random_state():
             denoiser = build_denoiser(model, shape, mean, std, grouping, axes)
-        denoiser.network.load_state_dict(
-            {name.removeprefix("network."): tensor for name, tensor in tensors.items()}
-        )
-        expected, images = facts["basis_fingerprint"], int(facts["images"])
-        training = dict(facts["training"])
-    except (KeyError, TypeError, IndexError, AttributeError, RuntimeError, ValueError) as error:
+        denoiser.network.load_state_dict(weights)
+        expected, training = facts["basis_fingerprint"], facts["training"]
+        if not isinstance(training, dict) or not isinstance(expected, str):
+            raise ValueError("training is no mapping, or basis_fingerprint no text")
+    except (
+        KeyError, TypeError, IndexError, AttributeError, RuntimeError, ValueError, OverflowError,
+        MemoryError,
+    ) as error:  # fmt: skip
         detail = " ".join(str(error).split())[:200]
         raise ValueError(
             f"checkpoint {str(file)!r}: its parts do not fit together ({detail}); "
@@ -240,7 +249,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "wrote it"
         )
     denoiser.eval().requires_grad_(False)
-    fingerprint = hashlib.sha256(file.read_bytes()).hexdigest()
+    with file.open("rb") as stream:
+        fingerprint = hashlib.file_digest(stream, "sha256").hexdigest()
     return Checkpoint(denoiser, shape, model, preprocess, training, images, fingerprint)
 
 

@@ -44,6 +44,7 @@ from gdm_repr.endings import ending
 from gdm_repr.files import user_path, user_place
 from gdm_repr.numerals import loose_numbers
 from gdm_repr.streams import sturdy_streams
+from gdm_repr.yaml_file import read_yaml
 
 # Types of the options that are a path, or a text that may be or hold one. Every option that names a
 # place is of one of these, so that ~ is the home folder however the option was given.
@@ -249,26 +250,6 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}; see --help\n")
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file of options.
-
-    Raises:
-        ValueError: if it is no YAML mapping.
-    """
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        detail = " ".join(str(error).split())
-        raise ValueError(f"--config {path}: not readable as YAML ({detail})") from error
-    if not isinstance(values, dict):
-        raise ValueError(
-            f"--config {path}: must hold 'option: value' lines, not {type(values).__name__}"
-        )
-    return values
-
-
 def parse(options: type[Options], name: str, argv: Sequence[str] | None) -> Options:
     """Read a command's options from flags, environment and YAML file.
 
@@ -301,6 +282,8 @@ def parse(options: type[Options], name: str, argv: Sequence[str] | None) -> Opti
         return build(options, values)
     except SettingsError as error:
         raise ValueError(f"{error}: {error.__cause__}" if error.__cause__ else str(error)) from None
+    except RecursionError:
+        raise ValueError("an option's JSON is nested too deeply; write it flatter") from None
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:
@@ -363,10 +346,20 @@ def _first_problem(error: ValidationError, options: type[BaseModel]) -> str:
     if first["type"] == "missing":
         return f"--{place.replace('_', '-')} is required"
     if first["type"] == "extra_forbidden":
-        return f"{place}: no such option; see --help for those there are"
+        return f"{shortened(place)}: no such option; see --help for those there are"
     more = f" ({len(error.errors()) - 1} more)" if len(error.errors()) > 1 else ""
     problem = first["msg"].removeprefix("Value error, ")
-    return f"{place}={first['input']!r}: {problem}{more}"
+    return f"{shortened(place)}={shortened(repr(first['input']))}: {shortened(problem, 600)}{more}"
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """Cut the middle out of a long text.
+
+    >>> shortened("0123456789" * 3, 11)
+    '0123...6789'
+    """
+    half = (most - 3) // 2
+    return text if len(text) <= most else f"{text[:half]}...{text[-half:]}"
 
 
 def run(

@@ -136,18 +136,28 @@ def open_latents(
     store = open_store(path)
     _require_model(store, model.checkpoint.fingerprint, checkpoint)
     store.require({"basis": model.basis.fingerprint()})
-    model = model.with_order(store.manifest.settings.get("order"))
+    where = f"--latents {str(path)!r}: its manifest"
+    order = store.manifest.settings.get("order")
+    if order is not None and not _is_counts(order):
+        raise ValueError(
+            f"{where} has the order {str(order)[:80]}, not group numbers; encode again"
+        )
+    try:
+        model = model.with_order(order)
+    except ValueError as error:
+        raise ValueError(f"{where} does not fit the model ({error})") from None
     store.require({"grouping": model.grouping.fingerprint()})
     if not len(store):
         raise ValueError(f"--latents {str(path)!r}: the store holds no image")
     try:
         solver = dict(store.manifest.settings["solver"])
         del solver["precision"]
+        if not _is_counts(solver["steps"]):
+            raise TypeError(f"steps {str(solver['steps'])[:80]}")
         plan = Plan(**{**solver, "steps": tuple(solver["steps"])})
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"--latents {str(path)!r}: its manifest does not say how it was encoded "
-            f"({error!r}); encode again"
+            f"{where} does not say how it was encoded ({error!r}); encode again"
         ) from error
     return model, store, plan
 
@@ -170,6 +180,10 @@ def _require_model(store: LatentStore, fingerprint: str, checkpoint: str | None)
         told = f"were made by the model {made_by}; --checkpoint is {said}"
         mend = f"use the checkpoint they were encoded with: --checkpoint {made_by}"
     raise ValueError(f"latents {str(store.path)!r} {told}; {mend}")
+
+
+def _is_counts(value: object) -> bool:
+    return isinstance(value, list) and all(type(each) is int and each >= 0 for each in value)
 
 
 class Latents(NamedTuple):
@@ -198,13 +212,13 @@ def read_latents(config: DecodeConfig, model: GDM) -> Latents:
     """
     import numpy as np
 
+    from gdm_repr.npy_file import map_npy
+
     size = config.batch_size
     if config.latents.suffix == ".npy":
         try:
-            z = np.load(config.latents, mmap_mode="r", allow_pickle=False)
-        except OSError:
-            raise
-        except Exception as error:  # a broken header is parsed as Python and raises what that does
+            z = map_npy(config.latents)
+        except ValueError as error:
             raise ValueError(
                 f"--latents {str(config.latents)!r}: not a whole .npy array ({error}); save it "
                 "with numpy.save as plain floats"

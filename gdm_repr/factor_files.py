@@ -10,13 +10,14 @@ import zipfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
 from gdm_repr.array_source import ArraySource
 from gdm_repr.factor_source import Column, existing_file, factor_source, opening
+from gdm_repr.npy_file import read_npz
 from gdm_repr.unpacked import Images, Packed, rows_at_once, unpack
 
 _DSPRITES_SHAPES = ("square", "ellipse", "heart")
@@ -65,10 +66,11 @@ def open_dsprites(argument: str) -> ArraySource:
     )
     with opening(f"dsprites:{argument}", expected):
         path = existing_file(argument)
-        with np.load(path, allow_pickle=False) as arrays:
-            latents: npt.NDArray[Any] = arrays["latents_values"]
+        latents = read_npz(path, ("latents_values",))[0]["latents_values"]
+        if latents.ndim != 2 or latents.shape[1] != 6 or latents.dtype.kind != "f":
+            raise ValueError(f"latents_values of shape {latents.shape} are not dSprites'")
         shape = latents[:, 1].astype(int) - 1
-        if latents.ndim != 2 or latents.shape[1] != 6 or not set(shape) <= {0, 1, 2}:
+        if not set(shape) <= {0, 1, 2}:
             raise ValueError(f"latents_values of shape {latents.shape} are not dSprites'")
         names = ("scale", "orientation", "x", "y")
         factors = {"shape": np.array(_DSPRITES_SHAPES)[shape]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ _ELEVATIONS = 4
 _CATEGORIES = ("animal", "human", "airplane", "truck", "car")
 # SmallNORB's own `.mat` is not Matlab's: a magic number that tells the type, then the sizes.
 _NORB_TYPES: dict[int, np.dtype[Any]] = {0x1E3D4C55: np.dtype("u1"), 0x1E3D4C54: np.dtype("<i4")}
+_MOST_NORB = 1 << 31  # values of a file
 _NORB_SPLITS = {"train": "training", "test": "testing"}
 
 
@@ -156,9 +158,10 @@ def _read_norb(files: Sequence[Path]) -> Packed:
 def _norb_array(path: Path) -> npt.NDArray[Any]:
     with _norb_open(path) as file:
         dtype, shape = _norb_header(file, path)
-        values: npt.NDArray[Any] = np.frombuffer(file.read(), dtype)
-    if values.size != np.prod(shape):
-        raise ValueError(f"{path.name} holds {values.size} of {np.prod(shape)} values")
+        count = math.prod(shape)  # one byte more than it needs tells a longer file
+        values: npt.NDArray[Any] = np.frombuffer(file.read(count * dtype.itemsize + 1), dtype)
+    if values.size != count:
+        raise ValueError(f"{path.name} holds {values.size} of {count} values")
     return values.reshape(shape)
 
 
@@ -172,4 +175,6 @@ def _norb_header(file: IO[bytes], path: Path) -> tuple[np.dtype[Any], tuple[int,
     if magic not in _NORB_TYPES or not 1 <= axes <= 4:
         raise ValueError(f"{path.name} does not begin as SmallNORB's files do")
     sizes = np.frombuffer(file.read(4 * max(3, axes)), "<i4").tolist()
+    if min(sizes[:axes]) < 0 or math.prod(sizes[:axes]) > _MOST_NORB:
+        raise ValueError(f"{path.name} says to hold {sizes[:axes]} values")
     return _NORB_TYPES[magic], tuple(sizes[:axes])

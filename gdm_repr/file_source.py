@@ -12,13 +12,16 @@ import os
 import re
 import stat
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from gdm_repr.files import MOST_BYTES, read_bytes
 from gdm_repr.images import BadImage, Pixels, Preprocess, image_size, read_image
 from gdm_repr.labels import Labels, parse_dataset_json
+from gdm_repr.npy_file import refuse_bomb
 
 _READ = ".png .apng .jpg .jpeg .jpe .jfif .webp .avif .jp2 .j2k .jpx .bmp .dib .gif .tif .tiff .ppm"
 _READ_TOO = ".pgm .pbm .pnm .tga .ico .pcx .sgi .psd .dds .qoi"
@@ -105,7 +108,7 @@ class ZipSource(_EncodedSource):
         try:
             members = self._zip().infolist()
             labelled = any(member.filename == _DATASET_JSON for member in members)
-            labels = self._zip().read(_DATASET_JSON) if labelled else b'{"labels": null}'
+            labels = self._dataset_json() if labelled else b'{"labels": null}'
         except Exception as error:  # a broken zip raises as many kinds as a broken image
             reason = _short(getattr(error, "strerror", None) or str(error))
             raise ValueError(
@@ -122,7 +125,7 @@ class ZipSource(_EncodedSource):
         self._members = [images[name] for name in self.ids]
         names = [member.filename for member in members]
         if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
+            twice = Counter(names).most_common(1)[0][0]
             raise ValueError(f"data {path.name!r} holds {twice!r} twice; keep one of them")
         self.labels = parse_dataset_json(labels, self.ids)
 
@@ -131,6 +134,14 @@ class ZipSource(_EncodedSource):
         if self._handle is None or self._handle[0] != os.getpid():
             self._handle = (os.getpid(), zipfile.ZipFile(self._path))
         return self._handle[1]
+
+    def _dataset_json(self) -> bytes:
+        """Read the labels, which are of bounded size however well they are packed."""
+        member = self._zip().getinfo(_DATASET_JSON)
+        refuse_bomb(member, 1 << 20, 100)
+        if member.file_size > MOST_BYTES:
+            raise ValueError(f"{_DATASET_JSON} of {member.file_size} bytes; at most {MOST_BYTES}")
+        return self._zip().read(member)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the handle behind when sent to another process."""
@@ -143,6 +154,7 @@ class ZipSource(_EncodedSource):
         # 8 bytes hold a pixel of any kind; beyond that and some metadata it is no such image.
         if member.file_size > 8 * preprocess.max_pixels + (1 << 20):
             raise BadImage(f"unpacks to {member.file_size} bytes, more than max_pixels could need")
+        refuse_bomb(member)
         return io.BytesIO(self._zip().read(member))
 
     def content(self) -> Iterator[bytes]:
@@ -161,7 +173,7 @@ def open_folder(root: Path) -> FileSource:
     ids = [_printable(file) for file in files]
     labels: Labels = {}
     if (root / _DATASET_JSON).is_file():
-        labels = parse_dataset_json((root / _DATASET_JSON).read_bytes(), ids)
+        labels = parse_dataset_json(read_bytes(root / _DATASET_JSON, "labels"), ids)
     elif any("/" in name for name in ids):
         labels = {"label": [name.rpartition("/")[0] or None for name in ids]}
     return FileSource(root.resolve().name, root, files, labels)

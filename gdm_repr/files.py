@@ -12,10 +12,11 @@ import re
 import secrets
 import stat
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 LOCK = ".lock"  # in a folder that one process at a time writes to
 WAIT_S = 2.0  # for a writer that is just ending
@@ -109,25 +110,27 @@ def read_text(path: Path, what: str, *, most: int = MOST_BYTES) -> str:
         raise ValueError(f"{what} {str(path)!r}: is no text in UTF-8 ({error})") from None
 
 
-def parse_json(text: str | bytes, what: str) -> Any:  # noqa: ANN401
+def parse_json(text: str | bytes, what: str, *, constants: bool = False) -> Any:  # noqa: ANN401
     """Parse JSON strictly: no NaN or infinity, no key twice, no depth beyond bounds.
 
     Args:
         text: the JSON.
         what: it is, for errors, such as ``latents 'x/manifest.json'``.
+        constants: take NaN and infinity nevertheless.
 
     Raises:
         ValueError: it is no such JSON; the message names ``what``.
     """
 
-    def constant(name: str) -> NoReturn:
+    def constant(name: str) -> float:
+        if constants:
+            return float(name)
         raise ValueError(f"holds {name}, which is no JSON number")
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
+            twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
             raise ValueError(f"holds the key {twice[:80]!r} twice")
         return found
 

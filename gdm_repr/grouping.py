@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from gdm_repr.arguments import integers
 from gdm_repr.isolation import isolated
+from gdm_repr.npy_file import map_npy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -216,9 +217,8 @@ def from_file(shape: Shape, *, path: str = "") -> IndexMap:
         ValueError: if the file is missing, is no integer array or has another shape.
     """
     try:
-        with open(path, "rb") as file:
-            index = np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        index = np.array(map_npy(Path(path)))
+    except (OSError, ValueError) as error:
         raise ValueError(f"grouping.path={path!r}: not a readable .npy file ({error})") from error
     channels, height, width = shape
     flat = (height * width,)

@@ -21,13 +21,14 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from gdm_repr import numerals
-from gdm_repr.files import user_path
+from gdm_repr.files import parse_json, read_text, user_path
 
 Label = int | float | str | None
 Labels = dict[str, list[Label]]
 
 _MOST = 2**63  # 64-bit integers are below; floats of that size are no labels
 _NAN = "nan"  # a missing number, as NumPy writes it; no other spelling
+MOST_LABELS = 1 << 29  # bytes of a label file
 
 
 def parse_dataset_json(text: str | bytes, ids: Sequence[str]) -> Labels:
@@ -45,7 +46,7 @@ def parse_dataset_json(text: str | bytes, ids: Sequence[str]) -> Labels:
     """
     where = "dataset.json"
     try:
-        content = json.loads(text)
+        content = parse_json(text, where)
     except ValueError as error:
         raise ValueError(f"{where} is no valid JSON ({error}); rewrite or remove it") from error
     rule = f'{where} must be {{"labels": [[name, number or string], ...]}} or {{"labels": null}}'
@@ -95,8 +96,8 @@ def read_labels(path: str | Path, ids: Sequence[str]) -> Labels:
     """
     path = user_path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, "labels file", most=MOST_LABELS)
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ValueError(
             f"labels file {path.name!r} can't be read as CSV in UTF-8: {reason}"

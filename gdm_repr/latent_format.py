@@ -15,13 +15,22 @@ workers, killed at any point and started again, leave the same store as one unbr
 
 The shards lie in a folder of their own because pandas, Arrow and Spark read every file of a folder
 as data: they are given ``store/shards``, not ``store``.
+
+The manifest ends with digests under ``sha256``: one over all else in it, and once the store is
+finished one over each shard's footer. The pages before the footer carry checksums of their own. A
+store that was written before there were digests is read without them; what can be checked without
+is checked in both: counts, the order of rows, types, and the solver against its fingerprint.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import math
+import os
+import re
+import stat
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -32,11 +41,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from gdm_repr.files import parse_json, read_bytes
+from gdm_repr.quarantine import Rejected
+
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST = "manifest.json"
 QUARANTINE = "quarantine.jsonl"
 SHARDS = "shards"
 METADATA_KEY = b"gdm_repr"
+DIGESTS = "sha256"  # key of the manifest
+MOST_ELEMENTS = 2**31 - 1  # of an image, as Arrow counts a list's
+_TAIL = 8  # bytes after a footer: its length and b"PAR1"
+_SHARD = re.compile(r"shard-(\d{5}|[1-9]\d{5,11})\.parquet")
 
 LabelType = Literal["int", "float", "string", "bool"]
 LABEL_TYPES: dict[LabelType, pa.DataType] = {
@@ -102,6 +118,8 @@ class Manifest(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if min(self.shape) < 1 or math.prod(self.shape) > MOST_ELEMENTS:
+            raise ValueError(f"shape {self.shape} must be three counts (C, H, W) of an image")
         starts = [band.start for band in self.bands]
         edges = [0, *(band.stop for band in self.bands)]
         if starts != edges[:-1] or sorted(set(edges)) != edges or edges[-1] != self.elements:
@@ -109,9 +127,12 @@ class Manifest(BaseModel):
             raise ValueError(f"bands {ranges} do not tile the {self.elements} elements in order")
         if len({band.name for band in self.bands}) != len(self.bands):
             raise ValueError(f"bands {[band.name for band in self.bands]} repeat a name")
-        if self.element_order is not None and sorted(self.element_order) != [*range(self.elements)]:
+        order = self.element_order
+        if order is not None and (
+            len(order) != self.elements or sorted(order) != [*range(self.elements)]
+        ):
             raise ValueError(f"element_order is no permutation of {self.elements} elements")
-        if any(width < 1 for width in self.errors.values()):
+        if not all(1 <= width <= MOST_ELEMENTS for width in self.errors.values()):
             raise ValueError(f"errors {self.errors} must have widths of at least 1")
         return self
 
@@ -165,13 +186,24 @@ class Manifest(BaseModel):
         ]
         return pa.schema(fields)
 
-    def to_json(self) -> str:
-        """JSON with one line per attribute, so that long lists stay readable."""
+    def to_json(self, footers: Sequence[str] = ()) -> str:
+        """JSON with one line per attribute, so that long lists stay readable, and its digest.
+
+        Args:
+            footers: digests of the shards' footers, once the store is finished.
+        """
+        facts = self.model_dump(mode="json")
+        digests = {"footers": [*footers], "manifest": _digest(facts, footers)}
         lines = [
             f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}"
-            for key, value in self.model_dump(mode="json").items()
+            for key, value in {**facts, DIGESTS: digests}.items()
         ]
         return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _digest(facts: Mapping[str, Any], footers: Sequence[str]) -> str:
+    text = json.dumps([facts, [*footers]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def label_type(values: Sequence[object]) -> LabelType:
@@ -199,74 +231,193 @@ def shard_path(path: Path, shard: int) -> Path:
     return path / SHARDS / f"shard-{shard:05d}.parquet"
 
 
+def list_shards(path: Path, manifest: Manifest) -> list[int]:
+    """List the shards of a store that are there; one look at the folder, whatever it should hold.
+
+    Raises:
+        ValueError: The folder of the shards can't be listed.
+    """
+    try:
+        names = os.listdir(path / SHARDS)
+    except OSError as error:
+        raise ValueError(
+            f"latents {str(path)!r} have no folder {SHARDS!r} that can be listed "
+            f"({error.strerror}); encode again"
+        ) from None
+    numbers = (int(found[1]) for name in names if (found := _SHARD.fullmatch(name)))
+    return sorted(number for number in numbers if number < manifest.shards)
+
+
 def read_manifest(path: Path) -> Manifest:
     """Read and check the manifest of the store in a folder.
 
     Raises:
         ValueError: There is none, it is damaged, or its schema version is unknown.
     """
+    return read_manifest_and_digests(path)[0]
+
+
+def read_manifest_and_digests(path: Path) -> tuple[Manifest, tuple[str, ...]]:
+    """Read and check a manifest, and the digests of the shards' footers; none if it has none.
+
+    Raises:
+        ValueError: There is no manifest, it is damaged or was changed, or its schema version is
+            unknown.
+    """
     file = path / MANIFEST
     if not file.is_file():
         raise ValueError(f"latents {str(path)!r} are no latent store: there is no {MANIFEST}")
+    where = f"latents {str(path)!r}"
+    facts = parse_json(
+        read_bytes(file, "latents"), f"{where} have a damaged {MANIFEST}, which is", constants=True
+    )
     try:
-        facts = json.loads(file.read_text("utf-8"))
         version = facts["schema_version"]
+        digests = facts.pop(DIGESTS, None)
         if version == SCHEMA_VERSION:
-            return Manifest.model_validate(facts)
+            manifest = Manifest.model_validate(facts)
+            return manifest, _check_digests(manifest, facts, digests)
     except ValidationError as error:
         first = error.errors()[0]
         problem = ".".join(map(str, first["loc"])) + " " + first["msg"]
-    except (KeyError, TypeError, ValueError) as error:
-        problem = repr(error)
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        problem = str(error) if type(error) is ValueError else repr(error)
     else:
         raise ValueError(
-            f"latents {str(path)!r} have the schema version {version!r}; this version of gdm-repr "
+            f"{where} have the schema version {str(version)[:40]}; this version of gdm-repr "
             f"reads {SCHEMA_VERSION}: install a matching one or encode again"
         )
     raise ValueError(
-        f"latents {str(path)!r} have a damaged {MANIFEST} ({problem.strip()}); encode again into "
-        "a new folder"
+        f"{where} have a damaged {MANIFEST} ({problem.strip()[:400]}); encode again into a new "
+        "folder"
     )
 
 
-def read_note(footer: pq.FileMetaData) -> dict[str, Any]:
-    """What a shard says of itself: its store's digest, its number and its rejected items."""
-    note: dict[str, Any] = json.loads(footer.metadata[METADATA_KEY])
-    return note
+def _check_digests(
+    manifest: Manifest, facts: Mapping[str, Any], digests: object
+) -> tuple[str, ...]:
+    """Check a manifest as it was read against its digests, and the solver against its own."""
+    footers: list[str] = []
+    if digests is not None:
+        if not isinstance(digests, dict) or set(digests) != {"footers", "manifest"}:
+            raise ValueError(f"{DIGESTS} has not just footers and manifest")
+        footers = digests["footers"]
+        if _digest(facts, footers) != digests["manifest"]:
+            raise ValueError("its content is not what its digest says: it was changed or damaged")
+        if len(footers) not in (0, manifest.shards):
+            raise ValueError(f"{DIGESTS}.footers has not one digest a shard")
+    if "solver" in manifest.settings and "solver" in manifest.fingerprint:
+        text = json.dumps(manifest.settings["solver"], sort_keys=True)
+        if hashlib.sha256(text.encode()).hexdigest() != manifest.fingerprint["solver"]:
+            raise ValueError("settings.solver is not what fingerprint.solver says")
+    return tuple(footers)
 
 
-def read_footer(path: Path, shard: int, manifest: Manifest) -> pq.FileMetaData:
+@dataclass(frozen=True)
+class Footer:
+    """What a shard says of itself.
+
+    Attributes:
+        rows: number of encoded items.
+        rejected: the other items of the shard.
+        digest: SHA-256 of the file's size and of the footer's bytes.
+    """
+
+    rows: int
+    rejected: list[Rejected]
+    digest: str
+
+
+def _read_tail(file: Path) -> tuple[bytes, str]:
+    """Return a shard's footer with what follows it, and its digest."""
+    with open(os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as stream:
+        info = os.fstat(stream.fileno())
+        if not stat.S_ISREG(info.st_mode):
+            raise ValueError("it is no regular file")
+        stream.seek(max(0, info.st_size - _TAIL))
+        end = stream.read(_TAIL)
+        length = int.from_bytes(end[:4], "little") + _TAIL
+        if end[4:] != b"PAR1" or length + 4 > info.st_size:
+            raise ValueError("it has no whole footer")
+        stream.seek(info.st_size - length)
+        tail = stream.read(length)
+    return tail, hashlib.sha256(b"%d\n" % info.st_size + tail).hexdigest()
+
+
+def _parse_tail(tail: bytes) -> pq.FileMetaData:
+    return pq.read_metadata(pa.BufferReader(b"PAR1" + tail))
+
+
+def read_footer(path: Path, shard: int, manifest: Manifest, digest: str | None = None) -> Footer:
     """Read a shard's footer and check that the shard is a whole one of this store.
+
+    Args:
+        path: the store's folder.
+        shard: its number.
+        manifest: the store's.
+        digest: the footer's, where the manifest has it.
 
     Raises:
         ValueError: The shard is damaged or of another store.
     """
     file = shard_path(path, shard)
     try:
-        footer = pq.read_metadata(file)
-        note = read_note(footer)
-    except (OSError, pa.ArrowException, KeyError, TypeError) as error:
+        tail, found = _read_tail(file)
+        metadata = _parse_tail(tail)
+        note = parse_json(metadata.metadata[METADATA_KEY], "its note")
+        store, rejected = note["store"], note["rejected"]
+        if set(note) != {"store", "shard", "rejected"}:
+            raise ValueError("its note has not just store, shard and rejected")
+        mine = (store, note["shard"]) == (manifest.digest, shard)
+        if mine and found != (digest or found):
+            raise ValueError("its footer is not what the manifest says")
+        if mine:
+            _check_footer(metadata, rejected, shard, manifest)
+    except Exception as error:  # of damaged bytes Arrow raises as many kinds as there are
         raise damaged(file, error) from error
-    if (note["store"], note["shard"]) != (manifest.digest, shard):
+    if not mine:
         raise ValueError(
             f"latents shard {str(file)!r} belongs to another store than its {MANIFEST}; delete it "
             "and run encode again"
         )
-    return footer
+    return Footer(metadata.num_rows, [Rejected(*item) for item in rejected], found)
+
+
+def _check_footer(
+    metadata: pq.FileMetaData, rejected: object, shard: int, manifest: Manifest
+) -> None:
+    """Refuse other columns than the manifest's, or another number of rows."""
+    rows = manifest.rows(shard)
+    if not isinstance(rejected, list) or not all(_is_rejected(item, rows) for item in rejected):
+        raise ValueError("its note does not name items of the shard as rejected")
+    index = [item[0] for item in rejected]
+    if sorted(set(index)) != index:
+        raise ValueError("its note does not name rejected items once, in order")
+    if metadata.num_rows != len(rows) - len(rejected):
+        raise ValueError(
+            f"it has {metadata.num_rows} rows and {len(rejected)} rejected items of {len(rows)}"
+        )
+    if not metadata.schema.to_arrow_schema().equals(manifest.arrow_schema()):
+        raise ValueError("its columns are not those of the manifest")
+
+
+def _is_rejected(item: object, rows: range) -> bool:
+    kinds = [int, str, str]
+    return isinstance(item, list) and [type(part) for part in item] == kinds and item[0] in rows
 
 
 def is_whole(path: Path, shard: int) -> bool:
     """Say whether a shard is there and has its footer, which a Parquet file ends with."""
     try:
-        pq.read_metadata(shard_path(path, shard))
-    except (OSError, pa.ArrowException):
+        _parse_tail(_read_tail(shard_path(path, shard))[0])
+    except Exception:  # of damaged bytes Arrow raises as many kinds as there are
         return False
     return True
 
 
 def damaged(file: Path, error: Exception) -> ValueError:
     """The error for a shard that Arrow could not read."""
-    reason = (str(error).splitlines() or [repr(error)])[0]
+    reason = (str(error).splitlines() or [repr(error)])[0][:300]
     return ValueError(
         f"latents shard {str(file)!r} is damaged ({reason}); delete it and run encode again"
     )

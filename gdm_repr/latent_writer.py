@@ -26,16 +26,15 @@ from gdm_repr.latent_format import (
     NOT_COMPARED,
     QUARANTINE,
     SHARDS,
+    Footer,
     LabelType,
     Manifest,
     is_whole,
     list_type,
     read_footer,
-    read_manifest,
-    read_note,
+    read_manifest_and_digests,
     shard_path,
 )
-from gdm_repr.quarantine import Rejected
 from gdm_repr.recipe import Difference, find_difference, short
 
 # The settings behind a digest; the last of the data's is what the user calls them.
@@ -60,10 +59,12 @@ class StoreWriter:
     def __init__(self, path: str | Path, manifest: Manifest) -> None:
         """Create the folder and its manifest, or compare ``manifest`` with the one there."""
         self.path = user_path(path)
+        self._footers: tuple[str, ...] = ()  # digests that the shards had when it was finished
+        self._written: set[int] = set()
         (self.path / SHARDS).mkdir(parents=True, exist_ok=True)
-        existing = require_same(self.path, manifest)
+        existing = _existing(self.path, manifest)
         if existing is not None:
-            manifest = existing
+            manifest, self._footers = existing
         else:
             write_text(self.path / MANIFEST, manifest.to_json())
         self.manifest = manifest
@@ -85,10 +86,14 @@ class StoreWriter:
         pending = []
         for shard in range(self.manifest.shards):
             if is_whole(self.path, shard):
-                read_footer(self.path, shard, self.manifest)
+                self._footer(shard)
             else:
                 pending.append(shard)
         return pending
+
+    def _footer(self, shard: int) -> Footer:
+        known = self._footers and shard not in self._written
+        return read_footer(self.path, shard, self.manifest, self._footers[shard] if known else None)
 
     def write(
         self,
@@ -155,6 +160,7 @@ class StoreWriter:
                 row_group_size=max(len(rows), 1),
             ),
         )
+        self._written.add(shard)
 
     def finish(self) -> Manifest:
         """Merge the quarantine and write the counts; harmless when done twice.
@@ -167,16 +173,15 @@ class StoreWriter:
                 f"latents {str(self.path)!r} lack the shards {missing[:8]} ({len(missing)} in "
                 "all); write them before finishing"
             )
-        encoded, rejected = 0, []
-        for shard in range(self.manifest.shards):
-            footer = read_footer(self.path, shard, self.manifest)
-            encoded += footer.num_rows
-            rejected += [Rejected(*item) for item in read_note(footer)["rejected"]]
+        footers = [self._footer(shard) for shard in range(self.manifest.shards)]
+        encoded = sum(footer.rows for footer in footers)
+        rejected = [item for footer in footers for item in footer.rejected]
         lines = [json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in rejected]
         write_text(self.path / QUARANTINE, "".join(lines))
         update = {"encoded": encoded, "quarantined": len(rejected)}
         self.manifest = self.manifest.model_copy(update=update)
-        write_text(self.path / MANIFEST, self.manifest.to_json())
+        digests = [footer.digest for footer in footers]
+        write_text(self.path / MANIFEST, self.manifest.to_json(digests))
         for leftover in (self.path / SHARDS).glob(".shard-*.tmp"):
             leftover.unlink(missing_ok=True)
         for name in (MANIFEST, QUARANTINE):
@@ -191,11 +196,17 @@ def require_same(path: Path, wanted: Manifest) -> Manifest | None:
     Raises:
         ValueError: The store was made with other settings; the message names the first.
     """
+    existing = _existing(path, wanted)
+    return None if existing is None else existing[0]
+
+
+def _existing(path: Path, wanted: Manifest) -> tuple[Manifest, tuple[str, ...]] | None:
+    """Return the manifest of the same store in a folder, and its shards' digests."""
     if not (path / MANIFEST).exists():
         return None
-    existing = read_manifest(path)
+    existing, footers = read_manifest_and_digests(path)
     _require_same(existing, wanted, path)
-    return existing
+    return existing, footers
 
 
 def _require_same(existing: Manifest, wanted: Manifest, path: Path) -> None:

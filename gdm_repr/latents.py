@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,10 @@ from gdm_repr.latent_format import (
     Manifest,
     damaged,
     label_type,
+    list_shards,
     read_footer,
     read_manifest,
-    read_note,
+    read_manifest_and_digests,
     shard_path,
 )
 from gdm_repr.latent_writer import StoreWriter, require_same
@@ -78,21 +80,35 @@ class LatentStore:
     def __init__(self, path: str | Path, *, incomplete: bool = False) -> None:
         """Open a store; see `open_store`."""
         self.path = user_path(path).absolute()  # read on, wherever the caller goes
-        self.manifest: Manifest = read_manifest(self.path)
-        every = range(self.manifest.shards)
-        self._shards = [shard for shard in every if shard_path(self.path, shard).exists()]
-        missing = sorted(set(every) - set(self._shards))
-        if (missing or self.manifest.encoded is None) and not incomplete:
-            lack = f"shards {missing[:8]} ({len(missing)} in all)" if missing else "final counts"
+        self.manifest, digests = read_manifest_and_digests(self.path)
+        self._shards = list_shards(self.path, self.manifest)
+        lacking = self.manifest.shards - len(self._shards)
+        if (lacking or self.manifest.encoded is None) and not incomplete:
+            there = set(self._shards)
+            every = (shard for shard in range(self.manifest.shards) if shard not in there)
+            missing = [*islice(every, 8)]
+            lack = f"shards {missing} ({lacking} in all)" if lacking else "final counts"
             raise ValueError(
                 f"latents {str(self.path)!r} are incomplete, they lack {lack}; run encode again "
                 "to resume, or open them with incomplete=True"
             )
-        footers = [read_footer(self.path, shard, self.manifest) for shard in self._shards]
-        self._offsets = np.cumsum([0, *(footer.num_rows for footer in footers)])
-        self.quarantined = [
-            Rejected(*item) for footer in footers for item in read_note(footer)["rejected"]
+        footers = [
+            read_footer(self.path, shard, self.manifest, digests[shard] if digests else None)
+            for shard in self._shards
         ]
+        self._offsets = np.cumsum([0, *(footer.rows for footer in footers)])
+        self.quarantined = [item for footer in footers for item in footer.rejected]
+        self._footers = dict(zip(self._shards, footers, strict=True))
+        self._schema = self.manifest.arrow_schema()
+        self._in_order: set[int] = set()  # shards whose rows were found to be the right ones
+        counts = (len(self), len(self.quarantined))
+        said = (self.manifest.encoded, self.manifest.quarantined)
+        if not incomplete and counts != said:
+            raise ValueError(
+                f"latents {str(self.path)!r} hold {counts[0]} encoded and {counts[1]} quarantined "
+                f"items, but their manifest says {said[0]} and {said[1]}; encode again into a new "
+                "folder"
+            )
 
     def __len__(self) -> int:
         """Count the encoded items at hand."""
@@ -220,7 +236,7 @@ class LatentStore:
 
     def _scalars(self, column: str) -> npt.NDArray[Any]:
         parts = [self._column(shard, column) for shard in self._shards]
-        kind = self.manifest.arrow_schema().field(column).type
+        kind = self._schema.field(column).type
         values: npt.NDArray[Any] = pa.chunked_array(parts, type=kind).to_numpy()
         return values
 
@@ -232,16 +248,34 @@ class LatentStore:
             array = self._column(self._shards[place], column)
             flat = array.flatten() if pa.types.is_fixed_size_list(array.type) else array
             values = flat.to_numpy(zero_copy_only=False).reshape(-1, width)
+            if column.startswith("z_") and not np.isfinite(values).all():
+                file = shard_path(self.path, self._shards[place])
+                raise damaged(file, ValueError(f"{column} holds numbers that are not finite"))
             mine = places == place
             out[mine] = values[wanted[mine] - self._offsets[place]]
         return out
 
     def _column(self, shard: int, column: str) -> pa.Array:
         file = shard_path(self.path, shard)
+        kind, footer = self._schema.field(column).type, self._footers[shard]
         try:
             with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
-                return parquet.read(columns=[column]).column(0).combine_chunks()
-        except (OSError, pa.ArrowException) as error:
+                if shard not in self._in_order:
+                    index = parquet.read(columns=["index"]).column(0).to_pylist()
+                    rejected = {item.index for item in footer.rejected}
+                    if index != [i for i in self.manifest.rows(shard) if i not in rejected]:
+                        raise ValueError("its rows are not those of the shard, in order")
+                    self._in_order.add(shard)
+                array = parquet.read(columns=[column]).column(0).combine_chunks()
+            nullable = column.startswith("label_")
+            if (
+                len(array) != footer.rows
+                or array.type != kind
+                or (array.null_count and not nullable)
+            ):
+                raise ValueError(f"{column} is not {footer.rows} values of {kind}")
+            return array
+        except Exception as error:  # of damaged bytes Arrow raises as many kinds as there are
             raise damaged(file, error) from error
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from gdm_repr.files import parse_json, read_bytes
+
 
 @dataclass(frozen=True)
 class Rejected:
@@ -36,11 +38,11 @@ class QuarantineLog:
         """
         self._path, self._source = path, source
         self._logged: set[tuple[str, str]] = set()
-        text = path.read_bytes() if path.exists() else b""
+        text = read_bytes(path, "quarantine", most=1 << 30) if path.exists() else b""
         self._end = text.rfind(b"\n") + 1  # a line that a killed job left unfinished is dropped
         try:
             for line in text[: self._end].splitlines():
-                row = json.loads(line)
+                row = parse_json(line, "a line")
                 self._logged.add((row["source"], row["id"]))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path.name!r} is no quarantine log; move it away") from error

@@ -25,13 +25,21 @@ from pathlib import Path
 from typing import Any, TypedDict
 from urllib.parse import unquote
 
-from gdm_repr.files import user_path
+from gdm_repr.files import parse_json, read_bytes, user_path
 from gdm_repr.text import printable
 
 RECORD = "track.jsonl"
 SENT = "track.sent.json"
 
 Event = dict[str, Any]
+MOST_BYTES = 1 << 30  # of a record
+# What an event of a kind must hold; a line without it is damaged.
+_FIELDS: dict[str, dict[str, type]] = {
+    "start": {"command": str, "experiment": str, "name": str},
+    "metrics": {"values": dict, "step": int},
+    "params": {"values": dict},
+    "tags": {"values": dict},
+}
 
 
 class Sent(TypedDict):
@@ -52,7 +60,7 @@ def append_event(out: Path, run: str, event: str, facts: Mapping[str, object]) -
 def end_last_line(out: Path) -> None:
     """End the line in which an earlier process was killed, so that the next one starts afresh."""
     path = out / RECORD
-    if path.exists() and (text := path.read_bytes()) and not text.endswith(b"\n"):
+    if path.exists() and (text := _read(path)) and not text.endswith(b"\n"):
         with path.open("ab", buffering=0) as file:
             file.write(b"\n")
 
@@ -60,7 +68,7 @@ def end_last_line(out: Path) -> None:
 def read_events(out: Path) -> list[Event]:
     """Read a record; without a record, none."""
     path = out / RECORD
-    lines = path.read_bytes().splitlines() if path.exists() else []
+    lines = _read(path).splitlines() if path.exists() else []
     return [event for line in lines if (event := _parse(line)) is not None]
 
 
@@ -94,12 +102,20 @@ def _joins(group: list[Event], event: Event, most: int) -> bool:
 
 
 def _parse(line: bytes) -> Event | None:
-    """Read one line; None for one that a killed process left unfinished."""
+    """Read one line; None for one that a killed process left unfinished, or that is damaged."""
     try:
-        event = json.loads(line)
+        event = parse_json(line, "line", constants=True)
     except ValueError:
         return None
-    return event if isinstance(event, dict) and {"run", "time", "event"} <= event.keys() else None
+    kinds = {"run": str, "time": int, "event": str}
+    if not isinstance(event, dict) or any(type(event.get(k)) is not v for k, v in kinds.items()):
+        return None
+    kinds = _FIELDS.get(event["event"], {})
+    return event if all(isinstance(event.get(k), v) for k, v in kinds.items()) else None
+
+
+def _read(path: Path) -> bytes:
+    return read_bytes(path, "record", most=MOST_BYTES)
 
 
 def read_sent(out: Path, uri: str) -> Sent:
@@ -117,10 +133,23 @@ def write_sent(out: Path, uri: str, sent: Sent) -> None:
 
 def _all_sent(out: Path) -> dict[str, Sent]:
     try:
-        everything: dict[str, Sent] = json.loads((out / SENT).read_text("utf-8"))
+        everything = parse_json(read_bytes(out / SENT, "record"), SENT)
     except (FileNotFoundError, ValueError):
         return {}
-    return everything
+    sent = everything.items() if isinstance(everything, dict) else ()
+    return {
+        uri: Sent(bytes=facts["bytes"], runs=facts["runs"])
+        for uri, facts in sent
+        if _is_sent(facts)
+    }
+
+
+def _is_sent(facts: object) -> bool:
+    if not isinstance(facts, dict) or {*facts} != {"bytes", "runs"}:
+        return False
+    runs = facts["runs"]
+    known = isinstance(runs, dict) and all(isinstance(run, str) for run in runs.values())
+    return known and type(facts["bytes"]) is int and facts["bytes"] >= 0
 
 
 def tracking_uri(given: str | None = None) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 import pickle
 import shutil
 import sys
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -163,6 +166,33 @@ BROKEN: Mapping[str, tuple[Change, str]] = {
     "unknown network": (put("model", {"network": {"name": "resnet"}}), "use one of ddpmpp, mlp"),
     "unknown process": (put("model", {"process": "cubic"}), "choose from linear"),
     "unknown option": (put("preprocess", {"sise": 3}), "sise"),
+    "blocks": (put("model", {"network": {"name": "ddpmpp", "blocks": 10**6}}), "blocks=1000000"),
+    "tensors": (put("model", {"network": {"name": "mlp", "depth": 30_000}}), "larger network"),
+    "depth": (put("model", {"network": {"name": "mlp", "depth": 10**9}}), "depth=1000000000"),
+    "width": (put("model", {"network": {"name": "mlp", "width": 10**30}}), "more than the"),
+    "channels": (put("model", {"network": {"name": "ddpmpp", "channels": 4 * 10**9}}), "channels"),
+    "taps": (put("model", {"basis": {"name": "blur", "kernel_size": 10**9 + 1}}), "kernel_size"),
+    "images": (put("images", math.inf), "images inf is no count"),
+    "negative images": (put("images", -1), "images -1 is no count"),
+    "true images": (put("images", True), "images True is no count"),
+    "negative std": (swap("std", -torch.ones(3, 24)), "negative"),
+    "std not finite": (swap("std", torch.full((3, 24), torch.nan)), "std holds numbers"),
+    "integer mean": (swap("mean", torch.zeros(3, 24).int()), "must be floats"),
+    "integer weights": (swap("network.input.bias", torch.zeros(16).int()), "weights are floats"),
+    "unknown tensor": (swap("extra", torch.ones(1)), "'extra' is unknown"),
+    "axis without stds": (swap("axes.0", torch.eye(72)), "without axes.std"),
+    "groups as floats": (swap("grouping", torch.zeros(1, 24)), "not int64"),
+    "groups of more channels": (swap("grouping", torch.zeros(2, 24).long()), "grouping (2, 24)"),
+    "no group": (swap("grouping", torch.zeros(0, 24).long()), "not int64"),
+    "order of floats": (put("order", [0.0]), "no list of group numbers"),
+    "order of truths": (put("order", [False]), "no list of group numbers"),
+    "names as numbers": (put("names", [1]), "no list of texts"),
+    "shape of floats": (put("shape", [3, 4.0, 6]), "not three counts"),
+    "shape of none": (put("shape", [3, 0, 6]), "not three counts"),
+    "shape as text": (put("shape", "346"), "not three counts"),
+    "shape of a line": (put("shape", [1, 1, 10**7]), "sides of more than"),
+    "shape turned": (put("shape", [3, 6, 4]), "fingerprint"),
+    "no fingerprint": (put("basis_fingerprint", None), "do not fit together"),
 }
 
 
@@ -195,6 +225,71 @@ def test_what_is_no_checkpoint_is_refused(make_model: Callable[..., Path], tmp_p
         load_checkpoint(bad)
     with pytest.raises(ValueError, match="no such file"):
         load_checkpoint(tmp_path / "absent.safetensors")
+
+
+def test_a_file_of_our_own_is_read_back_only_as_it_was_written(
+    make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = make_model(tmp_path / "m.safetensors", SHAPE)
+    tensors, _ = load_tensors(path)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    bad = tmp_path / "bad.safetensors"
+    changed = json.loads(metadata["gdm_repr"]) | {"images": 7}
+    for metadatum, says in (
+        ({**metadata, "gdm_repr": json.dumps(changed, sort_keys=True)}, "its digest says"),
+        ({**metadata, "sha256": "0" * 64}, "its digest says"),
+        ({**metadata, "more": ""}, "unknown key 'more'"),
+        ({**metadata, "gdm_repr": "[" * 100_000}, "nested too deeply"),
+        ({**metadata, "gdm_repr": '{"format": 1, "format": 1}'}, "'format' twice"),
+    ):
+        save_file(tensors, bad, metadata=metadatum)
+        with pytest.raises(ValueError, match=says):
+            load_checkpoint(bad)
+    save_file({**tensors, "mean": tensors["mean"] + 1}, bad, metadata=metadata)
+    with pytest.raises(ValueError, match="its digest says"):
+        load_checkpoint(bad)
+    del metadata["sha256"]  # as before there were digests
+    save_file(tensors, bad, metadata=metadata)
+    assert load_checkpoint(bad).images == 0
+
+
+def header(**entries: object) -> bytes:
+    text = json.dumps(entries).encode()
+    return len(text).to_bytes(8, "little") + text
+
+
+F32 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+HEADERS = {
+    "longer than the file": ((1 << 40).to_bytes(8, "little"), "shorter than its header"),
+    "a list": ((2).to_bytes(8, "little") + b"[]", "no mapping"),
+    "a tensor twice": (b"\x0d" + b"\0" * 7 + b'{"a":1,"a":1}', "'a' twice"),
+    "metadata of numbers": (header(__metadata__={"a": 1}), "no texts by name"),
+    "a tensor of nothing": (header(a={}), "not just dtype"),
+    "dtype": (header(a={**F32, "dtype": "F33"}) + b"\0" * 8, "'F33' is unknown"),
+    "negative": (header(a={**F32, "shape": [-2]}) + b"\0" * 8, "no counts"),
+    "huge": (header(a={**F32, "shape": [2**61, 2**61]}) + b"\0" * 8, "another number of bytes"),
+    "overlap": (header(a=F32, b=F32) + b"\0" * 8, "overlap or leave gaps"),
+    "more": (header(a=F32) + b"\0" * 9, "another length"),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_header_must_describe_the_bytes_that_follow(tmp_path: Path, name: str) -> None:
+    content, says = HEADERS[name]
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="not a whole safetensors file") as error:
+        load_tensors(path)
+    assert says in str(error.value)
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path in (tmp_path / "pipe", tmp_path / "loop", tmp_path, Path("/dev/zero")):
+        with pytest.raises(ValueError, match="no such file"):
+            load_checkpoint(path)
 
 
 class Trap:

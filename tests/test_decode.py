@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
 from gdm_repr import GDM, decode, encode
 from gdm_repr.decode import safe_name
-from gdm_repr.latents import LatentStore, open_store
+from gdm_repr.latents import LatentStore, Manifest, open_store
 from gdm_repr.pictures import to_uint8
 
 Floats = npt.NDArray[np.float32]
@@ -147,18 +150,97 @@ def test_another_models_store_is_refused(
     assert not (tmp_path / "x").exists()
 
 
+def write_without_digests(path: Path, manifest: dict[str, Any]) -> None:
+    """Write a store's manifest as before there were digests, its solver's fingerprint made anew."""
+    solver = json.dumps(manifest["settings"]["solver"], sort_keys=True)
+    manifest["fingerprint"]["solver"] = hashlib.sha256(solver.encode()).hexdigest()
+    manifest.pop("sha256", None)
+    for shard in (path / "shards").iterdir():
+        table = pq.read_table(shard)
+        note = json.loads(table.schema.metadata[b"gdm_repr"])
+        note["store"] = Manifest.model_validate(manifest).digest
+        pq.write_table(table.replace_schema_metadata({"gdm_repr": json.dumps(note)}), shard)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
 def test_a_store_that_does_not_say_its_solver_is_refused(
     trained: Path, store: LatentStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(store.path, tmp_path / "z")
     file = tmp_path / "z" / "manifest.json"
-    for solver in ({}, {"steps": 3, "precision": "fp32"}, {"precision": "fp32", "x": 1}):
+    for solver in (
+        {},
+        {"steps": 3, "precision": "fp32"},
+        {"precision": "fp32", "x": 1},
+        {"precision": "fp32", "steps": ["a"]},
+        {"precision": "fp32", "steps": [5, 4, 3], "solver": []},
+        {"precision": "fp32", "steps": [5, 4, 0.5]},
+        [1],
+        "heun",
+    ):
         manifest = json.loads(file.read_text())
         manifest["settings"]["solver"] = solver
-        file.write_text(json.dumps(manifest))
+        write_without_digests(tmp_path / "z", manifest)
         assert decode.main(arguments(trained, tmp_path / "z", tmp_path / "x")) == 2
         assert "does not say how it was encoded" in capsys.readouterr().err
         assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("settings", "solver", "steps"), [1, 1, 1]),
+        (("settings", "order"), [2, 1, 0]),
+        (("settings", "source"), "photos"),
+        (("fingerprint", "solver"), "0" * 64),
+        (("items",), 19),
+        (("encoded",), 19),
+    ],
+)
+@pytest.mark.parametrize("digests", [True, False])
+def test_a_store_whose_manifest_was_edited_is_not_decoded(
+    trained: Path,
+    store: LatentStore,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    path: tuple[str, ...],
+    value: object,
+    digests: bool,
+) -> None:
+    shutil.copytree(store.path, tmp_path / "z")
+    file = tmp_path / "z" / "manifest.json"
+    manifest = part = json.loads(file.read_text())
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = value
+    if not digests:
+        del manifest["sha256"]
+    file.write_text(json.dumps(manifest))
+    status = decode.main(arguments(trained, tmp_path / "z", tmp_path / "x"))
+    if not digests and path[-1] == "source":  # only a name there
+        assert status == 0
+        return
+    assert status == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path / "z") in line and ("digest" in line or not digests)
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("order", ["abc", 5, [0.0, 1.0, 2.0], [True, 0, 2], [0, 1], {"0": 1}])
+def test_an_order_that_is_none_is_refused(
+    trained: Path,
+    store: LatentStore,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    order: object,
+) -> None:
+    shutil.copytree(store.path, tmp_path / "z")
+    manifest = json.loads((tmp_path / "z" / "manifest.json").read_text())
+    manifest["settings"]["order"] = order
+    write_without_digests(tmp_path / "z", manifest)
+    assert decode.main(arguments(trained, tmp_path / "z", tmp_path / "x")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "order" in line
 
 
 @pytest.mark.parametrize(

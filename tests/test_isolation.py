@@ -270,7 +270,7 @@ def settings() -> tuple[object, ...]:
         tuple(np.geterr().items()),
         os.getcwd(),
         torch.get_rng_state().numpy().tobytes(),
-        repr(np.random.get_state()),  # noqa: NPY002
+        repr(np.random.get_state()),
     )
 
 
