@@ -95,7 +95,8 @@ def make(name: str, config: EditConfig, recipe: Mapping[str, Any] | None = None)
         }
         facts["effects"] = [_plain(effect) for effect in measured]
         text = json.dumps(facts, indent=2, allow_nan=False, ensure_ascii=False)
-        record.write_text(text + "\n", encoding="utf-8")
+        # a name that is no UTF-8 becomes JSON's own escape of it
+        record.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
         errors = [float(e) for each in inputs if each.error is not None for e in each.error]
         if errors:
             rmse = math.sqrt(sum(e * e for e in errors) / len(errors))
