@@ -124,7 +124,7 @@ def map_figure(cells: Sequence[Cell]) -> Figure:
     bar = figure.colorbar(
         image, ax=list(grid.flat), location="bottom", fraction=0.04, pad=0.02, aspect=40
     )
-    bar.set_label("R$^2$, or balanced accuracy above chance", fontsize="small")
+    bar.set_label("R², or balanced accuracy above chance", fontsize="small")
     bar.ax.tick_params(labelsize="small")
     return figure
 

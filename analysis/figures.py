@@ -5,8 +5,11 @@ Colours are Okabe and Ito's (2008); maps are cividis. Figures are drawn without 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from gdm_repr.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +27,30 @@ def new_figure(height: float = 4.0, width: float = WIDTH) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def make_printable(figure: Figure) -> None:
+    """Make all text of a figure printable: labels of others may hold what no SVG may.
+
+    A dollar in a label is a dollar; formulas are of the ticks that matplotlib itself writes.
+    """
+    from matplotlib.axis import Axis
+    from matplotlib.text import Text
+    from matplotlib.ticker import LogFormatter, ScalarFormatter
+
+    ticks = set()
+    for axis in figure.findobj(Axis):
+        for formatter in (axis.get_major_formatter(), axis.get_minor_formatter()):
+            if not isinstance(formatter, LogFormatter | ScalarFormatter):
+                formatter.format_ticks = partial(_shown_ticks, formatter.format_ticks)
+        ticks |= set(axis.findobj(Text)) - {axis.label}
+    for text in set(figure.findobj(Text)) - ticks:
+        text.set_text(printable(text.get_text(), lines=True))
+        text.set_parse_math(False)
+
+
+def _shown_ticks(format_ticks: Callable[[Any], list[str]], values: object) -> list[str]:
+    return [printable(label, lines=True).replace("$", r"\$") for label in format_ticks(values)]
 
 
 def line_with_band(

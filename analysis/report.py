@@ -20,7 +20,7 @@ from gdm_repr.analysis.estimate import number
 from gdm_repr.analysis.journal import JOURNAL
 from gdm_repr.files import user_path, write_text
 from gdm_repr.names import file_name
-from gdm_repr.text import write_csv
+from gdm_repr.text import printable, write_csv
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -235,15 +235,17 @@ def _save(picture: Picture, folder: Path) -> list[Path]:
     """Save a picture; the first path is the one for the page."""
     from matplotlib import rc_context
 
+    from gdm_repr.analysis.figures import make_printable
     from gdm_repr.pictures import LabelledSheet
 
-    path = folder / f"{picture.name}.png"
+    path = folder / f"{file_name(picture.name)}.png"
     if isinstance(picture.figure, Path):
         return [picture.figure]
     if isinstance(picture.figure, LabelledSheet):
         picture.figure.save(path)
         return [path]
     vector = path.with_suffix(".svg")
+    make_printable(picture.figure)
     # Without date, and with names by content: the same numbers give the same bytes.
     with rc_context({"svg.hashsalt": SVG_SALT}):
         picture.figure.savefig(path, dpi=DPI, metadata={"Software": None})
@@ -314,10 +316,18 @@ def _template(name: str) -> Any:  # noqa: ANN401
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(
-        loader=PackageLoader("gdm_repr.analysis", "pages"), autoescape=True, trim_blocks=True
+        loader=PackageLoader("gdm_repr.analysis", "pages"),
+        autoescape=True,
+        trim_blocks=True,
+        finalize=_shown_text,
     )
     environment.filters["number"] = _fact
     return environment.get_template(name)
+
+
+def _shown_text(value: object) -> object:
+    """Make a text that a page shows printable, but for what is HTML already."""
+    return printable(value, lines=True) if type(value) is str else value
 
 
 def _fact(value: object) -> str:
@@ -333,5 +343,6 @@ def _fact(value: object) -> str:
 def _write(path: Path, text: str) -> None:
     """Write a file as a whole, so that a page half written is never seen."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
+    # a name that is no UTF-8 becomes JSON's own escape of it; pages have none
+    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     temporary.replace(path)

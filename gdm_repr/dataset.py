@@ -25,6 +25,7 @@ from gdm_repr.labels import Labels
 from gdm_repr.quarantine import Rejected
 from gdm_repr.selection import find_classes, spread
 from gdm_repr.sources import Source
+from gdm_repr.text import printable
 
 if TYPE_CHECKING:
     import torch
@@ -95,7 +96,7 @@ class ImageDataset:
             ValueError: No item can be read, or float data are to be dequantized.
         """
         self._source, self._seed = source, seed
-        self.preprocess, self.source = preprocess, source.name
+        self.preprocess, self.source = preprocess, printable(source.name)
         self._last: tuple[int, Pixels | BadImage] | None = None
         self._memory: tuple[npt.NDArray[Any], npt.NDArray[np.int64], dict[int, str]] | None = None
         # One row an item: image, and row and column of the tile (0, 0 without tiles).

@@ -69,8 +69,12 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, sync: bool 
 
 
 def write_text(path: Path, text: str, *, sync: bool = True) -> None:
-    """Write a text file in UTF-8, whole or not at all."""
-    write_atomically(path, lambda temporary: temporary.write_bytes(text.encode()), sync=sync)
+    """Write a text file in UTF-8, whole or not at all.
+
+    What is no character, of a name that is no UTF-8, becomes an escape, which JSON has, too.
+    """
+    data = text.encode("utf-8", "backslashreplace")
+    write_atomically(path, lambda temporary: temporary.write_bytes(data), sync=sync)
 
 
 def read_bytes(path: Path, what: str, *, most: int = MOST_BYTES) -> bytes:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from gdm_repr.files import write_atomically
+from gdm_repr.text import printable
 
 Array = NDArray[Any]
 FRAME_MS = 150  # of an animation
@@ -114,6 +115,8 @@ def label_sheet(
 
     Small images are enlarged by a whole factor, without smoothing, to about ``tile`` pixels.
     """
+    row_labels = [printable(label, lines=True) for label in row_labels]
+    column_labels = [printable(label, lines=True) for label in column_labels]
     height, width = rows[0].shape[-2:]
     scale = max(1, tile // max(height, width))
     high, wide = height * scale, width * scale

@@ -192,7 +192,7 @@ def database_path(uri: str) -> Path | None:
 
 def experiment_name(given: str | None = None) -> str:
     """MLflow experiment: as given, or MLFLOW_EXPERIMENT_NAME, or else ``gdm-repr``."""
-    return given or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gdm-repr"
+    return printable(given or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gdm-repr")
 
 
 def without_password(uri: str) -> str:

@@ -1,11 +1,11 @@
-"""Text of others, put where it has a grammar of its own: terminal, XML, CSV, MLflow.
+r"""Text of others, put where it has a grammar of its own: terminal, XML, CSV, MLflow.
 
 Names of files, labels and a server's errors may hold anything. `printable` is the one place that
 says what is shown of them: control characters (with them a terminal's escapes), what turns the
 direction of writing, and what is no character are written as a backslash and a number.
 
->>> printable("a\\x1b[31mb\\u202e")
-'a\\\\x1b[31mb\\\\u202e'
+>>> printable("a\x1b[31mb\u202e")
+'a\\x1b[31mb\\u202e'
 """
 
 from __future__ import annotations

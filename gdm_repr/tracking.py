@@ -146,7 +146,7 @@ class Run:
 
     def inputs(self, name: str, digest: str, source: str) -> None:
         """Record the data that the run reads: its name, its digest and where it came from."""
-        self._append("input", name=name, digest=digest, source=source)
+        self._append("input", name=printable(name), digest=digest, source=printable(source))
         self.tags({"fingerprint.data": digest})
 
     def model(self, checkpoint: str | Path) -> None:
@@ -255,7 +255,7 @@ def start(
     facts = {
         "command": command,
         "experiment": experiment_name(experiment),
-        "name": run_name or f"{command} {out.resolve().name}",
+        "name": printable(run_name or f"{command} {out.resolve().name}"),
         "parent": parent,
     }
     run._begin(facts, config, tags or {})

@@ -71,9 +71,9 @@ def test_bugs_have_no_line() -> None:
 
 
 def test_a_real_broken_pool() -> None:
-    with concurrent.futures.ProcessPoolExecutor(1) as pool:
-        with pytest.raises(BrokenProcessPool) as caught:
-            pool.submit(os._exit, 9).result()
+    pool = concurrent.futures.ProcessPoolExecutor(1)
+    with pool, pytest.raises(BrokenProcessPool) as caught:
+        pool.submit(os._exit, 9).result()
     assert ending(caught.value, RESUME) is not None
 
 

@@ -50,8 +50,10 @@ def test_a_name_that_reads_as_a_key_of_another() -> None:
 
 
 def test_usual_names_keep_their_keys() -> None:
-    for name in ("loss", "band_std/0_29", "sample_quality/frechet/vgg19", "a.b-c", "leakage/0_1_to_2_3",
-                 "factor_map/5_o_Clock_Shadow/all", "images_per_second", "efficientnet-lite0"):  # fmt: skip
+    for name in (
+        "loss", "band_std/0_29", "sample_quality/frechet/vgg19", "a.b-c", "leakage/0_1_to_2_3",
+        "factor_map/5_o_Clock_Shadow/all", "images_per_second", "efficientnet-lite0",
+    ):  # fmt: skip
         assert metric_key(name) == name
     assert band_metric(BAND_STD, "[0, 29]") == "band_std/0_29"
     assert band_metric(LEAKAGE, "[0, 29]_to_[30, 99]") == "leakage/0_29_to_30_99"
