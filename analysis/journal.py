@@ -146,7 +146,7 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> Difference
     """Find what two first lines differ in; the parts of a digest say more than the digest."""
     names = before.get("names", {}), now["names"]
     found = find_difference(before.get("settings", {}), now["settings"], *names)
-    if found and found.name == "latents" and before.get("of"):
+    if found and found.name == "latents" and before.get("of") and now["of"]:
         return find_difference(before["of"], now["of"], *names) or found
     return found
 

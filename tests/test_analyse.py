@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+import shutil
 from collections.abc import Callable
+from html import unescape
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 
 from gdm_repr import command, encode
 from gdm_repr.analysis.__main__ import AllConfig, main, part_options
+from gdm_repr.analysis.identity import BY_CONTENT, NOT_COMPARED, identity
 from gdm_repr.analysis.options import FeatureConfig
 from gdm_repr.analysis.runner import ANALYSES, command_line, load
 from gdm_repr.analysis.subject import Subject
@@ -162,6 +166,92 @@ def test_all_writes_an_index_and_tracks_children(
     dataset = child.inputs.dataset_inputs[0].dataset
     assert dataset.name == "digits"
     assert read_events(out)
+
+
+def test_the_index_leads_to_every_finished_analysis(
+    trained: Path, encoded: Path, tmp_path: Path
+) -> None:
+    """To those of earlier runs too, in the table's order, with answer and picture."""
+    config = tmp_path / "all.yaml"
+    settings = {"leakage": {"images": 3}, "traversal": {"anchors": 6, "directions": 3}}
+    settings["factor_map"] = {"probes": "linear", "permutations": 9, "resamples": 40, "folds": 2}
+    config.write_text(json.dumps({"settings": settings, "features": ["pixels"]}))
+    out = tmp_path / "out"
+
+    def found(only: str, folder: Path = out) -> tuple[list[str], str]:
+        more = ["--config", str(config), "--only", only]
+        assert run("all", trained, encoded, folder, *more) == 0
+        page = (folder / "index.html").read_text(encoding="utf-8")
+        assert page.count("<img") == page.count("<h2>") - 1  # the last heading is of the command
+        links = re.findall('<h2><a href="([^"]*)/report.html">', page)
+        assert all((folder / name / "report.html").is_file() for name in links)
+        answers = [sentence for name in links for sentence in result(folder / name)["answer"]]
+        assert all(sentence[:40] in unescape(page) for sentence in answers)
+        return links, page.partition("<h2>Make it again")[0]
+
+    assert found("leakage")[0] == ["leakage"]
+    assert found("traversal")[0] == ["traversal", "leakage"]
+    (out / "factor_map").mkdir()  # begun, and not finished
+    (out / "factor_map" / "result.json").write_text("{}")
+    assert found("leakage")[0] == ["traversal", "leakage"]
+    links, page = found("factor_map")
+    assert links == ["traversal", "factor_map", "leakage"]
+    assert page == found("traversal,factor_map,leakage", tmp_path / "at once")[1]
+
+
+def test_files_are_known_by_what_they_hold(
+    trained: Path, encoded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No option that names a file decides by its path; the journal holds none."""
+    for name in ANALYSES:
+        fields = load(name).options.model_fields
+        paths = {key for key, spec in fields.items() if "Path" in str(spec.annotation)}
+        assert paths <= {*NOT_COMPARED, *BY_CONTENT}
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "w.pth").write_bytes(b"weights" if name < "c" else b"others")
+        shutil.copytree(encoded, tmp_path / name / "latents")
+    base = {"checkpoint": "m", "latents": tmp_path, "out": tmp_path}
+
+    def of(analysis: str, **options: object) -> dict[str, Any]:
+        return identity(load(analysis).options.model_validate({**base, **options}))
+
+    for key, analysis, value in (
+        ("weights", "band_variance", "{}/w.pth"),
+        ("baseline", "total_correlation", "{}/latents"),
+        ("baseline", "factor_map", "k1={}/latents"),
+        ("baseline", "disentanglement", "{}/w.pth"),
+    ):
+        one, same = (of(analysis, **{key: value.format(tmp_path / name)}) for name in "ab")
+        assert one == same
+        assert str(tmp_path) not in json.dumps(one)
+    assert of("band_variance", weights=tmp_path / "a/w.pth") != of(
+        "band_variance", weights=tmp_path / "c/w.pth"
+    )
+    assert of("band_variance") == of("band_variance", download=True)
+    more = ["--images", "60", "--noise", "40", "--permutations", "19", "--resamples", "10"]
+    more += ["--controls", "none", "--estimators", "gaussian", "--baseline"]
+    out = tmp_path / "out"
+    assert run("total_correlation", trained, encoded, out, *more, str(tmp_path / "a/latents")) == 0
+    head = json.loads((out / "journal.jsonl").read_text().splitlines()[0])
+    assert str(tmp_path) not in json.dumps(head["settings"])
+    assert run("total_correlation", trained, encoded, out, *more, str(tmp_path / "b/latents")) == 0
+    assert "finished already" in capsys.readouterr().out
+
+
+def test_another_analysis_or_other_latents_are_named(
+    trained: Path, encoded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, others = tmp_path / "out", tmp_path / "others"
+    assert run("leakage", trained, encoded, out, "--images", "3") == 0
+    capsys.readouterr()
+    assert run("traversal", trained, encoded, out, "--features", "pixels") == 2
+    assert "holds the analysis leakage, now traversal" in capsys.readouterr().err
+    argv = ["--checkpoint", str(trained), "--data", "digits", "--limit", "20", "--steps", "6"]
+    assert encode.main([*argv, "--out", str(others), "--no-track"]) == 0
+    capsys.readouterr()
+    assert run("leakage", trained, others, out, "--images", "3") == 2
+    assert "(solver " in capsys.readouterr().err  # the first that differs of what made them
 
 
 def test_options_of_all_reach_their_analysis(tmp_path: Path) -> None:

@@ -48,3 +48,16 @@ def test_settings_are_compared_as_json_has_them(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     Journal(path, {"features": ("a", "b"), "weights": Path("w")}).add("one", 1)
     assert "one" in Journal(path, {"features": ["a", "b"], "weights": "w"})
+
+
+def test_a_part_of_a_digest_is_named_and_paths_of_before_are_taken(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    Journal(path, {"latents": "c0"}, of={"data": "d1"}, names={"data": "digits"}).add("one", 1)
+    with pytest.raises(ValueError, match=r"other settings \(data digits, now photos\)"):
+        Journal(path, {"latents": "c1"}, of={"data": "d2"}, names={"data": "photos"})
+    with pytest.raises(ValueError, match=r"other settings \(latents another, now z\)"):
+        Journal(path, {"latents": "c1"}, names={"latents": "z"})
+    Journal(tmp_path / "old.jsonl", {"weights": "w.pth"}).add("one", 1)
+    spelled = {"weights": "w.pth"}
+    assert "one" in Journal(tmp_path / "old.jsonl", {"weights": "5ha"}, spelled=spelled)
+    assert "one" in Journal(tmp_path / "old.jsonl", {"weights": "5ha"})

@@ -238,6 +238,18 @@ def test_other_settings_and_other_data_are_refused(
     assert "none of this version's" in refusal(capsys, *same, "--size", "8")
 
 
+def test_a_folder_that_was_moved_is_the_same(
+    wild: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = prepared(wild, tmp_path / "out", "--size", "8")
+    whole = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    shutil.copytree(wild, tmp_path / "renamed", symlinks=True)
+    capsys.readouterr()
+    prepared(tmp_path / "renamed", out, "--size", "8")
+    assert "is finished already: 5 images, 1 quarantined" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == whole
+
+
 def test_folders_of_other_things_are_left_alone(
     wild: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

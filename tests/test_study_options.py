@@ -146,6 +146,44 @@ def test_fingerprints_change_with_what_matters_alone() -> None:
     assert len({scored(**options) for options in different}) == 6
 
 
+def test_a_path_is_no_identity(tmp_path: Path) -> None:
+    """Data are known by their fingerprint; studies of built-in data keep those they have had."""
+
+    def of(data: str, labels: str | None = None, fingerprint: str = "f") -> tuple[str, str]:
+        train = {**TRAIN, "data": data, "labels": labels}
+        (choice,) = study(train=train, encode={"labels": labels}, choices={"one": {}})
+        model = model_fingerprint(choice.train_config(Path("m")), fingerprint)
+        folders = Path("m"), Path("c")
+        encoding, analyses = choice.encode_config(*folders), choice.analyses(*folders)
+        return model, choice_fingerprint("model", encoding, analyses, fingerprint)
+
+    assert of("x.npy") == of("./x.npy") == of(str(tmp_path / "x.npy"))
+    assert of("x.npy", "y.csv") == of("x.npy", str(tmp_path / "y.csv"))
+    assert len({of("x.npy"), of("x.npy", fingerprint="g"), of("digits"), of("photos")}) == 4
+    assert of("digits", "y.csv") != of("digits", "y.csv", fingerprint="g")
+    options = {
+        "train": {
+            "data": "digits",
+            "preprocess": {"dequantize": True},
+            "model": {
+                "network": {"name": "mlp", "width": 16, "depth": 1},
+                "grouping": {"name": "bands", "cuts": [6]},
+            },
+            "images": 2560,
+        },
+        "encode": {"limit": 60, "steps": 4},
+        "score": {"n": 20, "features": ["pixels"]},
+        "analyse": {"leakage": {"images": 4}, "disentanglement": {}, "total_correlation": {}},
+    }
+    (choice,) = list_choices(StudyConfig.model_validate({**options, "choices": {"one": {}}}))
+    model = model_fingerprint(choice.train_config(Path("m")), "D")
+    folders = Path("m"), Path("c")
+    encoding, analyses = choice.encode_config(*folders), choice.analyses(*folders)
+    assert model.startswith("13e1577b6233d06d")
+    own = choice_fingerprint(model, encoding, analyses, "D")
+    assert own.startswith("c1a378549f4eb528")
+
+
 def test_all_analyses_look_at_what_was_encoded() -> None:
     (choice,) = study(
         train={**TRAIN, "data": "a.npy"},
