@@ -33,8 +33,9 @@ def build_untrained(config: TrainConfig, shape: Shape) -> Checkpoint:
         )
     flat = (shape[0], shape[1] * shape[2])
     small = config.model.model_copy(update={"network": _STAND_IN})
-    denoiser = build_denoiser(small, shape, torch.zeros(flat), torch.ones(flat))
-    _check_network(config, shape, denoiser.grouping.k)
+    with torch.random.fork_rng(devices=[]):  # weights of no meaning must not cost others theirs
+        denoiser = build_denoiser(small, shape, torch.zeros(flat), torch.ones(flat))
+        _check_network(config, shape, denoiser.grouping.k)
     Levels(config, denoiser)
     record = {"orders": config.orders}
     return Checkpoint(denoiser, shape, config.model, config.preprocess, record, 0, "")

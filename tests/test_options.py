@@ -90,5 +90,5 @@ def test_options_of_a_strategy_are_finite_too() -> None:
     from gdm_repr.config import ModelConfig
 
     for value in (math.inf, math.nan):
-        with pytest.raises(ValidationError, match="sigma=.*: must be finite"):
+        with pytest.raises(ValidationError, match=r"sigma=.*: must be finite"):
             ModelConfig.model_validate({"basis": {"name": "blur", "sigma": value}})
