@@ -130,3 +130,29 @@ def test_tables_hold_every_number(tmp_path: Path) -> None:
     for row, line in zip(summary, lines[2:], strict=True):
         for part in (row.band, f"{row.mean:+.4f}", f"{row.std:.4f}", f"{row.ks:.4f}"):
             assert part in line
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.7, -3.0])
+@pytest.mark.parametrize("std", [1.0, 1e-3, 1e-5])
+def test_standard_errors_scale_with_latents_that_hardly_vary(
+    tmp_path: Path, mean: float, std: float
+) -> None:
+    """A delta method by differences would step over the variance of such latents."""
+    z = normal(60) * np.exp(0.2 * np.random.default_rng(1).standard_normal((60, 1, 1)))
+    stored = (mean + std * z).astype(np.float32)
+    given = (stored.astype(np.float64) - mean) / std  # what rounding to float32 left of z
+    found = summarise(write(tmp_path / "a", stored))
+    plain = summarise(write(tmp_path / "b", given.astype(np.float32)))
+    for one, other in zip(found, plain, strict=True):
+        assert one.mean_se == pytest.approx(other.mean_se * std, rel=1e-5)
+        assert one.std == pytest.approx(other.std * std, rel=1e-5)
+        assert one.std_se == pytest.approx(other.std_se * std, rel=1e-5)
+        assert one.kurtosis_se == pytest.approx(other.kurtosis_se, rel=1e-5)
+
+
+@pytest.mark.parametrize("std", [0.0, 1e-30, 1e-3])
+def test_images_that_are_all_one_have_finite_standard_errors(tmp_path: Path, std: float) -> None:
+    z = np.repeat(normal(1) * np.float32(std), 20, axis=0) + np.float32(0.1 if std == 0 else 0)
+    for row in summarise(write(tmp_path / "s", z)):
+        assert np.isfinite([row.mean_se, row.std, row.std_se, row.kurtosis_se]).all()
+        assert row.std_se == pytest.approx(0, abs=1e-12)
