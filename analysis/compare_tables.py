@@ -146,9 +146,9 @@ def difference_table(found: Comparison) -> Table:
     return Table.of_rows(
         "differences",
         f"Choice - {found.reference}, over the seeds that both have: mean, 95 % t interval and p "
-        "of the paired t test, of this choice alone; then interval and p corrected for the choices of "
-        "the metric (Holm), by which the verdict goes. An interval excludes 0 where its p is below "
-        f"{LEVEL:g}. No test where there is one pair, or the differences do not vary.",
+        "of the paired t test, of this choice alone; then interval and p corrected for the choices "
+        "of the metric (Holm), by which the verdict goes. An interval excludes 0 where its p is "
+        f"below {LEVEL:g}. No test where there is one pair, or the differences do not vary.",
         rows,
     )
 

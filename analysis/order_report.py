@@ -116,8 +116,8 @@ def make_report(config: OrderSearchConfig, subject: Subject, found: Found) -> Re
             "samples": f"{config.n} an order, of the same latents for all orders",
             "searches": f"a ridge regression on the places of the groups learns from "
             f"{candidates} random orders with {config.first} samples each; the best of "
-            f"{min(config.checked, candidates)} that it thinks best, scored with {config.n}; orders and "
-            "latents of its own for every seed",
+            f"{min(config.checked, candidates)} that it thinks best, scored with {config.n}; "
+            "orders and latents of its own for every seed",
             "intervals": f"jackknife over {groups} groups of images, 95 %",
             "predictors": "from the covariance of the store's images that are not scored against",
         },

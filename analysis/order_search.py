@@ -7,7 +7,7 @@ Of a model trained on random orders. Scores, search and predictors are those of
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -59,10 +59,6 @@ class OrderSearchConfig(FeatureConfig):
     def needs(self) -> Needs:
         """Two sets of images."""
         return Needs(2 * LEAST, f"two sets of {LEAST}")
-
-    def most(self) -> Mapping[str, tuple[int, int]]:
-        """Images that samples are compared with leave as many for the floor."""
-        return {"--n": (self.n, self.n)}
 
 
 def check(config: OrderSearchConfig, subject: Subject) -> None:

@@ -19,7 +19,7 @@ from gdm_repr import command, encode
 from gdm_repr.analysis.__main__ import AllConfig, main, part_options
 from gdm_repr.analysis.identity import BY_CONTENT, NOT_COMPARED, identity
 from gdm_repr.analysis.options import FeatureConfig
-from gdm_repr.analysis.runner import ANALYSES, command_line, load
+from gdm_repr.analysis.runner import ANALYSES, check_images, command_line, load
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.run_record import read_events
 
@@ -328,6 +328,49 @@ def test_features_are_checked_before_anything_is_measured(
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", sorted(ANALYSES))  # those with sets say the rest themselves
+def test_too_few_images_are_told_before_work_with_advice_that_can_be_followed(name: str) -> None:
+    """Any number of images either will do, or the line says what would."""
+    options = load(name).options
+    given = {"checkpoint": "c", "latents": "z", "out": "o"}
+    config = options.model_validate(given)
+    least = config.needs().images
+    assert least >= 2 and config.needs().why
+    for total in range(80):
+        try:
+            check_images(name, config, total)
+        except ValueError as error:
+            line = str(error)
+            assert "\n" not in line and str(total) in line
+            if total < least:
+                assert line.startswith("--latents 'z': holds ") and f"at least {least}" in line
+                continue
+            flag, most = re.findall(r"^--(\S+) .* use at most (\d+), or encode more$", line)[0]
+            followed = options.model_validate({**given, flag.replace("-", "_"): int(most)})
+            check_images(name, followed, total)
+        else:
+            assert total >= least
+
+
+@pytest.mark.parametrize("name", ["total_correlation", "sample_quality", "reconstruction"])
+def test_a_store_of_two_images_is_refused_in_one_line(
+    name: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    latents = tmp_path / "latents"
+    argv = ["--checkpoint", str(trained), "--data", "digits", "--limit", "2", "--steps", "3"]
+    assert encode.main([*argv, "--out", str(latents), "--no-track"]) == 0
+    capsys.readouterr()
+    features = [] if name == "total_correlation" else ["--features", "pixels"]
+    assert run(name, trained, latents, tmp_path / "out", *features) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"holds 2 images, and {name} needs at least" in line
+    assert not (tmp_path / "out" / "journal.jsonl").exists()
+    every = ["all", "--checkpoint", str(trained), "--latents", str(latents), "--no-track"]
+    assert main([*every, "--features", "pixels", "--only", name, "--out", str(tmp_path / "x")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"--settings {name}: " in line and line.endswith("; or leave it out by --only")
 
 
 def test_names_of_analyses(capsys: pytest.CaptureFixture[str]) -> None:

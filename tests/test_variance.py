@@ -181,7 +181,7 @@ def test_knee_and_cuts_of_known_curves() -> None:
 def test_a_bend_is_no_sharper_than_the_grid_it_was_found_on() -> None:
     """All anchors bend alike, so that the bootstrap alone has no width."""
     kept = [0, 16, 64, 125, 160, 784]
-    rows = np.tile([1.0, 0.9, 0.6, 0.1, 0.09, 0.0], (12, 1)) * np.arange(1, 13)[:, None]
+    rows = np.tile([1.0, 0.9, 0.6, 0.1, 0.09, 0.0], (12, 1)) * np.arange(1.0, 13.0)[:, None]
     alone = place(rows, kept, knee)
     assert (alone.value, alone.low, alone.high) == (125, 125, 125)
     for coarse in (kept, [0, 125, 784], list(range(0, 785, 5))):
