@@ -196,7 +196,9 @@ CALLS: dict[str, Callable[[World], object]] = {
     "encode by inverse": lambda w: w.model.encode(
         w.x, w.model.plan(3, solver="euler", coordinate="uniform", tolerance=0.1, inverse=True)
     ),
-    "encode by dopri5": lambda w: w.model.encode(w.x, w.model.plan(3, solver="dopri5", tolerance=0.1)).z,
+    "encode by dopri5": lambda w: (
+        w.model.encode(w.x, w.model.plan(3, solver="dopri5", tolerance=0.1)).z
+    ),
     "ode.encode": lambda w: encode(w.model.flow, w.model.to_basis(w.x), w.plan).y,
     "decode": lambda w: w.model.decode(w.z, w.plan),
     "sample": lambda w: w.model.sample(2, seed=1, plan=w.plan),
@@ -205,7 +207,9 @@ CALLS: dict[str, Callable[[World], object]] = {
     "generation": lambda w: Generation(w.model.flow, w.plan, strict=True).states(w.z),
     "frames": lambda w: process_frames(w.model, w.z, w.plan, 3),
     "interpolate": lambda w: interpolate(w.z[:1], w.z[1:2], np.ones((3, 16), bool), [0.3, 0.7]),
-    "basis": lambda w: [build_basis(n, SHAPE[1:]).forward(w.x) for n in ("dct", "blur", "identity")],
+    "basis": lambda w: [
+        build_basis(n, SHAPE[1:]).forward(w.x) for n in ("dct", "blur", "identity")
+    ],
     "axes": lambda w: principal_axes(
         w.model.grouping, w.model.flow.mean, w.model.flow.std, [w.model.to_basis(w.x)]
     )[1],
