@@ -75,6 +75,10 @@ class DisentanglementConfig(AnalysisConfig):
         super().check()
         check_names("scores", self.scores, SCORES)
 
+    def needs(self) -> Needs:
+        """Half-samples of fewer say little."""
+        return Needs(LEAST, f"scores are of {LEAST} or more")
+
 
 def check(config: DisentanglementConfig, subject: Subject) -> None:
     """Refuse labels that are no factors though asked for, and images or a baseline not there."""
@@ -93,10 +97,6 @@ def _inputs(
     rows = subject.rows(min(config.images, len(subject.store)), seed=config.seed)
     rows = shared_rows(baselines, subject, rows)
     return baselines, rows, *_factors(config, subject, rows)
-
-    def needs(self) -> Needs:
-        """Half-samples of fewer say little."""
-        return Needs(LEAST, f"scores are of {LEAST} or more")
 
 
 def analyse(config: DisentanglementConfig, subject: Subject, journal: Journal) -> Report:

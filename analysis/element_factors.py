@@ -107,6 +107,14 @@ class ElementFactorsConfig(AnalysisConfig):
         check_names("ways", self.ways, WAYS)
         check_names("controls", self.controls, ("raw", "none"))
 
+    def needs(self) -> Needs:
+        """Factors need ten images; traversal moves some, and fits the reader to others."""
+        if WAYS[1] in self.ways:
+            return Needs(
+                ANCHORS + FEWEST, f"{ANCHORS} to traverse, and {FEWEST} others to fit the reader to"
+            )
+        return Needs(10, "a factor needs 5 images of 2 classes")
+
 
 def check(config: ElementFactorsConfig, subject: Subject) -> None:
     """Refuse labels that are no factors though asked for, elements, a reader or images not there.
@@ -138,14 +146,6 @@ def _inputs(
 
     rows = subject.rows(min(config.images, len(subject.store)), seed=config.seed)
     return rows, *store_factors(subject.store, rows, config.factors, config.circular)
-
-    def needs(self) -> Needs:
-        """Factors need ten images; traversal moves some, and fits the reader to others."""
-        if WAYS[1] in self.ways:
-            return Needs(
-                ANCHORS + FEWEST, f"{ANCHORS} to traverse, and {FEWEST} others to fit the reader to"
-            )
-        return Needs(10, "a factor needs 5 images of 2 classes")
 
 
 @dataclass(frozen=True, eq=False)

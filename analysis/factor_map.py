@@ -81,6 +81,10 @@ class FactorMapConfig(AnalysisConfig):
         check_names("probes", self.probes, PROBES)
         check_names("controls", self.controls, (*CONTROLS, "none"))
 
+    def needs(self) -> Needs:
+        """Each of two classes needs an image a fold."""
+        return Needs(2 * self.folds, f"a factor needs {self.folds} images, the folds, of 2 classes")
+
 
 def check(config: FactorMapConfig, subject: Subject) -> None:
     """Refuse labels that are no factors though asked for, and images or a baseline that are away.
@@ -104,10 +108,6 @@ def _inputs(
     rows = shared_rows(baselines, subject, rows)
     found = store_factors(subject.store, rows, config.factors, config.circular, fewest=config.folds)
     return baselines, rows, *found
-
-    def needs(self) -> Needs:
-        """Each of two classes needs an image a fold."""
-        return Needs(2 * self.folds, f"a factor needs {self.folds} images, the folds, of 2 classes")
 
 
 def analyse(config: FactorMapConfig, subject: Subject, journal: Journal) -> Report:

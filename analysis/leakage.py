@@ -45,15 +45,15 @@ class LeakageConfig(AnalysisConfig):
 
     images: int = Field(64, ge=2, le=MANY, description="Encoded images whose latents are changed.")
 
+    def most(self) -> Mapping[str, tuple[int, int]]:
+        """All are images of the store."""
+        return {"--images": (self.images, 0)}
+
 
 def check(config: LeakageConfig, subject: Subject) -> None:
     """Refuse more images than there are, and images that are away."""
     subject.rows(config.images, seed=config.seed)
     subject.require_images()
-
-    def most(self) -> Mapping[str, tuple[int, int]]:
-        """All are images of the store."""
-        return {"--images": (self.images, 0)}
 
 
 def analyse(config: LeakageConfig, subject: Subject, journal: Journal) -> Report:

@@ -67,6 +67,12 @@ class SampleQualityConfig(FeatureConfig):
     levels: Held = Field(8, description="Noise levels of the denoising loss, for each group.")
     shown: Held = Field(12, description="Images in a row of the sheet.")
 
+    def needs(self) -> Needs:
+        """Two sets of images, in which neighbours are left when a group is left out."""
+        near = max(self.precision_neighbours, self.density_neighbours)
+        n = next(n for n in range(LEAST, near * 4 + LEAST) if kept(n, self.groups) > near)
+        return Needs(2 * n, f"two sets of {n}, in which each image has {near} neighbours")
+
 
 def check(config: SampleQualityConfig, subject: Subject) -> None:
     """Refuse features that can't be had, too few images, and images that are away."""
@@ -77,12 +83,6 @@ def check(config: SampleQualityConfig, subject: Subject) -> None:
     check_neighbours(config, n)
     config.require_features(subject)
     subject.require_images()
-
-    def needs(self) -> Needs:
-        """Two sets of images, in which neighbours are left when a group is left out."""
-        near = max(self.precision_neighbours, self.density_neighbours)
-        n = next(n for n in range(LEAST, near * 4 + LEAST) if kept(n, self.groups) > near)
-        return Needs(2 * n, f"two sets of {n}, in which each image has {near} neighbours")
 
 
 def analyse(config: SampleQualityConfig, subject: Subject, journal: Journal) -> Report:

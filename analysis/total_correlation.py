@@ -111,6 +111,10 @@ class TotalCorrelationConfig(AnalysisConfig):
         check_names("estimators", self.estimators, ESTIMATORS)
         check_names("controls", self.controls, (*CONTROLS, "none"))
 
+    def needs(self) -> Needs:
+        """The test of normality takes some."""
+        return Needs(LEAST, f"a test of normality takes {LEAST}")
+
 
 def check(config: TotalCorrelationConfig, subject: Subject) -> None:
     """Refuse elements, images and a baseline that are not there."""
@@ -122,10 +126,6 @@ def check(config: TotalCorrelationConfig, subject: Subject) -> None:
         other_store(config.baseline, subject)
     if {"raw", "pca"} & set(config.controls):
         subject.require_images()
-
-    def needs(self) -> Needs:
-        """The test of normality takes some."""
-        return Needs(LEAST, f"a test of normality takes {LEAST}")
 
 
 def analyse(config: TotalCorrelationConfig, subject: Subject, journal: Journal) -> Report:
