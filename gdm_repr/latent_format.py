@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,6 +229,11 @@ def read_manifest(path: Path) -> Manifest:
     )
 
 
+def open_shard(file: Path, mode: str = "rb") -> pa.NativeFile:
+    """Open a shard; Arrow itself takes no paths that are not UTF-8, and some for addresses."""
+    return pa.OSFile(os.fsencode(file), mode)
+
+
 def read_note(footer: pq.FileMetaData) -> dict[str, Any]:
     """What a shard says of itself: its store's digest, its number and its rejected items."""
     note: dict[str, Any] = json.loads(footer.metadata[METADATA_KEY])
@@ -242,7 +248,8 @@ def read_footer(path: Path, shard: int, manifest: Manifest) -> pq.FileMetaData:
     """
     file = shard_path(path, shard)
     try:
-        footer = pq.read_metadata(file)
+        with open_shard(file) as opened:
+            footer = pq.read_metadata(opened)
         note = read_note(footer)
     except (OSError, pa.ArrowException, KeyError, TypeError) as error:
         raise damaged(file, error) from error
@@ -257,7 +264,8 @@ def read_footer(path: Path, shard: int, manifest: Manifest) -> pq.FileMetaData:
 def is_whole(path: Path, shard: int) -> bool:
     """Say whether a shard is there and has its footer, which a Parquet file ends with."""
     try:
-        pq.read_metadata(shard_path(path, shard))
+        with open_shard(shard_path(path, shard)) as opened:
+            pq.read_metadata(opened)
     except (OSError, pa.ArrowException):
         return False
     return True

@@ -25,6 +25,7 @@ from gdm_repr.latent_format import (
     Manifest,
     damaged,
     label_type,
+    open_shard,
     read_footer,
     read_manifest,
     read_note,
@@ -242,7 +243,10 @@ class LatentStore:
     def _column(self, shard: int, column: str) -> pa.Array:
         file = shard_path(self.path, shard)
         try:
-            with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+            with (
+                open_shard(file) as opened,
+                pq.ParquetFile(opened, page_checksum_verification=True) as parquet,
+            ):
                 return parquet.read(columns=[column]).column(0).combine_chunks()
         except (OSError, pa.ArrowException) as error:
             raise damaged(file, error) from error
