@@ -313,6 +313,11 @@ def _check_digests(
     return tuple(footers)
 
 
+def open_shard(file: Path, mode: str = "rb") -> pa.NativeFile:
+    """Open a shard; Arrow itself takes no paths that are not UTF-8, and some for addresses."""
+    return pa.OSFile(os.fsencode(file), mode)
+
+
 @dataclass(frozen=True)
 class Footer:
     """What a shard says of itself.

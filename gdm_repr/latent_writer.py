@@ -31,6 +31,7 @@ from gdm_repr.latent_format import (
     Manifest,
     is_whole,
     list_type,
+    open_shard,
     read_footer,
     read_manifest_and_digests,
     shard_path,
@@ -148,18 +149,20 @@ class StoreWriter:
         }
         schema = manifest.arrow_schema().with_metadata({METADATA_KEY: json.dumps(note)})
         table = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
-        write_atomically(
-            shard_path(self.path, shard),
-            lambda temporary: pq.write_table(
-                table,
-                temporary,
-                compression="zstd",
-                use_dictionary=False,
-                write_statistics=False,
-                write_page_checksum=True,
-                row_group_size=max(len(rows), 1),
-            ),
-        )
+
+        def write(temporary: Path) -> None:
+            with open_shard(temporary, "wb") as file:
+                pq.write_table(
+                    table,
+                    file,
+                    compression="zstd",
+                    use_dictionary=False,
+                    write_statistics=False,
+                    write_page_checksum=True,
+                    row_group_size=max(len(rows), 1),
+                )
+
+        write_atomically(shard_path(self.path, shard), write)
         self._written.add(shard)
 
     def finish(self) -> Manifest:

@@ -29,6 +29,7 @@ from gdm_repr.latent_format import (
     damaged,
     label_type,
     list_shards,
+    open_shard,
     read_footer,
     read_manifest,
     read_manifest_and_digests,
@@ -259,7 +260,10 @@ class LatentStore:
         file = shard_path(self.path, shard)
         kind, footer = self._schema.field(column).type, self._footers[shard]
         try:
-            with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+            with (
+                open_shard(file) as opened,
+                pq.ParquetFile(opened, page_checksum_verification=True) as parquet,
+            ):
                 if shard not in self._in_order:
                     index = parquet.read(columns=["index"]).column(0).to_pylist()
                     rejected = {item.index for item in footer.rejected}

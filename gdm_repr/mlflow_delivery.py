@@ -145,7 +145,8 @@ class Delivery:
     def _start(self, event: Event) -> None:
         record = event["run"]
         experiment = self._experiment(event["experiment"], record)
-        run_id = self._sent["runs"].get(record)
+        moved = experiment.name != event["experiment"]  # its run went with the old one
+        run_id = None if moved else self._sent["runs"].get(record)
         if run_id is not None:
             stage = self._stage(run_id)
             if stage is None:

@@ -75,7 +75,7 @@ class SturdyStream:
         self.lost = error if isinstance(error, OSError) else OSError(errno.EBADF, "it is closed")
         if self._stream in (sys.__stdout__, sys.__stderr__):
             with suppress(OSError, ValueError, AttributeError):
-                number = self._stream.fileno()  # type: ignore[union-attr]
+                number = self._stream.fileno()
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, number)
                 os.close(nowhere)

@@ -34,5 +34,5 @@ def test_any_label_gives_xml_json_and_a_page(tmp_path: Path) -> None:
     page = written.page.read_text("utf-8")
     assert not any(character in page for character in "\x00\x1b\u202e") and "a\\x1b[31mb" in page
     assert json.loads(written.numbers.read_text("utf-8"))["answer"] == BAD
-    rows = list(csv.reader((tmp_path / "tables" / "t.csv").open(encoding="utf-8", newline="")))
+    rows = list(csv.reader((tmp_path / "tables" / "t.csv").read_text("utf-8").splitlines()))
     assert rows[0] == ["'=1+1", "n"] and rows[-1][0] == "'=1+1" and rows[1][1] == "-1.0"
