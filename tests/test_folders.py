@@ -313,7 +313,8 @@ def test_a_refused_command_leaves_no_folder(tmp_path: Path) -> None:
         pass
     with files.only_writer(tmp_path / "kept"):
         (tmp_path / "kept" / "x").touch()
-    assert (tmp_path / "old").exists() and (tmp_path / "kept").exists()
+    assert not any((tmp_path / "old").iterdir())
+    assert (tmp_path / "kept").exists()
 
 
 def test_a_difference_is_told_in_the_user_s_words() -> None:
