@@ -207,8 +207,8 @@ def test_workers_of_one_folder_work_together(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Encode and prepare take any number of them; the folder is that of one, and then finished."""
-    command, *argv = [*line.format(model=trained).split(), "--workers", "0"]
-    argv += ["--no-track"] if command == "encode" else []
+    command, *flags = line.format(model=trained).split()
+    argv = [*flags, "--workers", "0", *(["--no-track"] if command == "encode" else [])]
     out, alone = tmp_path / "together", tmp_path / "alone"
     jobs = [launch(command, [*argv, "--out", str(out)], tmp_path / f"{n}.log") for n in range(3)]
     for job in jobs:
