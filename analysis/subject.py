@@ -109,17 +109,17 @@ class Subject:
         if len(dataset) < manifest.items:
             return f"it holds {len(dataset)} of them, there were {manifest.items}; give them all"
         there = [dataset.ids[index] for index in store.index.tolist()]
-        for before, now in zip(store.ids, there, strict=True):
-            if before != now:
-                return f"{now!r} stands where {before!r} stood; give the same files"
+        for stood, stands in zip(store.ids, there, strict=True):
+            if stood != stands:
+                return f"{stands!r} stands where {stood!r} stood; give the same files"
         was, now = set(manifest.labels), set(dataset.labels)
         if was != now:
             told = [", ".join(sorted(names)) or "none" for names in (was, now)]
             return f"it had the labels {told[0]}, now {told[1]}; give the --labels used then"
         for name in sorted(was):
-            before = store.labels(name)
+            before = store.labels(name).tolist()
             values = [dataset.labels[name][index] for index in store.index.tolist()]
-            for each, value, other in zip(store.ids, before.tolist(), values, strict=True):
+            for each, value, other in zip(store.ids, before, values, strict=True):
                 if value != other and not (value != value and other is None):  # NaN: missing
                     return (
                         f"the label {name!r} of {each!r} was {value!r}, now {other!r}; give the "

@@ -171,8 +171,8 @@ def only_writer(folder: Path, option: str = "--out", *, wait: float = WAIT_S) ->
     """Make this process the only one that writes to a folder, which is made if need be.
 
     The lock ends with the process, however that ends; forked workers do not keep it. Within one
-    process it may be taken again. A folder that was made for it and holds nothing in the end goes
-    again, so that a command refused later leaves nothing behind.
+    process it may be taken again. Where nothing was written the lock's file goes again, and so does
+    a folder that was made for it: a command that is refused later leaves nothing behind.
 
     Args:
         folder: to be written to.
@@ -207,14 +207,17 @@ def only_writer(folder: Path, option: str = "--out", *, wait: float = WAIT_S) ->
         yield
     finally:
         _held.discard(path)
-        if made:
-            _remove_empty(path)
+        _remove_unused(path, made)
         lock.release()
 
 
-def _remove_empty(lock: Path) -> None:
-    """Remove a folder that holds its lock alone; a process that waits for the lock sees it gone."""
+def _remove_unused(lock: Path, made: bool) -> None:
+    """Remove a lock from a folder that holds nothing else, and the folder if it was made for it.
+
+    A process that waits for the lock sees that its file is gone, and takes a new one.
+    """
     with suppress(OSError):  # Windows keeps files that are open
         if [entry.name for entry in lock.parent.iterdir()] == [LOCK]:
             lock.unlink()
-            lock.parent.rmdir()
+            if made:
+                lock.parent.rmdir()

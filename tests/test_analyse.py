@@ -173,7 +173,8 @@ def test_the_index_leads_to_every_finished_analysis(
 ) -> None:
     """To those of earlier runs too, in the table's order, with answer and picture."""
     config = tmp_path / "all.yaml"
-    settings = {"leakage": {"images": 3}, "traversal": {"anchors": 6, "directions": 3}}
+    settings: dict[str, dict[str, Any]] = {"leakage": {"images": 3}}
+    settings["traversal"] = {"anchors": 6, "directions": 3}
     settings["factor_map"] = {"probes": "linear", "permutations": 9, "resamples": 40, "folds": 2}
     config.write_text(json.dumps({"settings": settings, "features": ["pixels"]}))
     out = tmp_path / "out"

@@ -207,8 +207,8 @@ def test_workers_of_one_folder_work_together(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Encode and prepare take any number of them; the folder is that of one, and then finished."""
-    command, *argv = [*line.format(model=trained).split(), "--workers", "0"]
-    argv += ["--no-track"] if command == "encode" else []
+    command, *flags = line.format(model=trained).split()
+    argv = [*flags, "--workers", "0", *(["--no-track"] if command == "encode" else [])]
     out, alone = tmp_path / "together", tmp_path / "alone"
     jobs = [launch(command, [*argv, "--out", str(out)], tmp_path / f"{n}.log") for n in range(3)]
     for job in jobs:
@@ -313,7 +313,8 @@ def test_a_refused_command_leaves_no_folder(tmp_path: Path) -> None:
         pass
     with files.only_writer(tmp_path / "kept"):
         (tmp_path / "kept" / "x").touch()
-    assert (tmp_path / "old").exists() and (tmp_path / "kept").exists()
+    assert not any((tmp_path / "old").iterdir())
+    assert (tmp_path / "kept").exists()
 
 
 def test_a_difference_is_told_in_the_user_s_words() -> None:
