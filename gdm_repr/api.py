@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gdm_repr import arguments
@@ -154,7 +156,7 @@ class GDM:
     @isolated
     def plan(
         self,
-        steps: int | Sequence[int] = DEFAULT_STEPS,
+        steps: SupportsIndex | Sequence[int] | NDArray[np.integer[Any]] = DEFAULT_STEPS,
         *,
         solver: str = DEFAULT_SOLVER,
         coordinate: str = "whitened",
@@ -263,7 +265,7 @@ class GDM:
         return self.basis.inverse(decode(self.flow, z, plan or self.plan()).y)
 
     @isolated
-    def noise(self, n: int, *, seed: int = 0) -> Tensor:
+    def noise(self, n: SupportsIndex, *, seed: SupportsIndex = 0) -> Tensor:
         """Draw latents (n, C, d) ~ N(0, I); number i depends on seed + i alone.
 
         Raises:
@@ -278,7 +280,9 @@ class GDM:
         return torch.stack(draws).to(self.device)
 
     @isolated
-    def sample(self, n: int, *, seed: int = 0, plan: Plan | None = None) -> Tensor:
+    def sample(
+        self, n: SupportsIndex, *, seed: SupportsIndex = 0, plan: Plan | None = None
+    ) -> Tensor:
         """Draw images (n, C, H, W), not clipped; number i depends on seed + i alone.
 
         Raises:

@@ -7,7 +7,7 @@ and 1. Here whatever is not surely what was meant is refused: a ValueError names
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -140,7 +140,7 @@ def _array(rows: object, name: str, fix: str) -> NDArray[Any]:
     """Turn what may be rows into an array, without a cast between kinds."""
     if isinstance(rows, str | bytes):
         raise ValueError(f"{name}={rows!r}: is text; {fix}")
-    if not isinstance(rows, np.ndarray) and isinstance(rows, Iterable) and hasattr(rows, "__len__"):
+    if not isinstance(rows, np.ndarray) and isinstance(rows, Collection):
         if not len(rows):
             return np.empty(0, np.int64)
         if isinstance(rows, Sequence):
