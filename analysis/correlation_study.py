@@ -200,7 +200,7 @@ def normality_sentence(found: Mapping[str, ElementNormality], whole: int | None 
     own = found[LATENTS]
     worst = int(own.statistic.argmax())
     tested = len(own.p)
-    part = f", which are {counted_columns(tested, whole)}" if whole and whole != tested else ""
+    part = f" ({counted_columns(tested, whole)})" if whole and whole != tested else ""
     others = [f"{name} {counted(each)}" for name, each in found.items() if name != LATENTS]
     beside = f" Beside it: {'; '.join(others)}." if others else ""
     return (

@@ -36,23 +36,26 @@ def test_the_report_holds_every_question_source_and_refusal(
     found = rows(out)
     by = {(row["what"], row["source"], row["estimator"]): row for row in found}
     sources = ["latents", command.BASELINE, *command.CONTROLS.values()]
-    within = [f"within {name}" for name in NAMES]
-    for what in [*within, "between bands", "all elements", "first 2", "chosen elements"]:
+    # --columns leaves some out: what was looked at is counted, and called nothing else
+    counts = dict(zip(NAMES, ("3 of 6", "3 of 15", "4 of 43"), strict=True))
+    within = [f"within {name} ({count} columns)" for name, count in counts.items()]
+    between, every = "between bands (10 of 64 columns)", "10 of 64 columns"
+    for what in [*within, between, every, "first 2", "chosen elements"]:
         assert {s for w, s, e in by if (w, e) == (what, "gaussian")} == set(sources)
     assert by["first 2", "latents", "knn"]["note"].startswith("96 samples are too few")
-    assert ("all elements", "latents", "knn") not in by
+    assert (every, "latents", "knn") not in by
     for row in found:
         assert bool(row["TC (nats)"]) != bool(row["note"])
         if row["TC (nats)"]:
             low, value, high = (float(row[key]) for key in ("low", "TC (nats)", "high"))
             assert low < value < high
-    raw = by["all elements", command.CONTROLS["raw"], "gaussian"]
+    raw = by[every, command.CONTROLS["raw"], "gaussian"]
     assert float(raw["p"]) == 0.05  # digits' coefficients depend on each other
-    noise = by["all elements", command.CONTROLS["noise"], "gaussian"]
+    noise = by[every, command.CONTROLS["noise"], "gaussian"]
     assert float(noise["low"]) < 0 < float(noise["high"])
-    refused = by["between bands", command.CONTROLS["encoded-noise"], "gaussian"]
+    refused = by[between, command.CONTROLS["encoded-noise"], "gaussian"]
     assert refused["note"].startswith("8 samples are too few")
-    own, other = (by["between bands", name, "gaussian"] for name in ("latents", command.BASELINE))
+    own, other = (by[between, name, "gaussian"] for name in ("latents", command.BASELINE))
     assert own["TC (nats)"] == other["TC (nats)"]  # the baseline is the same store
     normality = rows(out, "normality")
     assert len(normality) == 4 * 10  # latents, baseline, and noise before and after the model
