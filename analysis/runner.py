@@ -181,7 +181,7 @@ def check_images(name: str, config: AnalysisConfig, total: int, *, labelled: boo
         if asked + left > total:
             others = f", of which {left} must be left for the controls" if left else ""
             raise ValueError(
-                f"{flag} {asked}: the store holds {total} images{others}; use at most "
+                f"{flag} {asked}: the store holds {total} images only{others}; use at most "
                 f"{total - left}, or encode more"
             )
 
