@@ -151,8 +151,8 @@ def uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in held.items():
             signal.signal(number, handler)
-    for number, frame in came:
-        held[number](number, frame)
+    for name, frame in came:
+        held[signal.Signals(name)](name, frame)
 
 
 def _report(name: str, message: str) -> int:
