@@ -42,7 +42,8 @@ def make_printable(figure: Figure) -> None:
     for axis in figure.findobj(Axis):
         for formatter in (axis.get_major_formatter(), axis.get_minor_formatter()):
             if not isinstance(formatter, LogFormatter | ScalarFormatter):
-                formatter.format_ticks = partial(_shown_ticks, formatter.format_ticks)
+                shown = partial(_shown_ticks, formatter.format_ticks)
+                formatter.format_ticks = shown  # type: ignore[method-assign]
         ticks |= set(axis.findobj(Text)) - {axis.label}
     for text in set(figure.findobj(Text)) - ticks:
         text.set_text(printable(text.get_text(), lines=True))

@@ -88,7 +88,7 @@ def run_command(
         except KeyboardInterrupt as error:
             again = " again: what was saved before is kept" if len(seen) > 1 else ""
             seen += [0, 0]  # one more ends us at once, and not in a traceback
-            number = error.number if isinstance(error, Terminated) else signal.SIGINT
+            number = error.number if isinstance(error, Terminated) else int(signal.SIGINT)
             what = "interrupted" if number == signal.SIGINT else "asked to end"
             print(f"\ngdm-repr {name}: {what}{again}; {resume}", file=sys.stderr)
             return 128 + number
@@ -161,8 +161,8 @@ def uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in held.items():
             signal.signal(number, handler)
-    for number, frame in came:
-        held[number](number, frame)
+    for name, frame in came:
+        held[signal.Signals(name)](name, frame)
 
 
 def _report(name: str, message: str) -> int:

@@ -75,7 +75,7 @@ class SturdyStream:
         self.lost = error if isinstance(error, OSError) else OSError(errno.EBADF, "it is closed")
         if self._stream in (sys.__stdout__, sys.__stderr__):
             with suppress(OSError, ValueError, AttributeError):
-                number = self._stream.fileno()
+                number = self._stream.fileno()  # type: ignore[union-attr]
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, number)
                 os.close(nowhere)
@@ -99,7 +99,7 @@ def sturdy_streams() -> Iterator[None]:
                 os.open(os.devnull, os.O_RDWR)
     before = sys.stdout, sys.stderr
     out, err = SturdyStream(sys.stdout), SturdyStream(sys.stderr, bars=True)
-    sys.stdout, sys.stderr = out, err  # type: ignore[assignment]
+    sys.stdout, sys.stderr = out, err
     try:
         yield
     finally:

@@ -203,7 +203,7 @@ class Run:
         if new := {key: value for key, value in now.items() if key not in before}:
             self._append("params", values=new)
         # Params cannot change in MLflow, so that a changed value becomes a tag.
-        changed = {
+        changed: dict[str, str] = {
             changed_tag(key): value for key, value in now.items() if before.get(key, value) != value
         }
         self.tags({**changed, **versions(), **git_state(), **tags})

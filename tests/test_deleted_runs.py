@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -22,11 +21,11 @@ class Server:
         self.calls: list[str] = []
         self.logged = 0
 
-    def get_experiment_by_name(self, name: str) -> Any:
+    def get_experiment_by_name(self, name: str) -> SimpleNamespace:
         stage = self.stages["exp"] if name == "exp" else "active"
         return SimpleNamespace(experiment_id="7", name=name, lifecycle_stage=stage)
 
-    def get_run(self, run_id: str) -> Any:
+    def get_run(self, run_id: str) -> SimpleNamespace:
         return SimpleNamespace(info=SimpleNamespace(lifecycle_stage=self.stages["run"]))
 
     def restore_run(self, run_id: str) -> None:
@@ -36,10 +35,10 @@ class Server:
     def update_run(self, run_id: str, status: str) -> None:
         self.log_batch(run_id)
 
-    def search_runs(self, ids: list[str], query: str, max_results: int) -> list[Any]:
+    def search_runs(self, ids: list[str], query: str, max_results: int) -> list[SimpleNamespace]:
         return []
 
-    def create_run(self, *facts: object) -> Any:
+    def create_run(self, *facts: object) -> SimpleNamespace:
         self.calls.append("create")
         return SimpleNamespace(info=SimpleNamespace(run_id="new"))
 

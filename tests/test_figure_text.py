@@ -3,6 +3,7 @@
 import csv
 import json
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from pathlib import Path
 
 from gdm_repr.analysis.figures import new_figure
@@ -21,7 +22,7 @@ def test_any_label_gives_xml_json_and_a_page(tmp_path: Path) -> None:
     axes.barh(BAD, range(len(BAD)))
     axes.legend(title=BAD[5])
     axes.annotate(BAD[1], (0, 0))
-    columns = {BAD[6]: BAD, "n": [-1.0, 2, None, 1, 1, 1, 1]}
+    columns: dict[str, Sequence[object]] = {BAD[6]: BAD, "n": [-1.0, 2, None, 1, 1, 1, 1]}
     report = Report(
         BAD[0], BAD[2], BAD, [Picture("p", BAD[5], figure)], [Table("t", BAD[0], columns)],
         method={"labels": BAD},

@@ -100,19 +100,12 @@ def test_names_that_are_not_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (images / "bad\udcfe.png").write_bytes(b"x")
     out = tmp_path / "out\udcff"
     with sturdy_streams():
-        encode(
-            EncodeConfig(
-                data=str(images),
-                out=out,
-                steps=3,
-                size=32,
-                workers=0,
-                round_trip=False,
-                track=False,
-            )
-        )
-        decode(DecodeConfig(latents=out, out=tmp_path / "d\udcff", track=False))
-        prepare(PrepareConfig(data=str(images), out=tmp_path / "p\udcff", workers=0))
+        options = {"data": str(images), "out": out, "steps": 3, "workers": 0, "round_trip": False}
+        encode(EncodeConfig.model_validate({**options, "track": False}))
+        decoded = {"latents": out, "out": tmp_path / "d\udcff", "track": False}
+        decode(DecodeConfig.model_validate(decoded))
+        prepared = {"data": str(images), "out": tmp_path / "p\udcff", "workers": 0}
+        prepare(PrepareConfig.model_validate(prepared))
     store = open_store(out)
     assert len(store) == 2 and len(store.quarantined) == 1
     for text in [*store.ids, *store.sources, *(each.id for each in store.quarantined)]:
