@@ -9,7 +9,7 @@ DEMO := runs/demo
 DIGITS := runs/digits
 
 .DEFAULT_GOAL := help
-.PHONY: help demo digits test lint bench
+.PHONY: help demo digits test lint fuzz bench
 
 help:  ## show these lines
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
@@ -41,6 +41,9 @@ lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+fuzz: $(READY)  ## feed the loaders many more damaged files than the tests do (about 20 minutes)
+	$(BIN)/python -m pytest tests/test_fuzz.py --hypothesis-profile=long
 
 bench: $(READY)  ## run every benchmark in its quick form
 	@set -e; for script in benchmarks/*.py; do \

@@ -9,6 +9,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # A test must neither write to the user's own tracking server nor believe it is one worker of many.
 for _name in (
@@ -25,6 +26,16 @@ os.environ["MPLBACKEND"] = "Agg"
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Tensors here are tiny: a second thread only waits, and waits long where the other core is busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Fuzz tests: the same few examples in every run, many new ones by `make fuzz`; nothing is kept.
+_FUZZ = settings(
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.register_profile("short", _FUZZ, max_examples=40, derandomize=True)
+settings.register_profile("long", _FUZZ, max_examples=3000, print_blob=True)
+settings.load_profile("short")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
