@@ -119,7 +119,7 @@ def test_another_store_gives_the_same_images(
 ) -> None:
     single = make_model(tmp_path / "k1.safetensors", (1, 8, 8), grouping={"name": "single"})
     other = open_subject(
-        single, tmp_path / "z", "--limit", "96", "--steps", "4", "--dequantize"
+        single, tmp_path / "z", "--first", "96", "--steps", "4", "--dequantize"
     ).store
     assert sources.other_store(tmp_path / "z", subject).path == other.path
     rows = [3, 11]
@@ -135,6 +135,6 @@ def test_a_store_of_other_images_or_another_basis_is_refused(
     with pytest.raises(ValueError, match=r"--baseline .*few': its data is another than that of"):
         sources.other_store(tmp_path / "few", subject)
     pixels = make_model(tmp_path / "p.safetensors", (1, 8, 8), basis={"name": "identity"})
-    open_subject(pixels, tmp_path / "pixels", "--limit", "96", "--steps", "4", "--dequantize")
+    open_subject(pixels, tmp_path / "pixels", "--first", "96", "--steps", "4", "--dequantize")
     with pytest.raises(ValueError, match="its basis is another"):
         sources.other_store(tmp_path / "pixels", subject)

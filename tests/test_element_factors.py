@@ -37,7 +37,7 @@ def labelled(trained: Path, encoded: Path, tmp_path_factory: pytest.TempPathFact
     for name, own, other in zip(store.ids, z, noise, strict=True):
         lines.append(f"{name},{own[0]:.6f},{own[2] ** 2:.6f},{other:.6f}")
     (folder / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    argv = ["--checkpoint", str(trained), "--data", "digits", "--limit", "96", "--steps", "12"]
+    argv = ["--checkpoint", str(trained), "--data", "digits", "--first", "96", "--steps", "12"]
     labels = ["--labels", str(folder / "labels.csv")]
     assert encode.main([*argv, *labels, "--out", str(folder / "latents"), "--no-track"]) == 0
     return ["--latents", str(folder / "latents"), *labels]

@@ -16,8 +16,8 @@ from gdm_repr.cli import COMMANDS
 from gdm_repr.command import Command
 from gdm_repr.models import NETWORKS
 
-for _row in (*COMMANDS.values(), *ANALYSES.values()):
-    importlib.import_module(_row.module)
+for _module in (*(r.module for r in COMMANDS.values()), *(r.module for r in ANALYSES.values())):
+    importlib.import_module(_module)
 
 
 def subclasses(cls: type[Any]) -> Iterator[type[Any]]:

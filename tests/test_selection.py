@@ -17,6 +17,7 @@ from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.checkpoint import load_tensors, save_tensors
 from gdm_repr.data import ImageDataset, Preprocess, open_begun, open_data
+from gdm_repr.labels import Labels
 from gdm_repr.latents import open_store
 from gdm_repr.selection import find_classes, spread
 
@@ -46,11 +47,12 @@ def test_without_classes_it_is_spread_over_the_whole_source() -> None:
 
 
 def test_which_column_holds_classes() -> None:
-    amounts, several = [0.5, 1.5, 0.5, 1.5], {"shape": [1, 1, 2, 2], "hue": [3, 3, 4, 4]}
+    several: Labels = {"shape": [1, 1, 2, 2], "hue": [3, 3, 4, 4]}
     assert find_classes({"label": ["a", "a", "b", "b"], **several}) == ["a", "a", "b", "b"]
     assert find_classes({"digit": [1, 2, 1, 2]}) == [1, 2, 1, 2]
-    none = ({}, several, {"x": amounts}, {"label": amounts}, {"label": [1] * 4}, {"y": [1, 2, 3]})
-    assert all(find_classes(labels) is None for labels in none)  # type: ignore[arg-type]
+    none: list[Labels] = [{}, several, {"x": [0.5, 1.5] * 2}, {"label": [0.5, 1.5] * 2}]
+    none += [{"label": [1] * 4}, {"y": [1, 2, 3]}]
+    assert all(find_classes(labels) is None for labels in none)
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +100,8 @@ def test_a_range_of_scenes_is_sampled_within() -> None:
 
 
 def test_begun_with_the_first(classes: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first, sample = (
-        open_data(classes, Preprocess(), **how) for how in ({"first": 5}, {"limit": 5})
-    )  # type: ignore[arg-type]
+    first = open_data(classes, Preprocess(), first=5)
+    sample = open_data(classes, Preprocess(), limit=5)
     for begun, expected in (
         (None, sample), ("another's", sample), (sample.fingerprint(), sample),
         (first.fingerprint(), first),
