@@ -152,10 +152,9 @@ run_command("train", body)
 
 
 def test_signals_wait_for_what_must_not_be_broken() -> None:
-    work = "\n        ".join(
-        ["with uninterrupted():", "    time.sleep(1); print('whole', flush=True)"]
-    )
-    process = begin(work)
+    inside = "    print('in', flush=True); time.sleep(1); print('whole', flush=True)"
+    process = begin(f"with uninterrupted():\n        {inside}")
+    assert process.stdout is not None and process.stdout.readline() == "in\n"
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=20)
     assert out == "whole\nsaving\n" and process.returncode == 143
