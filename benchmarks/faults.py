@@ -181,9 +181,9 @@ def make_jobs(folder: Path) -> dict[str, Job]:
         Image.fromarray(pixels).save(images / f"{i:03d}.png")
     model, latents = folder / "model", folder / "latents"
     run(["train", "--config", str(folder / "train.yaml"), "--out", str(model)])
-    run(["encode", "--checkpoint", str(model), "--data", "digits", "--first", "400", "--steps", "12",
-         "--no-track", "--out", str(latents)])  # fmt: skip
     both = ["--checkpoint", str(model), "--no-track"]
+    digits = ["--data", "digits", "--first"]
+    run(["encode", *both, *digits, "400", "--steps", "12", "--out", str(latents)])
     images_made = files("images/*.png", "sheet.png", "images.npy")
     return {
         "train": Job(["train", "--config", str(folder / "train.yaml"), "--resume"],
@@ -191,7 +191,7 @@ def make_jobs(folder: Path) -> dict[str, Job]:
         "study": Job(["study", str(folder / "study.yaml")],
                      lambda out: (count("*/*/trained.json")(out) + count("*/*/scored.json")(out)
                                   + lines("models/*/log.jsonl")(out)), study),
-        "encode": Job(["encode", *both, "--data", "digits", "--first", "800", "--steps", "36",
+        "encode": Job(["encode", *both, *digits, "800", "--steps", "36",
                        "--shard-size", "40", "--batch-size", "40"],
                       count("shards/*.parquet"), files("shards/*.parquet", "quarantine.jsonl")),
         "decode": Job(["decode", *both, "--latents", str(latents), "--batch-size", "25"],
