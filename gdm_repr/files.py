@@ -22,6 +22,7 @@ LOCK = ".lock"  # in a folder that one process at a time writes to
 WAIT_S = 2.0  # for a writer that is just ending
 MOST_BYTES = 64 << 20  # of a text file that is read as a whole
 MOST_DEPTH = 100  # of nested lists and mappings
+_PART = 1 << 20  # bytes read at a time
 _NESTED = (list, tuple, dict)
 
 
@@ -92,13 +93,15 @@ def read_bytes(path: Path, what: str, *, most: int = MOST_BYTES) -> bytes:
     with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError(f"{what} {str(path)!r}: is no regular file; give a file")
-        data = file.read(most + 1)
+        data = bytearray()  # in parts: to ask for `most` bytes would take as much memory
+        while len(data) <= most and (part := file.read(min(_PART, most + 1 - len(data)))):
+            data += part
     if len(data) > most:
         raise ValueError(
             f"{what} {str(path)!r}: is larger than {most} bytes, which no such file is; give "
             "another"
         )
-    return data
+    return bytes(data)
 
 
 def read_text(path: Path, what: str, *, most: int = MOST_BYTES) -> str:

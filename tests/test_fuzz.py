@@ -90,16 +90,16 @@ def as_yaml(value: Any, depth: int = 0) -> str:  # noqa: ANN401
 
 WORDS = ["lr", "&a", "*a", "&a [1, 2]", "<<", "!!set", "!!python/name:os.system", "0x1", "1:2:3"]
 WORDS += ["~", "yes", "2024-02-30", "1e999", '"x"', "'", "-", "? ", "|", ">", "%", "@", "\t", "---"]
-
-
-@given(
-    st.recursive(
-        st.sampled_from(WORDS) | plain,
-        lambda s: st.lists(s, max_size=4) | st.dictionaries(st.sampled_from(WORDS), s, max_size=3),
-        max_leaves=15,
-    )
-    | st.text(st.sampled_from("ab:-[]{}&*!<? \n\t,'\"#|>0"), max_size=60)
+words = st.sampled_from(WORDS)
+yaml_like = st.recursive(
+    words | plain,
+    lambda some: st.lists(some, max_size=4) | st.dictionaries(words, some, max_size=3),
+    max_leaves=15,
 )
+yaml_noise = st.text(st.sampled_from("ab:-[]{}&*!<? \n\t,'\"#|>0"), max_size=60)
+
+
+@given(yaml_like | yaml_noise)
 def test_yaml(folder: Path, value: object) -> None:
     path = folder / "options.yaml"
     text = value if isinstance(value, str) else as_yaml(value)
@@ -118,24 +118,11 @@ def test_checkpoint(folder: Path, changes: list[tuple[int, int]]) -> None:
         assert path.read_bytes() == whole
 
 
-@given(
-    st.dictionaries(
-        st.sampled_from(
-            [
-                "format",
-                "shape",
-                "images",
-                "model",
-                "preprocess",
-                "order",
-                "names",
-                "training",
-                "basis_fingerprint",
-            ]
-        ),
-        nested,
-    )
-)
+FACTS = ["format", "shape", "images", "model", "preprocess", "order", "names", "training"]
+FACTS += ["basis_fingerprint"]
+
+
+@given(st.dictionaries(st.sampled_from(FACTS), nested, max_size=3))
 def test_checkpoint_metadata(folder: Path, changes: dict[str, object]) -> None:
     from safetensors.torch import save_file
 
@@ -227,12 +214,10 @@ def test_zip(folder: Path, labels: object, changes: list[tuple[int, int]] | None
     tracemalloc.stop()
 
 
-@given(
-    st.text(max_size=80)
-    | st.lists(
-        st.lists(st.sampled_from([*IDS, "", "1", "x", '"', "9" * 30]), max_size=3), max_size=5
-    )
-)
+cells = st.sampled_from([*IDS, "", "1", "x", '"', "9" * 30])
+
+
+@given(st.text(max_size=80) | st.lists(st.lists(cells, max_size=3), max_size=5))
 def test_labels(folder: Path, rows: str | list[list[str]]) -> None:
     path = folder / "labels.csv"
     text = rows if isinstance(rows, str) else "\n".join(map(",".join, rows))
