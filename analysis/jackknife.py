@@ -164,7 +164,7 @@ def features_array(values: ArrayLike, name: str, least: int = 2) -> Floats:
     Raises:
         ValueError: for another shape, fewer than ``least`` rows, or values that are not finite.
     """
-    array = table(values, name, "must be (n, F), one row an image")
+    array = table(values, name, "must be (n, F), one row an image", "images")
     if array.ndim != 2 or not array.size:
         raise ValueError(f"{name}: shape {array.shape}; must be (n, F), one row an image")
     if len(array) < least:

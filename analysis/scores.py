@@ -281,7 +281,7 @@ def udr_scores(
 
 
 def _latents(z: NDArray[Any]) -> Floats:
-    x = table(z, "z", "must be (images, latents) of numbers")
+    x = table(z, "z", "must be (images, latents) of numbers", "images")
     if x.ndim != 2 or len(x) < 50:
         raise ValueError(f"z: shape {x.shape} must be (images, latents), with 50 images or more")
     return x

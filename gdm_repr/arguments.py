@@ -76,8 +76,14 @@ def integers(values: object, name: str) -> tuple[int, ...]:
     return tuple(integer(value, name) for value in values)
 
 
-def table(values: ArrayLike, name: str, rule: str) -> NDArray[np.float64]:
+def table(values: ArrayLike, name: str, rule: str, rows: str = "samples") -> NDArray[np.float64]:
     """Return a table of real numbers (n, columns) as float64; its shape is for the caller to check.
+
+    Args:
+        values: the table.
+        name: of the argument, for errors.
+        rule: what it must be, for errors.
+        rows: what a row is, for errors.
 
     Raises:
         ValueError: for anything but integers and floats (bools and objects too), or values that are
@@ -89,11 +95,11 @@ def table(values: ArrayLike, name: str, rule: str) -> NDArray[np.float64]:
     array = array.astype(np.float64, copy=False)
     if not np.isfinite(array).all():
         wrong = int((~np.isfinite(array)).sum())
-        raise ValueError(f"{name}: {wrong} values are not finite; leave out what holds them")
+        raise ValueError(f"{name}: {wrong} values are not finite; drop those {rows}")
     return array
 
 
-def row_numbers(rows: Rows, n: int, name: str = "rows") -> Ints:
+def row_numbers(rows: Rows, n: int, name: str = "rows", owner: str = "") -> Ints:
     """Return row numbers of what ``rows`` selects from n rows.
 
     Args:
@@ -101,6 +107,7 @@ def row_numbers(rows: Rows, n: int, name: str = "rows") -> Ints:
             boolean mask of n values; arrays, tensors and sequences are taken.
         n: how many rows there are.
         name: of the argument, for errors.
+        owner: of the rows, for errors.
 
     Returns:
         Row numbers, int64, shape (m,).
@@ -132,7 +139,9 @@ def row_numbers(rows: Rows, n: int, name: str = "rows") -> Ints:
     if values.dtype.kind not in "iu":
         raise ValueError(f"{name}: dtype {values.dtype} is not one of row numbers; {fix}")
     if values.size and (values.min() < 0 or values.max() >= n):
-        raise RowError(f"{name} {values.min()}..{values.max()} leave 0..{n - 1}")
+        dots = " .. " if owner else ".."
+        given, there = f"{values.min()}{dots}{values.max()}", f"0{dots}{n - 1}"
+        raise RowError(f"{name} {given} leave {owner}{there}")
     return values.astype(np.int64)
 
 

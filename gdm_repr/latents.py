@@ -242,7 +242,7 @@ class LatentStore:
         return values
 
     def _floats(self, column: str, width: int, rows: Rows) -> Floats:
-        wanted = row_numbers(rows, len(self))
+        wanted = row_numbers(rows, len(self), owner="the store's ")
         places = np.searchsorted(self._offsets, wanted, side="right") - 1
         out = np.empty((len(wanted), width), dtype=np.float32)
         for place in np.unique(places):

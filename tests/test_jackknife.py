@@ -106,7 +106,7 @@ def test_a_share_of_all_or_none_is_not_certain() -> None:
         (lambda x: x[:3], "x: n=3 images; at least 4"),
         (lambda x: x[:-1], r"x: shape \(7, 2\), but the real images' is \(8, 2\)"),
         (lambda x: x[:, :1], r"x: shape \(8, 1\), but"),
-        (lambda x: x * np.nan, "x: holds values that are not finite"),
+        (lambda x: x * np.nan, "x: 16 values are not finite; drop those images"),
         (lambda x: x[:, 0], r"x: shape \(8,\); must be \(n, F\)"),
     ],
 )
