@@ -43,7 +43,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Compose a node, and count the values it stands for."""
-        alias = self.check_event(yaml.AliasEvent)  # type: ignore[no-untyped-call]
+        alias = self.check_event(yaml.AliasEvent)
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -120,7 +120,7 @@ def read_yaml(path: Path, option: str = "--config") -> dict[str, Any]:
         try:
             values = loader.get_single_data()
         finally:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
     except _Refused as error:
         raise ValueError(f"{where}: not readable as YAML ({error})") from None
     # dates such as 2024-13-45 raise what the calendar raises
