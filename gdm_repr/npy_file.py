@@ -28,6 +28,9 @@ def map_npy(path: Path) -> Array:
     if not path.is_file():  # to open a pipe would wait for ever
         raise ValueError("no such file, or no regular one")
     try:
+        with path.open("rb") as file:
+            if _is_pickled(file, path.stat().st_size, longer=True):
+                raise ValueError("holds Python objects, which are not unpickled")
         return np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # a broken header is parsed as Python and raises what that raises
         raise ValueError(_reason(error)) from error
@@ -88,7 +91,7 @@ def refuse_bomb(member: zipfile.ZipInfo, most: int = BOMB_BYTES, ratio: int = BO
         )
 
 
-def _is_pickled(file: IO[bytes], size: int) -> bool:
+def _is_pickled(file: IO[bytes], size: int, *, longer: bool = False) -> bool:
     """Check an array's header against its size in bytes; say whether it holds Python objects."""
     version = np.lib.format.read_magic(file)
     read: Any = {
@@ -100,7 +103,8 @@ def _is_pickled(file: IO[bytes], size: int) -> bool:
     shape, _, dtype = read(file)
     if dtype.hasobject:
         return True
-    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != size - file.tell():
+    needs, there = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if min(shape, default=0) < 0 or needs > there or (needs < there and not longer):
         raise ValueError(f"an array of shape {shape} and {dtype} has not {size} bytes")
     return False
 
