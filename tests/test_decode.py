@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float32]
 def store(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> LatentStore:
     """Latents of 20 digits in three shards, by other steps than the default."""
     out = tmp_path_factory.mktemp("store") / "z"
-    argv = ["--checkpoint", str(trained), "--data", "digits", "--limit", "20", "--out", str(out)]
+    argv = ["--checkpoint", str(trained), "--data", "digits", "--first", "20", "--out", str(out)]
     flags = ["--shard-size", "8", "--solver", "heun", "--steps", "5,4,3", "--no-track"]
     assert encode.main([*argv, *flags, "--workers", "0"]) == 0
     return open_store(out)
