@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gdm_repr.arguments import Rows, count, integer, integers, row_numbers
+from gdm_repr.arguments import Rows, integer, integers, row_numbers
 from gdm_repr.files import user_path
 from gdm_repr.latent_format import (
     MANIFEST,
@@ -209,7 +209,8 @@ class LatentStore:
         Raises:
             ValueError: ``batch_size`` is less than 1.
         """
-        batch_size = count(batch_size, "batch_size")
+        if integer(batch_size, "batch_size") < 1:
+            raise ValueError(f"batch_size {batch_size} must be at least 1")
         index, ids = self.index, self.ids
         for first, last in zip(self._offsets[:-1], self._offsets[1:], strict=True):
             z = self.z(slice(first, last))

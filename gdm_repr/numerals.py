@@ -17,7 +17,7 @@ _WHOLE = re.compile(r"[+-]?[0-9]+")
 _REAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 INT64_DIGITS = 18  # as many always fit into 64 bits, sign or not
 _LONGEST = 400  # characters of a real number: float64's extremes written out have fewer
-RULE = "a number is written in digits, as 12, -3, 1.5 or 2e-3"
+RULE = "a finite number is written in digits, as 12, -3, 1.5 or 2e-3"
 WHOLE_RULE = "a whole number is written in digits, as 12"
 
 
