@@ -259,7 +259,8 @@ def model_fingerprint(config: TrainConfig, data: str) -> str:
     start = options.pop("start_from")
     if start is not None:  # known by what is in it; and other options stay what they were
         options["start_from"] = _file_digest(start)
-    return _digest({**options, **_data_identity(config.data, config.labels, config.limit, data)})
+    some = config.first or config.limit
+    return _digest({**options, **_data_identity(config.data, config.labels, some, data)})
 
 
 def _counted(config: TrainConfig | EncodeConfig, free: set[str]) -> Options:
