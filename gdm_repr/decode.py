@@ -216,6 +216,11 @@ def read_latents(config: DecodeConfig, model: GDM) -> Latents:
 
     size = config.batch_size
     if config.latents.suffix == ".npy":
+        if not config.latents.exists():
+            raise ValueError(
+                f"--latents {str(config.latents)!r}: no such file; give a latent store, or a .npy "
+                "file of latents"
+            )
         try:
             z = map_npy(config.latents)
         except ValueError as error:
