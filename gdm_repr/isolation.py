@@ -21,14 +21,19 @@ import numpy as np
 Function = TypeVar("Function", bound=Callable[..., Any])
 _DEVICES = ("cpu", "cuda")  # of which autocast is known
 _lock = threading.Lock()
+_thread = threading.local()  # .inside: whether this thread is in such a block already
 _depth = 0  # calls in progress, in all threads: the default dtype is one for all of these
 _found: Any = None  # the caller's default dtype at the first of these calls, if it is another
 
 
 @contextmanager
 def isolation() -> Iterator[None]:
-    """Run a block under the settings of a fresh interpreter."""
+    """Run a block under the settings of a fresh interpreter; inside another one it does nothing."""
+    if getattr(_thread, "inside", False):
+        yield
+        return
     _enter_dtype()
+    _thread.inside = True
     try:
         with (
             np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"),
@@ -48,6 +53,7 @@ def isolation() -> Iterator[None]:
                 stack.enter_context(torch.device("cpu"))
             yield
     finally:
+        _thread.inside = False
         _leave_dtype()
 
 
@@ -70,6 +76,8 @@ def isolated(function: Function) -> Function:
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        if getattr(_thread, "inside", False):  # as most calls of the ODE's are
+            return function(*args, **kwargs)
         with isolation():
             return function(*args, **kwargs)
 
