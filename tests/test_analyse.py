@@ -371,7 +371,7 @@ def test_a_store_of_two_images_is_refused_in_one_line(
     every = ["all", "--checkpoint", str(trained), "--latents", str(latents), "--no-track"]
     assert main([*every, "--features", "pixels", "--only", name, "--out", str(tmp_path / "x")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"--settings {name}: " in line and line.endswith("; or leave it out by --only")
+    assert f"can't be done, so nothing was measured. {name}: --latents" in line
 
 
 def test_names_of_analyses(capsys: pytest.CaptureFixture[str]) -> None:

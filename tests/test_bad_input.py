@@ -88,7 +88,7 @@ CASES = [
     (TRAIN + "--widths 0.5,0.6", "sum to 1"),
     (TRAIN + "--accumulate 3", "divide"),
     (TRAIN + "--device tpu", "'auto', 'cpu' or 'cuda'"),
-    ("train --config {home}/good.yaml --no-track --out {home}/model", "--resume"),
+    ("train --config {home}/good.yaml --no-track --out {home}/model --images 99999", "--resume"),
     ("train --config {home}/good.yaml --no-track --out {home}/model --resume --lr 0.5", "lr=0.5"),
     ("train --config {home}/list.yaml --out {home}/new", "list"),
     ("train --config {home}/syntax.yaml --out {home}/new", "YAML"),
