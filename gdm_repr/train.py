@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gdm_repr.command import run, uninterrupted
 from gdm_repr.config import TrainConfig
-from gdm_repr.files import LOCK, only_writer, write_text
+from gdm_repr.files import only_writer, write_text
 
 if TYPE_CHECKING:
     from gdm_repr.checkpoint import Checkpoint
@@ -35,13 +34,8 @@ def train(config: TrainConfig) -> int:
         ValueError: for options, data or training state that can't be used, and when the loss is
             no longer finite.
     """
-    there = config.out.exists()
     with only_writer(config.out):
-        try:
-            return _train(config)
-        finally:
-            if not there and [path.name for path in config.out.iterdir()] == [LOCK]:
-                shutil.rmtree(config.out)  # refused before anything was written
+        return _train(config)
 
 
 @dataclass(frozen=True)
