@@ -99,9 +99,6 @@ class Delivery:
         """
         try:
             self._client = open_client(self.uri)
-            import mlflow
-
-            mlflow.set_tracking_uri(self.uri)  # for models, which no client logs
         except Exception as error:
             raise _unreachable(self.uri, error) from error
         try:
@@ -270,7 +267,8 @@ class Delivery:
             model = self._client.get_logged_model(output.model_id)
             if model.tags.get(CHECKPOINT_TAG) == digest and model.status == "READY":
                 return
-        _log_model(run, checkpoint, digest)
+        with _writing_to(self.uri):
+            _log_model(run, checkpoint, digest)
 
     def _send_end(self, run_id: str, events: list[Event]) -> None:
         event = events[0]
@@ -337,6 +335,24 @@ def attach(uri: str, run_id: str, files: Iterable[tuple[Path, str]]) -> None:
             client.log_artifact(run_id, str(path), folder)
     except Exception as error:
         raise _unreachable(uri, error) from error
+
+
+@contextmanager
+def _writing_to(uri: str) -> Iterator[None]:
+    """Let MLflow's functions write to a server, as no client logs models; then set all back."""
+    import mlflow
+
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")
+    before = {name: os.environ.get(name) for name in names}
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before[names[0]])  # type: ignore[arg-type]  # None sets none
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _log_model(run: Run, checkpoint: Path, digest: str) -> None:

@@ -1,5 +1,6 @@
 """What was deleted in MLflow is no outage."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -71,6 +72,7 @@ def test_a_deleted_run_is_restored(
     assert deliver(record, server, monkeypatch).complete
     assert server.calls == ["restore"] and server.logged == 2
     assert "restored" in capsys.readouterr().err
+    assert "MLFLOW_TRACKING_URI" not in os.environ  # sending is no choice of a store
 
 
 def test_a_run_deleted_meanwhile_is_told_and_kept(
