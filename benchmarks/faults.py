@@ -43,7 +43,7 @@ from typing import Any
 NAMES = ("train", "study", "encode", "decode", "sample", "prepare", "analyse")
 A_ROUND = 4  # kills of one folder before it is let run to its end
 POLL_S = 0.002
-GIVE_UP_S = 300.0
+GIVE_UP_S = 900.0
 PRELOAD = [
     "torch",
     "sklearn.datasets",

@@ -285,25 +285,26 @@ def _loop(trainer: Trainer, tracked: Run, log: QuarantineLog) -> None:
                 break
             log.write(batch.rejected)
             before = trainer.nimg
-            with uninterrupted():
+            with uninterrupted():  # a step and its record: the state saved after has both or none
                 value, groups = trainer.train_step(batch.x)
-            if not math.isfinite(value) and batch.ids:
-                _stop(trainer, value, batch.ids)
-            row = torch.tensor([value, *groups])
-            trainer.seen += row.isfinite()
-            trainer.sums += row.nan_to_num()
-            bar.update(config.batch_size)
-            if _crossed(before, trainer.nimg, every):
-                means = (trainer.sums / trainer.seen.clamp(min=1)).tolist()
-                rate = (trainer.nimg - start_nimg) / (time.monotonic() - started)
-                bar.set_postfix_str(f"loss {means[0]:.4f}")
-                values = {LOSS: means[0], IMAGES_PER_SECOND: rate}
-                values |= {band_metric(LOSS, b): v for b, v in zip(names, means[1:], strict=True)}
-                record.write(json.dumps({"images": trainer.nimg, **values}) + "\n")
-                record.flush()
-                tracked.metrics(values, step=trainer.nimg)
-                trainer.sums.zero_()
-                trainer.seen.zero_()
+                if not math.isfinite(value) and batch.ids:
+                    _stop(trainer, value, batch.ids)
+                row = torch.tensor([value, *groups])
+                trainer.seen += row.isfinite()
+                trainer.sums += row.nan_to_num()
+                bar.update(config.batch_size)
+                if _crossed(before, trainer.nimg, every):
+                    rate = (trainer.nimg - start_nimg) / (time.monotonic() - started)
+                    means = (trainer.sums / trainer.seen.clamp(min=1)).tolist()
+                    bar.set_postfix_str(f"loss {means[0]:.4f}")
+                    values = {LOSS: means[0], IMAGES_PER_SECOND: rate}
+                    bands = zip(names, means[1:], strict=True)
+                    values |= {band_metric(LOSS, band): mean for band, mean in bands}
+                    record.write(json.dumps({"images": trainer.nimg, **values}) + "\n")
+                    record.flush()
+                    tracked.metrics(values, step=trainer.nimg)
+                    trainer.sums.zero_()
+                    trainer.seen.zero_()
             if _crossed(before, trainer.nimg, config.sample_every):
                 sheet = _last_sheet(config.out, trainer.nimg)
                 trainer.sample_sheet(sheet)
