@@ -1,6 +1,6 @@
 """Kill every command at random moments, flip bits of its files, and count what became of it.
 
-    python benchmarks/faults.py            # 126 kills and 2,400 flips; half an hour on two cores
+    python benchmarks/faults.py            # 126 kills and 2,400 flips; about an hour on two cores
     python benchmarks/faults.py --quick    # 7 kills, 240 flips
 
 **Kills.** A command runs in a process of its own. Once its folder shows progress (a record, a
