@@ -158,8 +158,15 @@ def training(out: Path) -> dict[str, str]:
 
 
 def study(out: Path) -> dict[str, str]:
-    """Return digests of what a study left: its models, latents and scores."""
-    found = training(out) | files("choices/*/latents/shards/*", "choices/*/*.png")(out)
+    """Return digests of what a study left: its models, latents and scores.
+
+    Shards name their model by its file, which names its folder: latents are compared instead.
+    """
+    from gdm_repr.latents import open_store
+
+    found = training(out) | files("choices/*/*.png")(out)
+    for path in sorted(out.glob("choices/*/latents")):
+        found[str(path.relative_to(out))] = digest(open_store(path).z().tobytes())
     for path in sorted(out.glob("choices/*/scored.json")):
         metrics = json.loads(path.read_text())["metrics"]
         metrics = {key: value for key, value in metrics.items() if "second" not in key}
