@@ -34,7 +34,7 @@ from gdm_repr.checkpoint_check import (
     take_grouping,
     take_statistics,
 )
-from gdm_repr.config import SHIPPED, ModelConfig
+from gdm_repr.config import MODEL_FILE, SHIPPED, ModelConfig
 from gdm_repr.denoiser import Denoiser
 from gdm_repr.files import user_path
 from gdm_repr.grouping import Grouping, Shape, build_grouping
@@ -45,7 +45,6 @@ from gdm_repr.process import PROCESSES
 from gdm_repr.tensor_file import DIGEST, FACTS, digest, read_facts, read_metadata
 
 FORMAT = 1
-MODEL_FILE = "model.safetensors"
 ASSETS = Path(__file__).parent / "assets"  # the models that come with the package
 
 

@@ -63,6 +63,7 @@ Orders = Annotated[
 Size = Annotated[Side | tuple[Side, Side] | None, BeforeValidator(_unwrap)]
 Device = Literal["auto", "cpu", "cuda"]
 DEFAULT_SOLVER, DEFAULT_STEPS = "ab3", 72  # see docs/solvers.md and the model card of scenes
+MODEL_FILE = "model.safetensors"  # in a run's folder
 SHIPPED = "scenes"  # the model that comes with the package
 SHIPPED_DATA = "scenes:0-64"  # what it encodes when no data are named; it never saw them
 CHECKPOINT = "Model: a .safetensors file, a folder of one, a hub id, or scenes, which is shipped."

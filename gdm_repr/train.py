@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gdm_repr.command import run, uninterrupted
-from gdm_repr.config import TrainConfig
+from gdm_repr.config import MODEL_FILE, TrainConfig
 from gdm_repr.files import only_writer, write_text
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gdm_repr.trainer import Trainer
     from gdm_repr.training_state import TrainingState
 
-MODEL_FILE, LOG = "model.safetensors", "log.jsonl"
+LOG = "log.jsonl"
 IN_MEMORY_BYTES = 4e9  # decoded data sets up to this size are kept in memory
 
 

@@ -18,13 +18,12 @@ from torch import Tensor
 
 from gdm_repr.api import GDM, choose_device
 from gdm_repr.checkpoint import (
-    MODEL_FILE,
     Checkpoint,
     build_denoiser,
     build_model_grouping,
     save_checkpoint,
 )
-from gdm_repr.config import DEFAULT_STEPS, TrainConfig
+from gdm_repr.config import DEFAULT_STEPS, MODEL_FILE, TrainConfig
 from gdm_repr.data import ImageDataset
 from gdm_repr.denoiser import Denoiser
 from gdm_repr.isolation import isolated
