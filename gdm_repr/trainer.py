@@ -145,6 +145,7 @@ class Trainer:
         *,
         state: TrainingState | None = None,
         start: Checkpoint | None = None,
+        statistics: Statistics | None = None,
     ) -> None:
         """Build the model for the data's shape, with fresh weights or those of a run or model.
 
@@ -153,6 +154,7 @@ class Trainer:
             dataset: its images.
             state: of an interrupted run, to go on from.
             start: a model to start from; its statistics are kept where :func:`keeps_statistics`.
+            statistics: of the data, where they are known; measured when None.
 
         Raises:
             ValueError: if options, data, state and model do not fit each other.
@@ -167,6 +169,8 @@ class Trainer:
             self.statistics.require_fit(config.model, self.shape, grouping, where)
         elif start is not None and keeps_statistics(start, config):
             self.statistics = statistics_of(start.denoiser)
+        elif statistics is not None:
+            self.statistics = statistics
         else:
             self.statistics = measure_statistics(dataset, config.model, grouping, config.seed)
         axes, mean, std = self.statistics.axes(grouping), self.statistics.mean, self.statistics.std
@@ -234,15 +238,20 @@ class Trainer:
         generator = torch.Generator().manual_seed(int(noise))
         torch.manual_seed(int(dropout))
         at = self.levels.draw(n, generator)
-        z = torch.randn((n, self.shape[0], self.denoiser.grouping.d), generator=generator)
+        source = generator
+        if self.device.type == "cuda":  # drawn on the CPU it would take longer than the step
+            source = torch.Generator(self.device).manual_seed(int(noise))
+        shape = (n, self.shape[0], self.denoiser.grouping.d)
+        z = torch.randn(shape, generator=source, device=source.device)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         self.optimizer.zero_grad(set_to_none=True)
         losses = []
-        for rows in torch.arange(n).tensor_split(config.accumulate):
+        parts = [each.tensor_split(config.accumulate) for each in (torch.arange(n), x, z)]
+        for rows, x_part, z_part in zip(*parts, strict=True):
             part = at.rows(rows).to(self.device)
-            x_bar = self.denoiser.basis.forward(x[rows].to(self.device, non_blocking=True))
-            each = loss(config.loss, self.denoiser, x_bar, z[rows].to(self.device), part)
+            x_bar = self.denoiser.basis.forward(x_part.to(self.device, non_blocking=True))
+            each = loss(config.loss, self.denoiser, x_bar, z_part.to(self.device), part)
             (each.sum() / n).backward()  # type: ignore[no-untyped-call]
             losses.append(each.detach().cpu())
         each = torch.cat(losses)
