@@ -21,9 +21,9 @@ from gdm_repr.analysis.runner import (
     perform,
     require,
 )
+from gdm_repr.boundary.streams import sturdy_streams
 from gdm_repr.command import build, run
 from gdm_repr.files import only_writer
-from gdm_repr.streams import sturdy_streams
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.subject import Subject
@@ -89,8 +89,8 @@ def analyse_all(config: AllConfig) -> int:
 
 def _analyse_all(config: AllConfig) -> int:
     """Run them as the only writer of the index page's folder."""
-    from gdm_repr import tracking
-    from gdm_repr.analysis.report import read_entry, write_index
+    from gdm_repr.analysis.report.page import read_entry, write_index
+    from gdm_repr.tracking import run as tracking
 
     parts, subject = open_work(config)
     folders = {name: config.out / name for name in ANALYSES}

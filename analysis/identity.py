@@ -16,7 +16,7 @@ from gdm_repr.analysis.options import INPUTS
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from gdm_repr.latent_format import Manifest
+    from gdm_repr.latents.format import Manifest
 
 # Options that change how a result is reached, not the result.
 NOT_COMPARED = {*INPUTS, "config", "dry_run", "out", "overwrite", "device", "batch_size", "track"}
@@ -70,7 +70,7 @@ def _file(path: Path) -> str:
 def _latents(path: Path) -> str:
     """Return the digest of a latent store, or of a file of codes and the ids beside it."""
     if path.is_dir():
-        from gdm_repr.latent_format import read_manifest
+        from gdm_repr.latents.format import read_manifest
 
         return store_digest(read_manifest(path).fingerprint)
     ids = path.with_suffix(".txt")
@@ -79,7 +79,7 @@ def _latents(path: Path) -> str:
 
 
 def _baselines(given: Path | tuple[str, ...]) -> str | list[str]:
-    from gdm_repr.analysis.codes import named_paths
+    from gdm_repr.analysis.columns.baselines import named_paths
 
     if isinstance(given, Path):
         return _latents(given)

@@ -13,10 +13,10 @@ from pydantic import Field
 
 from gdm_repr.command import UserPath, UserPlace
 from gdm_repr.config import CHECKPOINT, SHIPPED, Compute
-from gdm_repr.edit_options import Words
+from gdm_repr.edit.options import Words
 
 if TYPE_CHECKING:
-    from gdm_repr.analysis.features import Distance, Extractor
+    from gdm_repr.analysis.features.extractors import Distance, Extractor
     from gdm_repr.analysis.subject import Subject
 
 Built = TypeVar("Built")
@@ -73,7 +73,7 @@ def with_advice(option: str, name: str, build: Callable[[str], Built]) -> Built:
     Raises:
         ValueError: as ``build``.
     """
-    from gdm_repr.analysis.pretrained import MissingWeights
+    from gdm_repr.analysis.features.pretrained import MissingWeights
 
     try:
         return build(name)
@@ -146,7 +146,7 @@ class FeatureConfig(AnalysisConfig):
         Raises:
             ValueError: for unknown names, or weights that are not there.
         """
-        from gdm_repr.analysis.features import build_extractor
+        from gdm_repr.analysis.features.extractors import build_extractor
 
         return {
             name: with_advice("features", name, partial(build_extractor, **self._of(name)))
@@ -159,7 +159,7 @@ class FeatureConfig(AnalysisConfig):
         Raises:
             ValueError: for unknown names, or weights that are not there.
         """
-        from gdm_repr.analysis.perceptual import build_distance
+        from gdm_repr.analysis.features.perceptual import build_distance
 
         return {
             name: with_advice("features", name, partial(build_distance, **self._of(name)))

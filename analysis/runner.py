@@ -23,7 +23,7 @@ from gdm_repr.files import only_writer
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.journal import Journal
-    from gdm_repr.analysis.report import Report, Written
+    from gdm_repr.analysis.report.page import Report, Written
     from gdm_repr.analysis.subject import Subject
 
 
@@ -127,7 +127,7 @@ def require(analysis: Analysis, config: AnalysisConfig, subject: Subject) -> Non
         ValueError: for options that can't be used, or an output folder of other settings.
     """
     from gdm_repr.analysis.journal import JOURNAL, read_journal
-    from gdm_repr.sources import refuse_inside
+    from gdm_repr.data.sources.registry import refuse_inside
 
     config.check()
     labelled = bool(subject.store.manifest.labels)
@@ -209,9 +209,9 @@ def _perform(
     analysis: Analysis, config: AnalysisConfig, subject: Subject, parent: str | None
 ) -> tuple[Report, Written]:
     """Measure, write and track as the only writer of the folder."""
-    from gdm_repr import tracking
     from gdm_repr.analysis.journal import JOURNAL, Journal
-    from gdm_repr.analysis.report import is_written, remove_report, write_report
+    from gdm_repr.analysis.report.page import is_written, remove_report, write_report
+    from gdm_repr.tracking import run as tracking
 
     if config.overwrite:
         remove_report(config.out)
@@ -297,7 +297,7 @@ def flags(config: BaseModel) -> list[str]:
 
 def made_by() -> str:
     """Say which versions and commit make the numbers."""
-    from gdm_repr.run_facts import git_state, versions
+    from gdm_repr.tracking.facts import git_state, versions
 
     parts = [f"{key.removeprefix('version.')} {value}" for key, value in versions().items()]
     state = git_state()
@@ -309,7 +309,7 @@ def made_by() -> str:
 
 def _origin(subject: Subject) -> dict[str, object]:
     """Return tags that link a run to the one that encoded the latents."""
-    from gdm_repr.run_record import read_events, read_sent, tracking_uri
+    from gdm_repr.tracking.record import read_events, read_sent, tracking_uri
 
     path: Path = subject.store.path
     tags: dict[str, object] = {

@@ -24,8 +24,8 @@ import time
 import numpy as np
 
 from gdm_repr import GDM
-from gdm_repr.analysis.features import build_extractor
-from gdm_repr.analysis.variance import anchor_variances, cut_grid
+from gdm_repr.analysis.band_variance.variance import anchor_variances, cut_grid
+from gdm_repr.analysis.features.extractors import build_extractor
 from gdm_repr.config import DEFAULT_STEPS
 from gdm_repr.generation import Generation, first_elements
 

@@ -2,7 +2,8 @@
 
     python benchmarks/correlation.py
 
-For every estimator of ``gdm_repr.analysis.correlation``, on data drawn anew each time:
+For every estimator of ``gdm_repr.analysis.total_correlation.estimate``, on data drawn anew each
+time:
 
     level     share of draws of independent columns that its permutation test rejects at 5 %, with
               the exact (Clopper-Pearson) 95 % interval
@@ -24,8 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from gdm_repr.analysis.correlation import total_correlation
-from gdm_repr.analysis.correlation_estimators import ESTIMATORS, Floats, permuted
+from gdm_repr.analysis.total_correlation.estimate import total_correlation
+from gdm_repr.analysis.total_correlation.estimators import ESTIMATORS, Floats, permuted
 
 PERMUTATIONS = 19  # rejected where the estimate is above all of them: 1 of 20 by chance
 SHAPES = {"gaussian": (70, 3), "copula": (70, 3), "knn": (200, 2), "classifier": (500, 3)}

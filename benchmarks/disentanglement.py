@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from gdm_repr.analysis.score_input import (
+from gdm_repr.analysis.disentanglement.input import (
     Factors,
     Floats,
     Ints,
@@ -39,10 +39,10 @@ from gdm_repr.analysis.score_input import (
     latent_columns,
     split_rows,
 )
-from gdm_repr.analysis.scores import SCORES, Settings, read_factors
-from gdm_repr.analysis.unsupervised_scores import udr
-from gdm_repr.latents import open_store
-from gdm_repr.scenes import render_scenes, scene_factors
+from gdm_repr.analysis.disentanglement.scores import SCORES, Settings, read_factors
+from gdm_repr.analysis.disentanglement.unsupervised import udr
+from gdm_repr.data.scenes.factors import render_scenes, scene_factors
+from gdm_repr.latents.store import open_store
 
 Values = dict[str, float]
 SCENES = ("background_hue", "shape", "size", "x", "y")  # factors compared on

@@ -33,8 +33,8 @@ from gdm_repr import GDM, encode
 from gdm_repr.api import choose_device
 from gdm_repr.checkpoint import build_denoiser, save_checkpoint
 from gdm_repr.config import ModelConfig
-from gdm_repr.data import open_data
-from gdm_repr.images import Preprocess
+from gdm_repr.data.images import Preprocess
+from gdm_repr.data.loading import open_data
 from gdm_repr.ode import even_steps
 
 CIFAR = (3, 32, 32)

@@ -51,7 +51,7 @@ PRELOAD = [
     "gdm_repr.data",
     "gdm_repr.latents",
     "gdm_repr.pictures",
-    "gdm_repr.summary",
+    "gdm_repr.latents.summary",
     "gdm_repr.tracking",
     "gdm_repr.trainer",
 ]
@@ -162,7 +162,7 @@ def study(out: Path) -> dict[str, str]:
 
     Shards name their model by its file, which names its folder: latents are compared instead.
     """
-    from gdm_repr.latents import open_store
+    from gdm_repr.latents.store import open_store
 
     found = training(out) | files("choices/*/*.png")(out)
     for path in sorted(out.glob("choices/*/latents")):
@@ -303,7 +303,7 @@ Reader = Callable[[Path], Any]
 def readers(folder: Path) -> dict[str, tuple[Path, Path, Reader]]:
     """Return, by kind of file: what holds it, the file in there, and how it is read."""
     from gdm_repr.checkpoint import load_checkpoint
-    from gdm_repr.latents import open_store
+    from gdm_repr.latents.store import open_store
     from gdm_repr.training_state import read_state
 
     def plain(tensors: dict[str, Any]) -> dict[str, str]:

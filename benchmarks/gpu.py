@@ -45,15 +45,15 @@ from torch.nn import functional as F
 
 from gdm_repr import GDM
 from gdm_repr.api import rms_by_group
+from gdm_repr.boundary.yaml_file import read_yaml
 from gdm_repr.checkpoint import Checkpoint, build_denoiser
 from gdm_repr.config import TrainConfig
 from gdm_repr.coordinates import WhitenedCoordinate
-from gdm_repr.data import ImageDataset, load, open_data
+from gdm_repr.data.images import Preprocess
+from gdm_repr.data.loading import ImageDataset, load, open_data
 from gdm_repr.encode import model_preprocess
-from gdm_repr.images import Preprocess
 from gdm_repr.solvers import ab3
 from gdm_repr.trainer import Trainer, shuffled_batches, statistics_of
-from gdm_repr.yaml_file import read_yaml
 
 ROOT = Path(__file__).parent.parent
 EVALUATIONS = 75  # of the default plan

@@ -21,7 +21,7 @@ import torch
 import yaml
 
 from gdm_repr.config import TrainConfig
-from gdm_repr.data import load, open_data
+from gdm_repr.data.loading import load, open_data
 from gdm_repr.objective import loss
 from gdm_repr.trainer import Levels, Trainer, shuffled_batches
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gdm_repr import GDM
 from gdm_repr.checkpoint import find_checkpoint, load_tensors, save_tensors
-from gdm_repr.data import open_data
+from gdm_repr.data.loading import open_data
 from gdm_repr.encode import model_preprocess
 
 LARGEST_RMS = 1e-3

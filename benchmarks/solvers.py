@@ -24,7 +24,7 @@ import torch
 
 from gdm_repr import GDM
 from gdm_repr.coordinates import COORDINATES
-from gdm_repr.data import open_data
+from gdm_repr.data.loading import open_data
 from gdm_repr.ode import Plan, decode, encode, even_steps, split_steps
 
 PAPER = ("euler", "uniform")

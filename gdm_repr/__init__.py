@@ -5,12 +5,12 @@ Importing this package imports no heavy dependency; `GDM` is loaded on first use
 
 from typing import TYPE_CHECKING
 
+from gdm_repr.version import __version__
+
 if TYPE_CHECKING:
     from gdm_repr.api import GDM
 
 __all__ = ["GDM", "__version__"]
-
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:

@@ -20,14 +20,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gdm_repr import arguments
-from gdm_repr.arguments import count, integer, integers
+from gdm_repr.boundary import arguments
+from gdm_repr.boundary.arguments import count, integer, integers
+from gdm_repr.boundary.image_batch import Batchable, check_range, image_batch, latent_batch
+from gdm_repr.boundary.isolation import isolated
 from gdm_repr.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from gdm_repr.config import DEFAULT_SOLVER, DEFAULT_STEPS
 from gdm_repr.coordinates import Flow
 from gdm_repr.grouping import Grouping, Shape
-from gdm_repr.image_batch import Batchable, check_range, image_batch, latent_batch
-from gdm_repr.isolation import isolated
 from gdm_repr.ode import (
     Plan,
     decode,
@@ -201,7 +201,8 @@ class GDM:
         """Return U^T x in the basis's order: (B, C, H, W) to (B, C, d), on the model's device.
 
         Raises:
-            ValueError: if x are no such images (see :func:`gdm_repr.image_batch.image_batch`).
+            ValueError: if x are no such images (see
+                :func:`gdm_repr.boundary.image_batch.image_batch`).
         """
         x = image_batch(x, self.shape)
         return self.basis.forward(x.to(self.device, torch.float32, non_blocking=True))
@@ -224,8 +225,8 @@ class GDM:
             plan: from :meth:`plan`; its defaults when None.
             latent_error: estimate the solver's error by doubling the steps (twice the cost more).
             round_trip: decode again and measure the error (once the cost more).
-            check: refuse values beyond :data:`gdm_repr.image_batch.REACH`, and warn of a batch that
-                lies wholly in [0, 1]; False where x is known to be scaled to [-1, 1].
+            check: refuse values beyond :data:`gdm_repr.boundary.image_batch.REACH`, and warn of a
+                batch that lies wholly in [0, 1]; False where x is known to be scaled to [-1, 1].
 
         Raises:
             ValueError: if x has another shape than the model, is not finite, or is beyond REACH.

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gdm_repr.boundary.isolation import isolated
 from gdm_repr.grouping import Grouping, Shape
-from gdm_repr.isolation import isolated
 
 LARGEST = 1024  # numbers of a group that still gets axes: the rotation has their square
 STD_FLOOR = 1e-3  # elements that never vary (a digit's corner pixel) still need a scale

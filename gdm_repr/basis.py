@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gdm_repr.isolation import isolated
+from gdm_repr.boundary.isolation import isolated
 
 Array = NDArray[np.float64]
 

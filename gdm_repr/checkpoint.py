@@ -21,9 +21,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gdm_repr import __version__
 from gdm_repr.axes import Axes
 from gdm_repr.basis import build_basis
+from gdm_repr.boundary.isolation import isolated, own_random_state
+from gdm_repr.boundary.tensor_file import DIGEST, FACTS, digest, read_facts, read_metadata
 from gdm_repr.checkpoint_check import (
     check_basis,
     network_weights,
@@ -35,14 +36,13 @@ from gdm_repr.checkpoint_check import (
     take_statistics,
 )
 from gdm_repr.config import MODEL_FILE, SHIPPED, ModelConfig
+from gdm_repr.data.images import Preprocess
 from gdm_repr.denoiser import Denoiser
 from gdm_repr.files import user_path
 from gdm_repr.grouping import Grouping, Shape, build_grouping
-from gdm_repr.images import Preprocess
-from gdm_repr.isolation import isolated, own_random_state
 from gdm_repr.models import build_network
 from gdm_repr.process import PROCESSES
-from gdm_repr.tensor_file import DIGEST, FACTS, digest, read_facts, read_metadata
+from gdm_repr.version import __version__
 
 FORMAT = 1
 ASSETS = Path(__file__).parent / "assets"  # the models that come with the package
@@ -117,7 +117,7 @@ def build_model_grouping(model: ModelConfig, shape: Shape) -> Grouping:
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Write a safetensors file whole or not at all; ``facts`` go to its metadata as JSON.
 
-    A digest of all tensors and facts goes there, too (:mod:`gdm_repr.tensor_file`).
+    A digest of all tensors and facts goes there, too (:mod:`gdm_repr.boundary.tensor_file`).
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gdm_repr.streams import sturdy_streams
+from gdm_repr.boundary.streams import sturdy_streams
 
 
 class Command(NamedTuple):
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(usage())
         return 0
     if name == "--version":
-        from gdm_repr import __version__
+        from gdm_repr.version import __version__
 
         print(f"gdm-repr {__version__}")
         return 0

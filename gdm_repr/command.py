@@ -40,11 +40,11 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from gdm_repr.endings import ending
+from gdm_repr.boundary.endings import ending
+from gdm_repr.boundary.numerals import loose_numbers
+from gdm_repr.boundary.streams import sturdy_streams
+from gdm_repr.boundary.yaml_file import read_yaml
 from gdm_repr.files import user_path, user_place
-from gdm_repr.numerals import loose_numbers
-from gdm_repr.streams import sturdy_streams
-from gdm_repr.yaml_file import read_yaml
 
 # Types of the options that are a path, or a text that may be or hold one. Every option that names a
 # place is of one of these, so that ~ is the home folder however the option was given.

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from gdm_repr.command import Command, UserPath, UserPlace
-from gdm_repr.images import Preprocess, Side
+from gdm_repr.data.images import Preprocess, Side
 from gdm_repr.models import AnyNetworkConfig
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gdm_repr.api import GDM
-    from gdm_repr.latents import LatentStore
+    from gdm_repr.latents.store import LatentStore
     from gdm_repr.ode import Plan
 
 SHEET_IMAGES = 64
@@ -130,7 +130,7 @@ def open_latents(
     Raises:
         ValueError: if the store can't be read, is empty, or is another model's.
     """
-    from gdm_repr.latents import open_store
+    from gdm_repr.latents.store import open_store
     from gdm_repr.ode import Plan
 
     store = open_store(path)
@@ -212,7 +212,7 @@ def read_latents(config: DecodeConfig, model: GDM) -> Latents:
     """
     import numpy as np
 
-    from gdm_repr.npy_file import map_npy
+    from gdm_repr.boundary.npy_file import map_npy
 
     size = config.batch_size
     if config.latents.suffix == ".npy":
@@ -283,7 +283,7 @@ def _decode(config: DecodeConfig) -> int:
     import torch
     from tqdm import tqdm
 
-    from gdm_repr import tracking
+    from gdm_repr.tracking import run as tracking
 
     model, ids, batches, plan, digest = open_work(config)
     n = len(ids)

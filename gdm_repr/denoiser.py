@@ -33,9 +33,9 @@ from torch import Tensor, nn
 
 from gdm_repr.axes import STD_FLOOR, Axes
 from gdm_repr.basis import Basis
+from gdm_repr.boundary.isolation import isolated
 from gdm_repr.config import DenoiserConfig
 from gdm_repr.grouping import Grouping
-from gdm_repr.isolation import isolated
 from gdm_repr.process import Process, Whitening, whitening
 
 

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gdm_repr.api import GDM
-    from gdm_repr.data import Batch, ImageDataset, Preprocess
-    from gdm_repr.latents import Manifest, StoreWriter
+    from gdm_repr.data.loading import Batch, ImageDataset, Preprocess
+    from gdm_repr.latents.store import Manifest, StoreWriter
     from gdm_repr.ode import Plan
-    from gdm_repr.tracking import Run
+    from gdm_repr.tracking.run import Run
 
 SHEET_IMAGES = 16  # columns of the contact sheet, spread evenly over the store
 SPLIT_IMAGES = 64  # images on which the steps' split is measured
@@ -50,8 +50,8 @@ def open_images(config: EncodeConfig, model: GDM) -> ImageDataset:
     Raises:
         ValueError: if the data can't be opened, or another size than the model's is asked for.
     """
-    from gdm_repr.data import open_begun
-    from gdm_repr.latents import data_of
+    from gdm_repr.data.loading import open_begun
+    from gdm_repr.latents.store import data_of
 
     _, height, width = model.shape
     if config.size is not None and (config.size, config.size) != (height, width):
@@ -74,7 +74,7 @@ def make_manifest(config: EncodeConfig, model: GDM, dataset: ImageDataset, plan:
     """Say what the store holds and what makes another run the same store."""
     from dataclasses import asdict
 
-    from gdm_repr.latents import Band, Manifest, label_type
+    from gdm_repr.latents.store import Band, Manifest, label_type
 
     grouping = model.grouping
     order = grouping.store_order()
@@ -163,8 +163,8 @@ def open_work(config: EncodeConfig) -> tuple[GDM, ImageDataset, Plan]:
         ValueError: for options, a checkpoint, data or a store that can't be used.
     """
     from gdm_repr.api import GDM
-    from gdm_repr.latents import require_same
-    from gdm_repr.sources import refuse_inside
+    from gdm_repr.data.sources.registry import refuse_inside
+    from gdm_repr.latents.store import require_same
 
     refuse_inside(config.out, config.images())
     model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
@@ -200,9 +200,9 @@ def encode(config: EncodeConfig) -> int:
     """
     import numpy as np
 
-    from gdm_repr import tracking
-    from gdm_repr.latents import StoreWriter, open_store
-    from gdm_repr.summary import as_columns, as_metrics, as_text, summarise
+    from gdm_repr.latents.store import StoreWriter, open_store
+    from gdm_repr.latents.summary import as_columns, as_metrics, as_text, summarise
+    from gdm_repr.tracking import run as tracking
 
     model, dataset, plan = open_work(config)
     if config.split == "auto":
@@ -246,7 +246,7 @@ def encode(config: EncodeConfig) -> int:
 
 def _is_untold(out: Path) -> bool:
     """Say whether no record tells that the store was finished: it was made without --track."""
-    from gdm_repr.run_record import read_events
+    from gdm_repr.tracking.record import read_events
 
     events = read_events(out)
     runs = {e["run"] for e in events if e["event"] == "start" and e["command"] == "encode"}
@@ -265,8 +265,8 @@ def _encode_pending(
     """Encode the shards that are not there yet."""
     from tqdm import tqdm
 
-    from gdm_repr.data import load
-    from gdm_repr.tracking import IMAGES_PER_SECOND
+    from gdm_repr.data.loading import load
+    from gdm_repr.tracking.run import IMAGES_PER_SECOND
 
     pending = writer.pending()
     left = sum(len(writer.rows(shard)) for shard in pending)

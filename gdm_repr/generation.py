@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gdm_repr.arguments import integer
+from gdm_repr.boundary.arguments import integer
+from gdm_repr.boundary.isolation import isolated
 from gdm_repr.coordinates import Flow
 from gdm_repr.grouping import Grouping
-from gdm_repr.isolation import isolated
 from gdm_repr.ode import Integrator, Plan
 
 Mask = NDArray[np.bool_]

@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gdm_repr.arguments import integers
-from gdm_repr.isolation import isolated
-from gdm_repr.npy_file import map_npy
+from gdm_repr.boundary.arguments import integers
+from gdm_repr.boundary.isolation import isolated
+from gdm_repr.boundary.npy_file import map_npy
 
 if TYPE_CHECKING:
     from torch import Tensor

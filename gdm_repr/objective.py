@@ -16,8 +16,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gdm_repr.boundary.isolation import isolated
 from gdm_repr.denoiser import Denoiser
-from gdm_repr.isolation import isolated
 from gdm_repr.schedule import ScheduleOutput
 
 Weight = Callable[[Denoiser, ScheduleOutput], Tensor]

@@ -15,10 +15,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from gdm_repr.arguments import count, integers
+from gdm_repr.boundary.arguments import count, integers
+from gdm_repr.boundary.isolation import isolated
 from gdm_repr.config import DEFAULT_SOLVER
 from gdm_repr.coordinates import COORDINATES, Flow
-from gdm_repr.isolation import isolated
 from gdm_repr.solvers import SOLVERS, Field, Step
 
 

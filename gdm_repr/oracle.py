@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gdm_repr.boundary.isolation import isolated
 from gdm_repr.grouping import Grouping
-from gdm_repr.isolation import isolated
 from gdm_repr.process import PROCESSES, Process
 
 

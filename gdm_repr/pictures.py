@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from gdm_repr.boundary.text import printable
 from gdm_repr.files import write_atomically
-from gdm_repr.text import printable
 
 Array = NDArray[Any]
 FRAME_MS = 150  # of an animation

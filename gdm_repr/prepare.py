@@ -30,8 +30,8 @@ from gdm_repr.config import PrepareConfig
 from gdm_repr.files import parse_json, read_bytes, write_text
 
 if TYPE_CHECKING:
-    from gdm_repr.data import ImageDataset, Rejected
-    from gdm_repr.images import Pixels
+    from gdm_repr.data.images import Pixels
+    from gdm_repr.data.loading import ImageDataset, Rejected
 
 SETTINGS, LABELS, QUARANTINE = "prepared.json", "labels.csv", "quarantine.jsonl"
 FORMAT = 1  # of the folder
@@ -50,8 +50,8 @@ def png_paths(ids: Sequence[str]) -> list[str]:
         >>> png_paths(["cat/1.jpg", "2", "a.bmp", "a.gif", "A.gif", "b.png#r0c1"])
         ['cat/1.png', '2.png', 'a.png', 'a.gif.png', 'A.gif#2.png', 'b.png#r0c1.png']
     """
+    from gdm_repr.data.sources.files import IMAGE_SUFFIXES
     from gdm_repr.decode import safe_name
-    from gdm_repr.file_source import IMAGE_SUFFIXES
 
     def is_image(name: str) -> bool:
         return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
@@ -93,8 +93,8 @@ class Maker:
 
     def __call__(self, indices: Sequence[int]) -> Made:
         """Make the files of some items."""
-        from gdm_repr.data import Rejected
-        from gdm_repr.images import BadImage
+        from gdm_repr.data.images import BadImage
+        from gdm_repr.data.loading import Rejected
 
         rejected = []
         for index in indices:
@@ -128,7 +128,7 @@ def is_made(path: Path) -> bool:
 
 
 def labels_csv(dataset: ImageDataset, paths: Sequence[str], rejected: Sequence[Rejected]) -> str:
-    """Return the label columns as :func:`gdm_repr.labels.read_labels` reads them."""
+    """Return the label columns as :func:`gdm_repr.data.labels.read_labels` reads them."""
     text, bad = io.StringIO(), {item.index for item in rejected}
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["file", *dataset.labels])
@@ -213,8 +213,8 @@ def open_work(config: PrepareConfig) -> tuple[ImageDataset, dict[str, Any]]:
     Raises:
         ValueError: for options, data or a folder that can't be used.
     """
-    from gdm_repr.data import open_begun
-    from gdm_repr.sources import refuse_inside
+    from gdm_repr.data.loading import open_begun
+    from gdm_repr.data.sources.registry import refuse_inside
 
     refuse_inside(config.out, config.data)
     before = read_settings(config.out)
@@ -287,7 +287,7 @@ def _make_pending(config: PrepareConfig, maker: Maker) -> list[Rejected]:
     """Make the files that are not there yet; return the items that can't be used."""
     from tqdm import tqdm
 
-    from gdm_repr.data import work_ahead
+    from gdm_repr.data.loading import work_ahead
 
     total = len(maker.paths)
     pending = [i for i, path in enumerate(maker.paths) if not is_made(config.out / path)]

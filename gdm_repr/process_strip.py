@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gdm_repr.api import GDM
-from gdm_repr.isolation import isolated
+from gdm_repr.boundary.isolation import isolated
 from gdm_repr.ode import Plan, decode
 from gdm_repr.pictures import LabelledSheet, label_sheet
 

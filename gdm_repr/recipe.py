@@ -193,7 +193,7 @@ def how_made(batch_size: int, device: str) -> dict[str, object]:
     """Return what may change the last bits of images: a run goes on under the same alone."""
     import torch
 
-    from gdm_repr.run_facts import versions
+    from gdm_repr.tracking.facts import versions
 
     return {
         "batch_size": batch_size,

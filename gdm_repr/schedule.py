@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gdm_repr.isolation import isolated
+from gdm_repr.boundary.isolation import isolated
 
 
 @dataclass(frozen=True)

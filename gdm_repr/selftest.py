@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from gdm_repr.boundary.isolation import isolated
 from gdm_repr.command import run_command
-from gdm_repr.isolation import isolated
 
 if TYPE_CHECKING:
     import torch

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from gdm_repr.axes import Axes, axes_sizes, principal_axes
 from gdm_repr.basis import build_basis
+from gdm_repr.boundary.isolation import isolated
 from gdm_repr.config import ModelConfig
-from gdm_repr.dataset import ImageDataset
+from gdm_repr.data.dataset import ImageDataset
 from gdm_repr.grouping import Grouping, Shape
-from gdm_repr.isolation import isolated
 
 STATISTICS_IMAGES = 50_000
 

@@ -18,8 +18,8 @@ from gdm_repr.files import only_writer, write_text
 
 if TYPE_CHECKING:
     from gdm_repr.checkpoint import Checkpoint
-    from gdm_repr.data import ImageDataset, QuarantineLog
-    from gdm_repr.tracking import Run
+    from gdm_repr.data.loading import ImageDataset, QuarantineLog
+    from gdm_repr.tracking.run import Run
     from gdm_repr.trainer import Trainer
     from gdm_repr.training_state import TrainingState
 
@@ -63,8 +63,8 @@ def open_work(config: TrainConfig) -> Work:
     """
     if config.resume and config.overwrite:
         raise ValueError("--resume --overwrite: one goes on, the other starts anew; give one")
-    from gdm_repr.data import open_begun
-    from gdm_repr.sources import refuse_inside
+    from gdm_repr.data.loading import open_begun
+    from gdm_repr.data.sources.registry import refuse_inside
     from gdm_repr.training_state import require_same
     from gdm_repr.untrained import build_untrained
 
@@ -96,9 +96,9 @@ def open_work(config: TrainConfig) -> Work:
 def _train(config: TrainConfig) -> int:
     """Run the command as the only writer of its folder."""
     work = open_work(config)
-    from gdm_repr import tracking
-    from gdm_repr.data import QuarantineLog
+    from gdm_repr.data.loading import QuarantineLog
     from gdm_repr.grouping import draw_grouping
+    from gdm_repr.tracking import run as tracking
     from gdm_repr.trainer import Trainer
 
     config, dataset, state, start = work.config, work.dataset, work.state, work.start
@@ -218,7 +218,7 @@ def _taken_over(config: TrainConfig, start: Checkpoint) -> str:
 
 def _is_finished(config: TrainConfig, state: TrainingState) -> bool:
     """Tell whether nothing is left of a run: no image, file or word to the tracking server."""
-    from gdm_repr.run_record import read_events
+    from gdm_repr.tracking.record import read_events
 
     if state.nimg < config.images:
         return False
@@ -266,8 +266,8 @@ def _loop(trainer: Trainer, tracked: Run, log: QuarantineLog) -> None:
     import torch
     from tqdm import tqdm
 
-    from gdm_repr.data import load
-    from gdm_repr.tracking import IMAGES_PER_SECOND, LOSS, band_metric
+    from gdm_repr.data.loading import load
+    from gdm_repr.tracking.run import IMAGES_PER_SECOND, LOSS, band_metric
     from gdm_repr.trainer import shuffled_batches
 
     config, names = trainer.config, trainer.denoiser.grouping.names

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gdm_repr.api import GDM, choose_device
+from gdm_repr.boundary.isolation import isolated
 from gdm_repr.checkpoint import (
     Checkpoint,
     build_denoiser,
@@ -24,9 +25,8 @@ from gdm_repr.checkpoint import (
     save_checkpoint,
 )
 from gdm_repr.config import DEFAULT_STEPS, MODEL_FILE, TrainConfig
-from gdm_repr.data import ImageDataset
+from gdm_repr.data.loading import ImageDataset
 from gdm_repr.denoiser import Denoiser
-from gdm_repr.isolation import isolated
 from gdm_repr.models.ema import EMA
 from gdm_repr.objective import loss
 from gdm_repr.pictures import as_grid, save_sheet

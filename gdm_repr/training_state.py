@@ -27,7 +27,7 @@ from gdm_repr.config import TrainConfig
 from gdm_repr.statistics import Statistics
 
 if TYPE_CHECKING:
-    from gdm_repr.dataset import ImageDataset
+    from gdm_repr.data.dataset import ImageDataset
     from gdm_repr.trainer import Trainer
 
 STATE_FILE = "state.safetensors"

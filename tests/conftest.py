@@ -57,7 +57,7 @@ _PRELOAD = [
     "gdm_repr.data",
     "gdm_repr.latents",
     "gdm_repr.pictures",
-    "gdm_repr.summary",
+    "gdm_repr.latents.summary",
     "gdm_repr.tracking",
 ]
 
@@ -131,7 +131,7 @@ def make_model() -> Callable[..., Path]:
 
         from gdm_repr.checkpoint import build_denoiser, save_checkpoint
         from gdm_repr.config import ModelConfig
-        from gdm_repr.images import Preprocess
+        from gdm_repr.data.images import Preprocess
 
         channels, height, width = shape
         generator = torch.Generator().manual_seed(0)
@@ -162,7 +162,7 @@ def make_model() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables made, to be copied: making them takes seconds."""
-    from gdm_repr.mlflow_delivery import open_client
+    from gdm_repr.tracking.delivery import open_client
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     open_client(f"sqlite:///{path}")

@@ -21,7 +21,7 @@ from gdm_repr.analysis.identity import BY_CONTENT, NOT_COMPARED, identity
 from gdm_repr.analysis.options import FeatureConfig
 from gdm_repr.analysis.runner import ANALYSES, check_images, command_line, load
 from gdm_repr.analysis.subject import Subject
-from gdm_repr.run_record import read_events
+from gdm_repr.tracking.record import read_events
 
 QUICK = {
     "band_variance": "--features pixels --anchors 3 --draws 4 --cuts 4 --pool 8",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gdm_repr import GDM
 from gdm_repr.api import rms_by_group
-from gdm_repr.data import Preprocess, open_data
+from gdm_repr.data.loading import Preprocess, open_data
 from gdm_repr.grouping import build_grouping
 
 RGB = (3, 4, 6)

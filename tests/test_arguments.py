@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from gdm_repr.analysis.correlation import total_correlation
-from gdm_repr.analysis.frechet import frechet_distance
+from gdm_repr.analysis.disentanglement.input import latent_columns
+from gdm_repr.analysis.disentanglement.scores import score
 from gdm_repr.analysis.options import AnalysisConfig
-from gdm_repr.analysis.score_input import latent_columns
-from gdm_repr.analysis.scores import score
+from gdm_repr.analysis.sample_quality.frechet import frechet_distance
 from gdm_repr.analysis.subject import Subject
-from gdm_repr.arguments import RowError, count, integer, row_numbers, seed
+from gdm_repr.analysis.total_correlation.estimate import total_correlation
+from gdm_repr.boundary.arguments import RowError, count, integer, row_numbers, seed
 from gdm_repr.generation import first_elements, group_elements
 from gdm_repr.grouping import build_grouping
-from gdm_repr.latents import LatentStore, open_store
+from gdm_repr.latents.store import LatentStore, open_store
 from gdm_repr.ode import Plan
 
 N = 6

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from gdm_repr.array_source import ArraySource, open_npy, open_npz
-from gdm_repr.images import BadImage, Preprocess
+from gdm_repr.data.images import BadImage, Preprocess
+from gdm_repr.data.sources.arrays import ArraySource, open_npy, open_npz
 
 PLAIN = Preprocess()
 RNG = np.random.default_rng(0)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gdm_repr.analysis.atlas import LEVEL, Atlas, build_atlas
-from gdm_repr.analysis.atlas_figures import draw_effects, draw_maps, draw_measures, draw_shares
-from gdm_repr.analysis.paths import FEATURE_MEASURES, IMAGE_MEASURES, Measures
+from gdm_repr.analysis.traversal.atlas import LEVEL, Atlas, build_atlas
+from gdm_repr.analysis.traversal.figures import draw_effects, draw_maps, draw_measures, draw_shares
+from gdm_repr.analysis.traversal.paths import FEATURE_MEASURES, IMAGE_MEASURES, Measures
 from gdm_repr.grouping import build_grouping
 
 N = 16

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from gdm_repr import decode, encode, sample, train
 from gdm_repr.checkpoint import load_tensors, save_tensors
-from gdm_repr.latents import open_store
+from gdm_repr.latents.store import open_store
 
 COMMANDS = {"train": train, "encode": encode, "decode": decode, "sample": sample}
 MODEL = """

@@ -14,9 +14,9 @@ import torch
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from gdm_repr import encode
-from gdm_repr.analysis.codes import read_codes
+from gdm_repr.analysis.columns.baselines import read_codes
 from gdm_repr.checkpoint import load_tensors
-from gdm_repr.latents import open_store
+from gdm_repr.latents.store import open_store
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "beta_vae.py"
 

@@ -29,7 +29,7 @@ from gdm_repr.checkpoint import (
     save_tensors,
 )
 from gdm_repr.config import ModelConfig
-from gdm_repr.images import Preprocess
+from gdm_repr.data.images import Preprocess
 
 SHAPE = (3, 4, 6)
 Change = Callable[[dict[str, Tensor], dict[str, Any]], object]

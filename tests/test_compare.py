@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gdm_repr.analysis.compare import main
+from gdm_repr.analysis.compare.command import main
 
 KEY = "sample_quality/frechet/pixels"
 

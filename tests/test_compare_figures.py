@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gdm_repr.analysis.compare_choices import Point
-from gdm_repr.analysis.compare_figures import (
+from gdm_repr.analysis.compare.choices import Point
+from gdm_repr.analysis.compare.figures import (
     Panel,
     draw_panels,
     draw_pareto,
     label_points,
     side_by_side,
 )
-from gdm_repr.analysis.compare_statistics import SeedMean, seed_mean
-from gdm_repr.analysis.figures import new_figure
+from gdm_repr.analysis.compare.statistics import SeedMean, seed_mean
+from gdm_repr.analysis.report.figures import new_figure
 
 
 def mean(*values: float) -> SeedMean:

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from gdm_repr.analysis.compare_choices import choose_metrics, floor_key, measure
-from gdm_repr.analysis.compare_report import _answer
-from gdm_repr.analysis.compare_runs import Choices, gather
-from gdm_repr.analysis.compare_statistics import LOWER
-from gdm_repr.run_query import StoredRun
+from gdm_repr.analysis.compare.choices import choose_metrics, floor_key, measure
+from gdm_repr.analysis.compare.report import _answer
+from gdm_repr.analysis.compare.runs import Choices, gather
+from gdm_repr.analysis.compare.statistics import LOWER
+from gdm_repr.tracking.query import StoredRun
 
 LOSS = {"loss": 1.0}
 

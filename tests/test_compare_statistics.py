@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gdm_repr.analysis.compare_statistics import (
+from gdm_repr.analysis.compare.statistics import (
     DIRECTIONS,
     HIGHER,
     LOWER,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from gdm_repr.boundary.yaml_file import read_yaml
 from gdm_repr.command import parse, run
 from gdm_repr.config import DecodeConfig, EncodeConfig, SampleConfig, TrainConfig
-from gdm_repr.yaml_file import read_yaml
 
 YAML = """
 out: from-yaml

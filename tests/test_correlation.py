@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from gdm_repr.analysis.correlation import (
+from gdm_repr.analysis.total_correlation.estimate import (
     TotalCorrelation,
     element_normality,
     total_correlation,
 )
-from gdm_repr.analysis.correlation_estimators import (
+from gdm_repr.analysis.total_correlation.estimators import (
     ESTIMATORS,
     Floats,
     classifier,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gdm_repr.analysis.correlation_columns import ALL, BETWEEN, CHOSEN, layout, questions
+from gdm_repr.analysis.columns.layout import ALL, BETWEEN, CHOSEN, layout, questions
 from gdm_repr.grouping import Grouping, build_grouping
 
 SHAPE = (3, 2, 4)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from gdm_repr import encode
-from gdm_repr.analysis import correlation_sources as sources
-from gdm_repr.analysis.correlation_columns import Layout, layout
+from gdm_repr.analysis.columns import sources
+from gdm_repr.analysis.columns.layout import Layout, layout
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.options import AnalysisConfig, first_latent
 from gdm_repr.analysis.subject import Subject

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gdm_repr.analysis.correlation import element_normality, total_correlation
-from gdm_repr.analysis.correlation_columns import Question
-from gdm_repr.analysis.correlation_study import (
+from gdm_repr.analysis.columns.layout import Question
+from gdm_repr.analysis.total_correlation.answers import (
     LATENTS,
     Row,
     as_table,
@@ -18,6 +17,7 @@ from gdm_repr.analysis.correlation_study import (
     normality_sentence,
     sentences,
 )
+from gdm_repr.analysis.total_correlation.estimate import element_normality, total_correlation
 
 PAIR = Question("pair", "within pair", ((0,), (2,)))
 BLOCKS = Question("between_bands", "between bands", ((2, 0), (1,)))

@@ -15,7 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gdm_repr.data import (
+from gdm_repr.boundary.endings import ending
+from gdm_repr.data.loading import (
     Batch,
     ImageDataset,
     Preprocess,
@@ -24,7 +25,6 @@ from gdm_repr.data import (
     open_data,
     work_ahead,
 )
-from gdm_repr.endings import ending
 
 
 def photo(side: int = 40, mode: str = "RGB") -> Image.Image:

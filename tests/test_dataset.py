@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gdm_repr.data import ImageDataset, Preprocess, open_data
+from gdm_repr.data.loading import ImageDataset, Preprocess, open_data
 
 RNG = np.random.default_rng(0)
 

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 from mlflow.exceptions import MlflowException
 
-from gdm_repr import mlflow_delivery
-from gdm_repr.mlflow_delivery import Deleted, Delivery
-from gdm_repr.run_record import append_event, write_sent
+from gdm_repr.tracking import delivery as mlflow_delivery
+from gdm_repr.tracking.delivery import Deleted, Delivery
+from gdm_repr.tracking.record import append_event, write_sent
 
 URI = "http://server"
 

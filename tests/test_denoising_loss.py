@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gdm_repr.analysis.denoising_loss import group_loss
+from gdm_repr.analysis.sample_quality.denoising_loss import group_loss
 from gdm_repr.axes import Axes, principal_axes
 from gdm_repr.checkpoint import load_checkpoint
 from gdm_repr.denoiser import Denoiser

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from gdm_repr.dequantize import _GOLDEN, _splitmix64, dequantize, gaussian, uniform
+from gdm_repr.data.dequantize import _GOLDEN, _splitmix64, dequantize, gaussian, uniform
 
 IDS = [f"{i:04d}" for i in range(200)]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gdm_repr.analysis.directions import (
+from gdm_repr.analysis.traversal.directions import (
     Direction,
     choose_pool,
     element_directions,
@@ -16,7 +16,7 @@ from gdm_repr.analysis.directions import (
     traverse,
 )
 from gdm_repr.coordinates import Flow
-from gdm_repr.edits import element_mask, set_element
+from gdm_repr.edit.operations import element_mask, set_element
 from gdm_repr.generation import Generation
 from gdm_repr.grouping import Grouping, build_grouping
 from gdm_repr.ode import Plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gdm_repr.analysis.distance_curves import (
+from gdm_repr.analysis.intervals.curves import (
     distance_curve,
     enough,
     paired_difference,

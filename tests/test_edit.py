@@ -13,13 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from gdm_repr import GDM, edit, encode
+from gdm_repr import GDM, encode
 from gdm_repr.command import parse
 from gdm_repr.coordinates import Flow
-from gdm_repr.edit_options import EditConfig, InterpolateConfig, MixConfig, SetConfig, VaryConfig
-from gdm_repr.edit_sheets import KINDS
-from gdm_repr.edit_source import Editor
-from gdm_repr.edits import (
+from gdm_repr.edit import command as edit
+from gdm_repr.edit.operations import (
     PATHS,
     Edit,
     band_mask,
@@ -32,6 +30,9 @@ from gdm_repr.edits import (
     untouched_groups,
     vary,
 )
+from gdm_repr.edit.options import EditConfig, InterpolateConfig, MixConfig, SetConfig, VaryConfig
+from gdm_repr.edit.sheets import KINDS
+from gdm_repr.edit.source import Editor
 from gdm_repr.generation import Generation
 from gdm_repr.grouping import Grouping, build_grouping
 from gdm_repr.ode import Plan, decode

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from gdm_repr import encode
-from gdm_repr.analysis.element_factors import ElementFactorsConfig, choose_elements, main
+from gdm_repr.analysis.element_factors.measure import ElementFactorsConfig, choose_elements, main
 from gdm_repr.analysis.subject import Subject
-from gdm_repr.latents import open_store
+from gdm_repr.latents.store import open_store
 
 FEW = ["--permutations", "19", "--resamples", "40", "--directions", "3", "--no-track"]
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gdm_repr.analysis.element_moves import changes, move_shares, places
-from gdm_repr.analysis.element_shares import Shares, both, claim
+from gdm_repr.analysis.element_factors.moves import changes, move_shares, places
+from gdm_repr.analysis.element_factors.shares import Shares, both, claim
 
 N = 60
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gdm_repr.analysis.element_probes import probe_shares
-from gdm_repr.analysis.element_shares import Shares, carriers, claim, purity
-from gdm_repr.analysis.factors import Factor, read_factor
+from gdm_repr.analysis.element_factors.probes import probe_shares
+from gdm_repr.analysis.element_factors.shares import Shares, carriers, claim, purity
+from gdm_repr.analysis.factors.labels import Factor, read_factor
 
 N, E = 2400, 6
 FEW = {"permutations": 99, "resamples": 40, "seed": 0}

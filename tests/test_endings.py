@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from gdm_repr.endings import ending
+from gdm_repr.boundary.endings import ending
 
 RESUME = "add --resume"
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gdm_repr.analysis.element_shares import Shares
-from gdm_repr.analysis.estimate import LEVEL, Estimate, agreeing
+from gdm_repr.analysis.element_factors.shares import Shares
+from gdm_repr.analysis.intervals.estimate import LEVEL, Estimate, agreeing
 
 finite = st.floats(-3, 3, allow_nan=False)
 

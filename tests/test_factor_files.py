@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from gdm_repr.array_source import ArraySource
-from gdm_repr.data import Preprocess, load, open_data
-from gdm_repr.sources import open_source
+from gdm_repr.data.loading import Preprocess, load, open_data
+from gdm_repr.data.sources.arrays import ArraySource
+from gdm_repr.data.sources.registry import open_source
 
 RNG = np.random.default_rng(0)
 PLAIN = Preprocess()
@@ -161,7 +161,9 @@ def test_shapes3d(
     shapes3d: tuple[Path, npt.NDArray[Any], npt.NDArray[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, images, labels = shapes3d
-    monkeypatch.setattr("gdm_repr.unpacked.BLOCK_BYTES", 7 * 8 * 8 * 3)  # not a multiple of chunks
+    monkeypatch.setattr(
+        "gdm_repr.data.sources.unpacked.BLOCK_BYTES", 7 * 8 * 8 * 3
+    )  # not a multiple of chunks
     source = opened(f"shapes3d:{path}")
     names = ["floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation"]
     assert list(source.labels) == names

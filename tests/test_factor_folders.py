@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pytest
 from scipy.io import savemat
 
-from gdm_repr.array_source import ArraySource
-from gdm_repr.images import Preprocess
-from gdm_repr.sources import open_source
+from gdm_repr.data.images import Preprocess
+from gdm_repr.data.sources.arrays import ArraySource
+from gdm_repr.data.sources.registry import open_source
 
 RNG = np.random.default_rng(0)
 PLAIN = Preprocess()
@@ -83,7 +83,9 @@ def test_smallnorb(
     norb: dict[str, dict[str, npt.NDArray[Any]]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gdm_repr.unpacked.BLOCK_BYTES", 7 * 2 * 12 * 12)  # several blocks a file
+    monkeypatch.setattr(
+        "gdm_repr.data.sources.unpacked.BLOCK_BYTES", 7 * 2 * 12 * 12
+    )  # several blocks a file
     source = opened(f"smallnorb:{tmp_path}")
     assert len(source.ids) == len(set(source.ids)) == 50
     factors = ["category", "instance", "elevation", "azimuth", "lighting"]

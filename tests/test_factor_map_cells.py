@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gdm_repr.analysis.factor_map_cells import (
+from gdm_repr.analysis.factor_map.cells import (
     Cell,
     Columns,
     code_columns,
@@ -12,10 +12,10 @@ from gdm_repr.analysis.factor_map_cells import (
     counterparts,
     states,
 )
-from gdm_repr.analysis.factor_map_figures import map_figure
-from gdm_repr.analysis.factor_map_report import sentences, tables
-from gdm_repr.analysis.factor_scores import Score
-from gdm_repr.analysis.factors import read_factor
+from gdm_repr.analysis.factor_map.figures import map_figure
+from gdm_repr.analysis.factor_map.report import sentences, tables
+from gdm_repr.analysis.factor_map.scores import Score
+from gdm_repr.analysis.factors.labels import read_factor
 
 BANDS = column_sets({"0_1": (0, 2), "2_5": (2, 6)}, [3])
 

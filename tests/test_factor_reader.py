@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from gdm_repr.analysis import factor_reader
-from gdm_repr.analysis.factor_reader import fit_patches, fit_reader, r_squared
-from gdm_repr.analysis.factors import read_factor
-from gdm_repr.scenes import render_scenes, scene_factors
+from gdm_repr.analysis.factors import reader as factor_reader
+from gdm_repr.analysis.factors.labels import read_factor
+from gdm_repr.analysis.factors.reader import fit_patches, fit_reader, r_squared
+from gdm_repr.data.scenes.factors import render_scenes, scene_factors
 
 
 def flat(x: torch.Tensor) -> torch.Tensor:

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score, r2_score
 
-from gdm_repr.analysis.factor_scores import Score, enough, measure
-from gdm_repr.analysis.factors import Factor, read_factor
-from gdm_repr.analysis.probes import PROBES, fold_of, out_of_fold, over_frequency, ridge
+from gdm_repr.analysis.factor_map.scores import Score, enough, measure
+from gdm_repr.analysis.factors.labels import Factor, read_factor
+from gdm_repr.analysis.factors.probes import PROBES, fold_of, out_of_fold, over_frequency, ridge
 
 N = 600
 FOLD = fold_of(N, 5, seed=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gdm_repr.analysis.factors import given_periods, read_factor
+from gdm_repr.analysis.factors.labels import given_periods, read_factor
 
 
 @pytest.mark.parametrize(

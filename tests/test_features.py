@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torchvision.models import get_model
 from torchvision.transforms.v2 import functional as transforms
 
-from gdm_repr.analysis.backbones import IMAGENET, torchvision_backbone
-from gdm_repr.analysis.features import Extractor, build_extractor
+from gdm_repr.analysis.features.extractors import Extractor, build_extractor
+from gdm_repr.analysis.features.networks import IMAGENET, torchvision_backbone
 from gdm_repr.basis import build_basis
 
 StateFile = Callable[[str], Path]

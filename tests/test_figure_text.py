@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
 
-from gdm_repr.analysis.figures import new_figure
-from gdm_repr.analysis.report import Picture, Report, Table, write_report
+from gdm_repr.analysis.report.figures import new_figure
+from gdm_repr.analysis.report.page import Picture, Report, Table, write_report
 
 BAD = ["a\x1b[31mb", "\x00", "$\\frac{", "$x$", "<b>&\u202e", "caf\udce9", "=1+1"]
 

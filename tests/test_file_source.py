@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gdm_repr.file_source import FileSource, ZipSource, open_folder
-from gdm_repr.images import BadImage, Preprocess
+from gdm_repr.data.images import BadImage, Preprocess
+from gdm_repr.data.sources.files import FileSource, ZipSource, open_folder
 
 PLAIN = Preprocess()
 

@@ -15,11 +15,11 @@ import pytest
 from safetensors.torch import load_file
 
 from gdm_repr import GDM, train
-from gdm_repr.analysis import study
 from gdm_repr.analysis.journal import Journal
-from gdm_repr.analysis.study_work import Task
+from gdm_repr.analysis.study import command as study
+from gdm_repr.analysis.study.work import Task
 from gdm_repr.checkpoint import load_tensors
-from gdm_repr.latents import StoreWriter, open_store
+from gdm_repr.latents.store import StoreWriter, open_store
 
 FORMATS = Path(__file__).parent / "fixtures" / "formats"
 VERSIONS = ["plain", "digests"]  # without digests, and with them

@@ -12,10 +12,10 @@ from torch_fidelity.metric_fid import (
     fid_statistics_to_metric,
 )
 
-from gdm_repr.analysis.features import build_extractor
-from gdm_repr.analysis.frechet import FRECHET, frechet, frechet_distance
-from gdm_repr.analysis.jackknife import Floats, compare
-from gdm_repr.data import Preprocess, open_data
+from gdm_repr.analysis.features.extractors import build_extractor
+from gdm_repr.analysis.intervals.jackknife import Floats, compare
+from gdm_repr.analysis.sample_quality.frechet import FRECHET, frechet, frechet_distance
+from gdm_repr.data.loading import Preprocess, open_data
 
 
 def theirs(a: Floats, b: Floats) -> float:

@@ -21,14 +21,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gdm_repr.analysis.journal import Journal
-from gdm_repr.array_source import open_npy, open_npz
+from gdm_repr.boundary.yaml_file import read_yaml
 from gdm_repr.checkpoint import load_checkpoint, load_tensors
-from gdm_repr.file_source import ZipSource
-from gdm_repr.labels import read_labels
-from gdm_repr.latents import LatentStore, open_store
-from gdm_repr.quarantine import QuarantineLog
-from gdm_repr.run_record import read_events, read_sent
-from gdm_repr.yaml_file import read_yaml
+from gdm_repr.data.labels import read_labels
+from gdm_repr.data.quarantine import QuarantineLog
+from gdm_repr.data.sources.arrays import open_npy, open_npz
+from gdm_repr.data.sources.files import ZipSource
+from gdm_repr.latents.store import LatentStore, open_store
+from gdm_repr.tracking.record import read_events, read_sent
 
 FORMATS = Path(__file__).parent / "fixtures" / "formats" / "digests"
 MOST_MEMORY = 64 << 20  # bytes, traced

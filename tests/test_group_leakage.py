@@ -11,14 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gdm_repr.analysis.estimate import Estimate
-from gdm_repr.analysis.group_leakage import (
-    WAYS,
-    Leakage,
-    draw_leakage,
-    measure_leakage,
-)
-from gdm_repr.analysis.noise_dependence import noise_dependence
+from gdm_repr.analysis.intervals.estimate import Estimate
+from gdm_repr.analysis.leakage.matrix import WAYS, Leakage, draw_leakage, measure_leakage
+from gdm_repr.analysis.leakage.noise_dependence import noise_dependence
 from gdm_repr.coordinates import Flow
 from gdm_repr.generation import Generation
 from gdm_repr.grouping import Grouping, build_grouping

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from gdm_repr.images import (
+from gdm_repr.data.images import (
     BadImage,
     Preprocess,
     fit_pixels,

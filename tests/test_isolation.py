@@ -17,31 +17,31 @@ import pytest
 import torch
 
 from gdm_repr import GDM
-from gdm_repr.analysis.correlation import element_normality, total_correlation
-from gdm_repr.analysis.denoising_loss import group_loss
-from gdm_repr.analysis.features import build_extractor
-from gdm_repr.analysis.frechet import frechet
-from gdm_repr.analysis.group_leakage import measure_leakage
-from gdm_repr.analysis.linear_code import dct_code, pca_code
-from gdm_repr.analysis.noise_dependence import noise_dependence
-from gdm_repr.analysis.scores import read_factors, score
-from gdm_repr.analysis.similarity import psnr, ssim
+from gdm_repr.analysis.disentanglement.scores import read_factors, score
+from gdm_repr.analysis.features.extractors import build_extractor
+from gdm_repr.analysis.leakage.matrix import measure_leakage
+from gdm_repr.analysis.leakage.noise_dependence import noise_dependence
+from gdm_repr.analysis.reconstruction.linear_code import dct_code, pca_code
+from gdm_repr.analysis.reconstruction.similarity import psnr, ssim
+from gdm_repr.analysis.sample_quality.denoising_loss import group_loss
+from gdm_repr.analysis.sample_quality.frechet import frechet
+from gdm_repr.analysis.total_correlation.estimate import element_normality, total_correlation
 from gdm_repr.axes import principal_axes
 from gdm_repr.basis import build_basis
+from gdm_repr.boundary.isolation import isolated, isolation
 from gdm_repr.checkpoint import load_checkpoint
 from gdm_repr.config import TrainConfig
-from gdm_repr.data import Preprocess, open_data
-from gdm_repr.edits import interpolate
+from gdm_repr.data.loading import Preprocess, open_data
+from gdm_repr.edit.operations import interpolate
 from gdm_repr.generation import Generation
 from gdm_repr.grouping import build_grouping
-from gdm_repr.isolation import isolated, isolation
-from gdm_repr.latents import open_store
+from gdm_repr.latents.store import open_store
+from gdm_repr.latents.summary import summarise
 from gdm_repr.ode import encode
 from gdm_repr.oracle import block_whitening, figure_1a_mixture, gaussian_oracle
 from gdm_repr.process import PROCESSES
 from gdm_repr.process_strip import process_frames
 from gdm_repr.schedule import draw_times, group_weights, schedule_from_order
-from gdm_repr.summary import summarise
 from gdm_repr.trainer import Trainer
 
 SHAPE = (3, 4, 4)

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from gdm_repr.analysis.frechet import FRECHET
-from gdm_repr.analysis.jackknife import (
+from gdm_repr.analysis.intervals.jackknife import (
     SHARE,
     SIGNED,
     Floats,
@@ -18,9 +17,10 @@ from gdm_repr.analysis.jackknife import (
     Statistic,
     compare,
 )
-from gdm_repr.analysis.kernel_distance import KID
-from gdm_repr.analysis.neighbour_scores import neighbours
-from gdm_repr.analysis.sliced_distance import sliced
+from gdm_repr.analysis.sample_quality.frechet import FRECHET
+from gdm_repr.analysis.sample_quality.kernel_distance import KID
+from gdm_repr.analysis.sample_quality.neighbour_scores import neighbours
+from gdm_repr.analysis.sample_quality.sliced_distance import sliced
 
 TRIALS, N, F = 100, 40, 3
 MEASURES = [FRECHET, KID, neighbours(), sliced(16)]

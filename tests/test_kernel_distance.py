@@ -13,7 +13,7 @@ from torch_fidelity.metric_kid import (
     kid_features_to_metric,
 )
 
-from gdm_repr.analysis.kernel_distance import kid, kid_of_subsets
+from gdm_repr.analysis.sample_quality.kernel_distance import kid, kid_of_subsets
 
 
 def test_it_equals_torch_fidelity_s_on_its_subsets() -> None:

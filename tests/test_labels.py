@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gdm_repr.labels import parse_dataset_json, read_labels
+from gdm_repr.data.labels import parse_dataset_json, read_labels
 
 IDS = ["a/1.png", "a/2.png", "b/2.png"]
 

@@ -16,7 +16,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from gdm_repr.latents import Band, Manifest, Rejected, StoreWriter, open_store
+from gdm_repr.latents.store import Band, Manifest, Rejected, StoreWriter, open_store
 
 C, H, W = 3, 2, 4
 D = H * W

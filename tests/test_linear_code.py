@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gdm_repr.analysis.linear_code import LinearCode, dct_code, pca_code
+from gdm_repr.analysis.reconstruction.linear_code import LinearCode, dct_code, pca_code
 from gdm_repr.basis import build_basis
 
 SHAPE = (2, 4, 5)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gdm_repr.run_query import _path
-from gdm_repr.run_record import database_path, tracking_uri
+from gdm_repr.tracking.query import _path
+from gdm_repr.tracking.record import database_path, tracking_uri
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,8 @@ def test_given_addresses_stay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 JOB = """
-from gdm_repr.run_query import find_runs
-from gdm_repr.run_record import tracking_uri
+from gdm_repr.tracking.query import find_runs
+from gdm_repr.tracking.record import tracking_uri
 from gdm_repr.tracking import start
 import sys
 name = sys.argv[1]
@@ -56,8 +56,8 @@ with start("encode", {"a": "x\\udcff"}, "out", experiment=name) as run:
 AFTER = """
 import sys
 from mlflow import MlflowClient
-from gdm_repr.run_query import find_runs
-from gdm_repr.run_record import tracking_uri
+from gdm_repr.tracking.query import find_runs
+from gdm_repr.tracking.record import tracking_uri
 found, = find_runs(tracking_uri(), sys.argv[1])
 print(sorted(found.metrics.values()), found.params)
 """
@@ -83,12 +83,12 @@ def test_a_run_stays_in_an_odd_working_folder(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only here are names any bytes")
 def test_names_that_are_not_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gdm_repr.boundary.streams import sturdy_streams
     from gdm_repr.config import DecodeConfig, EncodeConfig, PrepareConfig
     from gdm_repr.decode import decode
     from gdm_repr.encode import encode
-    from gdm_repr.latents import open_store
+    from gdm_repr.latents.store import open_store
     from gdm_repr.prepare import prepare
-    from gdm_repr.streams import sturdy_streams
 
     monkeypatch.chdir(tmp_path)
     images = tmp_path / "im\udcff"

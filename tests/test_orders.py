@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gdm_repr.analysis.orders import (
+from gdm_repr.analysis.order_search.orders import (
     Draw,
     Floats,
     Order,

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from gdm_repr.analysis.study_options import Choice, StudyConfig, list_choices
+from gdm_repr.analysis.study.choices import Choice, StudyConfig, list_choices
 from gdm_repr.basis import build_basis
+from gdm_repr.boundary.yaml_file import read_yaml
 from gdm_repr.command import build
 from gdm_repr.config import TrainConfig
 from gdm_repr.grouping import Grouping, build_grouping
 from gdm_repr.ode import Plan, even_steps
 from gdm_repr.schedule import group_weights, schedule_from_order
-from gdm_repr.yaml_file import read_yaml
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "configs" / "paper"

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gdm_repr.analysis.features import build_extractor
-from gdm_repr.analysis.linear_code import dct_code, pca_code
-from gdm_repr.analysis.partial_reconstruction import (
+from gdm_repr.analysis.features.extractors import build_extractor
+from gdm_repr.analysis.reconstruction.linear_code import dct_code, pca_code
+from gdm_repr.analysis.reconstruction.partial import (
     NOISE,
     SIMILARITIES,
     Decoder,
@@ -21,7 +21,7 @@ from gdm_repr.analysis.partial_reconstruction import (
     measure_code,
     other_images,
 )
-from gdm_repr.analysis.similarity import psnr
+from gdm_repr.analysis.reconstruction.similarity import psnr
 from gdm_repr.basis import build_basis
 from gdm_repr.coordinates import Flow
 from gdm_repr.generation import Generation, first_elements

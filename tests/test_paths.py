@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gdm_repr.analysis.directions import (
+from gdm_repr.analysis.traversal.directions import (
     Direction,
     choose_pool,
     element_directions,
@@ -17,7 +17,7 @@ from gdm_repr.analysis.directions import (
     random_directions,
     traverse,
 )
-from gdm_repr.analysis.paths import MAP_SIDE, Measures, Ruler, measure, typical_distance
+from gdm_repr.analysis.traversal.paths import MAP_SIDE, Measures, Ruler, measure, typical_distance
 from gdm_repr.basis import build_basis
 from gdm_repr.coordinates import Flow
 from gdm_repr.generation import Generation

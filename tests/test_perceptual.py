@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torchvision.models import get_model
 
-from gdm_repr.analysis.features import Extractor
-from gdm_repr.analysis.perceptual import LPIPS, build_distance
+from gdm_repr.analysis.features.extractors import Extractor
+from gdm_repr.analysis.features.perceptual import LPIPS, build_distance
 
 
 @pytest.fixture(scope="module")

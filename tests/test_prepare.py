@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from gdm_repr import prepare
-from gdm_repr.data import Batch, Preprocess, open_data
+from gdm_repr.data.loading import Batch, Preprocess, open_data
 
 ROOT = Path(__file__).parents[1]
 

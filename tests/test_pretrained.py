@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from gdm_repr.analysis.pretrained import (
+from gdm_repr.analysis.features.pretrained import (
     Published,
     Weights,
     find_weights,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gdm_repr.quarantine import QuarantineLog, Rejected
+from gdm_repr.data.quarantine import QuarantineLog, Rejected
 
 A, B = Rejected(0, "a.png", "empty file"), Rejected(7, "b/é.png", "holds NaN")
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from gdm_repr.analysis.backbones import torchvision_backbone
-from gdm_repr.analysis.perceptual import LPIPS, lpips_at_hand
-from gdm_repr.analysis.reconstruction import ReconstructionConfig, choose_rows
-from gdm_repr.analysis.reconstruction_figures import draw_curves, draw_gaps, shown_columns
-from gdm_repr.analysis.reconstruction_report import make_metrics, make_tables
-from gdm_repr.analysis.reconstruction_summary import PAIRS, WAYS, Measured, summarise
+from gdm_repr.analysis.features.networks import torchvision_backbone
+from gdm_repr.analysis.features.perceptual import LPIPS, lpips_at_hand
+from gdm_repr.analysis.reconstruction.figures import draw_curves, draw_gaps, shown_columns
+from gdm_repr.analysis.reconstruction.measure import ReconstructionConfig, choose_rows
+from gdm_repr.analysis.reconstruction.report import make_metrics, make_tables
+from gdm_repr.analysis.reconstruction.summary import PAIRS, WAYS, Measured, summarise
 
 KEPT, N = (0, 6, 22, 64), 12
 FALL = np.array([1.0, 0.5, 0.08, 0.0])

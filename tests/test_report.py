@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gdm_repr.analysis.figures import line_with_band, new_figure
-from gdm_repr.analysis.report import Entry, Picture, Report, Table, write_index, write_report
+from gdm_repr.analysis.report.figures import line_with_band, new_figure
+from gdm_repr.analysis.report.page import Entry, Picture, Report, Table, write_index, write_report
 from gdm_repr.pictures import label_sheet
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gdm_repr import run_query
-from gdm_repr.run_query import NotThere, download, find_fingerprints, find_runs, get_run
+from gdm_repr.tracking import query as run_query
+from gdm_repr.tracking.query import NotThere, download, find_fingerprints, find_runs, get_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

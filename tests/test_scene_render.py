@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from gdm_repr.scene_render import ACCESSORIES, OBJECTS
+from gdm_repr.data.scenes.render import ACCESSORIES, OBJECTS
 
 ALL = {**OBJECTS, **ACCESSORIES}
 STEP = np.float32(0.01)

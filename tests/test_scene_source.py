@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gdm_repr.data import load, open_data
-from gdm_repr.images import Preprocess
-from gdm_repr.scenes import SCENE_FACTORS, render_scenes, scene_factors
-from gdm_repr.sources import open_source
+from gdm_repr.data.images import Preprocess
+from gdm_repr.data.loading import load, open_data
+from gdm_repr.data.scenes.factors import SCENE_FACTORS, render_scenes, scene_factors
+from gdm_repr.data.sources.registry import open_source
 
 PLAIN = Preprocess()
 
@@ -110,14 +110,14 @@ def test_bad_settings(argument: str, reason: str) -> None:
 
 
 def test_the_example_of_the_message_works() -> None:
-    from gdm_repr.scene_source import _EXAMPLE
+    from gdm_repr.data.sources.scenes import _EXAMPLE
 
     assert len(open_source(_EXAMPLE).ids) == 5000
 
 
 def test_factors_travel_into_the_store(make_model: Callable[..., Path], tmp_path: Path) -> None:
     from gdm_repr import encode
-    from gdm_repr.latents import open_store
+    from gdm_repr.latents.store import open_store
 
     data = "scenes:0-40/correlated=size,y,1/only=shape:star+heart"
     model = make_model(tmp_path / "model.safetensors", (3, 16, 16), basis={"name": "dct"})

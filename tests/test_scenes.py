@@ -9,7 +9,13 @@ import pytest
 from scipy import stats
 from scipy.fft import dctn
 
-from gdm_repr.scenes import SCENE_FACTORS, Factors, held_out, render_scenes, scene_factors
+from gdm_repr.data.scenes.factors import (
+    SCENE_FACTORS,
+    Factors,
+    held_out,
+    render_scenes,
+    scene_factors,
+)
 
 FACTORS = {factor.name: factor for factor in SCENE_FACTORS}
 

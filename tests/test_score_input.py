@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gdm_repr.analysis.score_input import (
+from gdm_repr.analysis.disentanglement.input import (
     MISSING,
     Settings,
     histogram_codes,
@@ -18,7 +18,7 @@ from gdm_repr.analysis.score_input import (
     read_factors,
     split_rows,
 )
-from gdm_repr.latents import Band, Manifest, StoreWriter, open_store
+from gdm_repr.latents.store import Band, Manifest, StoreWriter, open_store
 
 
 def test_kinds_are_guessed_or_said() -> None:

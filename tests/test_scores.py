@@ -12,17 +12,17 @@ import pytest
 from scipy import stats
 from sklearn.metrics import mutual_info_score
 
-from gdm_repr.analysis.importance_scores import completeness, disentanglement
-from gdm_repr.analysis.information_scores import (
+from gdm_repr.analysis.disentanglement.importance import completeness, disentanglement
+from gdm_repr.analysis.disentanglement.information import (
     Values,
     factor_entropy,
     modularity,
     mutual_information,
 )
-from gdm_repr.analysis.interventional_scores import SHARED, _Sharing
-from gdm_repr.analysis.score_input import Factors, Floats, Settings, read_factors
-from gdm_repr.analysis.scores import SCORES, Score, score, scores, udr_scores
-from gdm_repr.analysis.unsupervised_scores import relative_strength, udr
+from gdm_repr.analysis.disentanglement.input import Factors, Floats, Settings, read_factors
+from gdm_repr.analysis.disentanglement.interventional import SHARED, _Sharing
+from gdm_repr.analysis.disentanglement.scores import SCORES, Score, score, scores, udr_scores
+from gdm_repr.analysis.disentanglement.unsupervised import relative_strength, udr
 
 N = 600
 QUICK = Settings(votes=200, test_votes=200, trees=5)

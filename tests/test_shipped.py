@@ -8,9 +8,9 @@ import torch
 from gdm_repr import GDM, encode
 from gdm_repr.checkpoint import ASSETS, find_checkpoint
 from gdm_repr.config import SHIPPED, SHIPPED_DATA, EncodeConfig
-from gdm_repr.data import open_data
+from gdm_repr.data.loading import open_data
 from gdm_repr.encode import model_preprocess
-from gdm_repr.latents import open_store
+from gdm_repr.latents.store import open_store
 
 HELD_OUT = 24
 LARGEST = 8_000_000  # bytes of the file

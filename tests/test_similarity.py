@@ -7,7 +7,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-from gdm_repr.analysis.similarity import CEILING, psnr, ssim
+from gdm_repr.analysis.reconstruction.similarity import CEILING, psnr, ssim
 
 
 def pair(shape: tuple[int, ...], noise: float = 0.3) -> tuple[Tensor, Tensor]:

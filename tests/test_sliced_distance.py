@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gdm_repr.analysis.sliced_distance import directions, sliced_wasserstein
+from gdm_repr.analysis.sample_quality.sliced_distance import directions, sliced_wasserstein
 
 
 def test_of_a_shift_it_is_the_shift_s_projection() -> None:

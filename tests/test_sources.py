@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gdm_repr.images import Preprocess
-from gdm_repr.sources import BUILT_IN, open_source
+from gdm_repr.data.images import Preprocess
+from gdm_repr.data.sources.registry import BUILT_IN, open_source
 
 PLAIN = Preprocess()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gdm_repr.streams import SturdyStream, sturdy_streams
+from gdm_repr.boundary.streams import SturdyStream, sturdy_streams
 
 ENCODE = ["encode", "--data", "scenes:0-2", "--steps", "3", "--no-round-trip", "--no-track"]
 

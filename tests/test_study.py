@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from gdm_repr.analysis.study import main
-from gdm_repr.run_query import find_runs
+from gdm_repr.analysis.study.command import main
+from gdm_repr.tracking.query import find_runs
 
 STUDY = """
 train:

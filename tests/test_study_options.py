@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gdm_repr.analysis.study_options import (
+from gdm_repr.analysis.study.choices import (
     Choice,
     StudyConfig,
     choice_fingerprint,

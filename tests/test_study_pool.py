@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import pytest
 
-from gdm_repr.analysis import study_pool
-from gdm_repr.analysis.study_pool import Pool
+from gdm_repr.analysis.study import pool as study_pool
+from gdm_repr.analysis.study.pool import Pool
 
 SAVES = "import os; print('up', flush=True); os.read(0, 1); open('saved', 'w').close()"
 STUBBORN = "import time; print('up', flush=True); time.sleep(300)"

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gdm_repr.text import cell, printable, write_csv
+from gdm_repr.boundary.text import cell, printable, write_csv
 
 ANY = st.text(alphabet=st.characters(exclude_categories=()))  # lone surrogates too
 

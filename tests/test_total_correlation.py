@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gdm_repr.analysis import total_correlation as command
+from gdm_repr.analysis.total_correlation import report as command
 from gdm_repr.grouping import build_grouping
 
 QUICK = ["--permutations", "19", "--resamples", "10", "--noise", "8", "--no-track"]
@@ -89,7 +89,7 @@ def test_a_second_run_measures_nothing_and_says_the_same(
     def refuse(*args: object, **settings: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("gdm_repr.analysis.correlation_study.total_correlation", refuse)
+    monkeypatch.setattr("gdm_repr.analysis.total_correlation.answers.total_correlation", refuse)
     assert run(trained, encoded, tmp_path, *flags) == 0
     assert (tmp_path / "result.json").read_text(encoding="utf-8") == first
 

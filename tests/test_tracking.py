@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gdm_repr.run_facts import flatten, git_state
-from gdm_repr.run_record import read_events, read_sent, tracking_uri, without_password
-from gdm_repr.tracking import band_metric, main, metric_key, start
+from gdm_repr.tracking.facts import flatten, git_state
+from gdm_repr.tracking.record import read_events, read_sent, tracking_uri, without_password
+from gdm_repr.tracking.run import band_metric, main, metric_key, start
 
 ROOT = Path(__file__).parents[1]
 
@@ -107,7 +107,7 @@ def write_checkpoint(path: Path) -> None:
 
     from gdm_repr.checkpoint import build_denoiser, save_checkpoint
     from gdm_repr.config import ModelConfig
-    from gdm_repr.images import Preprocess
+    from gdm_repr.data.images import Preprocess
 
     torch.manual_seed(0)
     model = ModelConfig.model_validate({"network": {"name": "mlp"}})

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 
 from gdm_repr.analysis.runner import ANALYSES, load
-from gdm_repr.analysis.study_options import StudyConfig
+from gdm_repr.analysis.study.choices import StudyConfig
 from gdm_repr.cli import COMMANDS
 from gdm_repr.command import Command, parse
 from gdm_repr.config import EncodeConfig
@@ -91,14 +91,14 @@ def test_only_a_home_folder_is_expanded(home: Path) -> None:
 
 def test_public_functions_expand(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from gdm_repr import GDM
-    from gdm_repr.analysis.codes import read_codes
-    from gdm_repr.analysis.pretrained import Published, find_weights
+    from gdm_repr.analysis.columns.baselines import read_codes
+    from gdm_repr.analysis.features.pretrained import Published, find_weights
     from gdm_repr.checkpoint import ASSETS, load_checkpoint
-    from gdm_repr.data import Preprocess, open_data
-    from gdm_repr.labels import read_labels
-    from gdm_repr.latents import open_store
-    from gdm_repr.run_sender import replay
-    from gdm_repr.tracking import start
+    from gdm_repr.data.labels import read_labels
+    from gdm_repr.data.loading import Preprocess, open_data
+    from gdm_repr.latents.store import open_store
+    from gdm_repr.tracking.run import start
+    from gdm_repr.tracking.sender import replay
 
     (home / "model.safetensors").write_bytes((ASSETS / "scenes.safetensors").read_bytes())
     assert GDM.from_pretrained("~", device="cpu").shape == (3, 32, 32)
@@ -117,7 +117,7 @@ def test_public_functions_expand(home: Path, monkeypatch: pytest.MonkeyPatch) ->
     ):
         with pytest.raises(ValueError, match=str(home)):
             call()
-    monkeypatch.setattr("gdm_repr.tracking.spawn_sender", lambda out: None)
+    monkeypatch.setattr("gdm_repr.tracking.run.spawn_sender", lambda out: None)
     start("encode", {}, "~/run")
     assert (home / "run" / "track.jsonl").exists()
     assert not Path("~").exists()

@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gdm_repr.analysis.estimate import Estimate
-from gdm_repr.analysis.variance import (
+from gdm_repr.analysis.band_variance.variance import (
     anchor_variances,
     control_variances,
     curve,
@@ -23,6 +22,7 @@ from gdm_repr.analysis.variance import (
     suggested_cuts,
     to_grid,
 )
+from gdm_repr.analysis.intervals.estimate import Estimate
 from gdm_repr.basis import build_basis
 from gdm_repr.coordinates import Flow
 from gdm_repr.generation import Generation, Mask, first_elements, group_elements

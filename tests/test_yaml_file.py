@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gdm_repr.yaml_file import MOST_BYTES, MOST_VALUES, read_yaml
+from gdm_repr.boundary.yaml_file import MOST_BYTES, MOST_VALUES, read_yaml
 
 
 def _bomb(levels: int) -> str:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from gdm_repr.analysis.figures import WIDTH, new_figure
+from gdm_repr.analysis.report.figures import WIDTH, new_figure
 from gdm_repr.basis import Basis, build_basis
 
 SIGMA = 0.4

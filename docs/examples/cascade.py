@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from gdm_repr.coordinates import Flow
-from gdm_repr.data import open_data
+from gdm_repr.data.images import Preprocess
+from gdm_repr.data.loading import open_data
 from gdm_repr.grouping import Grouping, build_grouping
-from gdm_repr.images import Preprocess
 from gdm_repr.ode import Plan, decode, encode
 from gdm_repr.oracle import MixtureOracle, class_mixture
 from gdm_repr.process import PROCESSES

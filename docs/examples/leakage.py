@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gdm_repr.analysis.estimate import Estimate
-from gdm_repr.analysis.group_leakage import Leakage, measure_leakage
-from gdm_repr.analysis.noise_dependence import noise_dependence
+from gdm_repr.analysis.intervals.estimate import Estimate
+from gdm_repr.analysis.leakage.matrix import Leakage, measure_leakage
+from gdm_repr.analysis.leakage.noise_dependence import noise_dependence
 from gdm_repr.config import TrainConfig
 from gdm_repr.coordinates import Flow
-from gdm_repr.data import ImageDataset, open_data
+from gdm_repr.data.images import Preprocess
+from gdm_repr.data.loading import ImageDataset, open_data
 from gdm_repr.generation import Generation
 from gdm_repr.grouping import build_grouping
-from gdm_repr.images import Preprocess
 from gdm_repr.ode import Plan, encode
 from gdm_repr.oracle import class_mixture
 from gdm_repr.process import PROCESSES
@@ -42,7 +42,8 @@ class Measured:
 
     Attributes:
         derivative: largest |dE[x | x_t] / dx_t| in elements that are still noise, closed form only.
-        dependence: largest D of :mod:`gdm_repr.analysis.noise_dependence` on the moving group.
+        dependence: largest D of :mod:`gdm_repr.analysis.leakage.noise_dependence` on the moving
+            group.
         earlier: largest change of a latent when data of a group generated later are exchanged.
         later: RMS change of the latents of later groups when data of the first are exchanged.
         leakage: which latent groups move which data groups.

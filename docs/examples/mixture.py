@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gdm_repr.analysis.estimate import Estimate, number
-from gdm_repr.analysis.figures import COLOURS, WIDTH, new_figure
-from gdm_repr.analysis.jackknife import compare
-from gdm_repr.analysis.sliced_distance import sliced
+from gdm_repr.analysis.intervals.estimate import Estimate, number
+from gdm_repr.analysis.intervals.jackknife import compare
+from gdm_repr.analysis.report.figures import COLOURS, WIDTH, new_figure
+from gdm_repr.analysis.sample_quality.sliced_distance import sliced
 from gdm_repr.basis import build_basis
 from gdm_repr.config import DenoiserConfig
 from gdm_repr.coordinates import Flow

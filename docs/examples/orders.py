@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gdm_repr.analysis.figures import COLOURS, WIDTH, new_figure
-from gdm_repr.analysis.orders import rank_correlation
+from gdm_repr.analysis.order_search.orders import rank_correlation
+from gdm_repr.analysis.report.figures import COLOURS, WIDTH, new_figure
 
 STUDY = Path("runs/studies/fig05-small")
 PICTURE = Path("runs/examples/orders.png")

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gdm_repr.analysis.compare_statistics import seed_mean
-from gdm_repr.analysis.figures import WIDTH, new_figure
-from gdm_repr.analysis.orders import rank_correlation
+from gdm_repr.analysis.compare.statistics import seed_mean
+from gdm_repr.analysis.order_search.orders import rank_correlation
+from gdm_repr.analysis.report.figures import WIDTH, new_figure
 
 TABLES = Path("runs/studies/table2-small/comparison/tables")
 PICTURE = Path("runs/examples/table2.png")

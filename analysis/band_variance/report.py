@@ -1,0 +1,402 @@
+"""Which band holds what: ``python -m gdm_repr.analysis.band_variance`` (Sec. 4.2, Fig. 4a).
+
+Images are drawn with some latents fixed, and what still varies is measured in features; see
+:mod:`gdm_repr.analysis.band_variance.variance` for the estimate and its control.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from gdm_repr.analysis.options import FeatureConfig, Needs
+from gdm_repr.analysis.runner import Analysis, run_analysis
+from gdm_repr.config import MANY
+from gdm_repr.tracking.facts import (
+    BAND_VARIANCE,
+    BAND_VARIANCE_CONTROL,
+    BAND_VARIANCE_CURVE,
+    band_metric,
+)
+
+if TYPE_CHECKING:
+    from gdm_repr.analysis.band_variance.variance import Curve, Floats
+    from gdm_repr.analysis.intervals.estimate import Estimate
+    from gdm_repr.analysis.journal import Journal
+    from gdm_repr.analysis.report.page import Report, Table
+    from gdm_repr.analysis.subject import Anchors, Subject
+    from gdm_repr.generation import Mask
+
+LEVEL = 0.1  # of the free variance: what is left when latents "suffice"
+
+
+class BandVarianceConfig(FeatureConfig):
+    """Measure how much images vary when some of their latents are fixed (Fig. 4a).
+
+    The first m latents, one band or all but one band are fixed and the others drawn afresh. The
+    control fixes the images' own coefficients and takes the others from other images. A run that
+    was stopped goes on when it is started again.
+
+    Example:
+      python -m gdm_repr.analysis.band_variance --checkpoint runs/digits --latents runs/digits/latents --features pixels --out runs/digits/band_variance
+    """  # noqa: E501
+
+    source: Literal["images", "samples"] = Field(
+        "images", description="Anchors: encoded images, or latents drawn from N(0, I)."
+    )
+    anchors: int = Field(16, ge=2, le=MANY, description="Images whose latents are fixed.")
+    draws: int = Field(
+        64, ge=2, le=MANY, description="Draws of the other latents, for each anchor."
+    )
+    cuts: int = Field(
+        20, ge=3, le=MANY, description="About how many values of m, denser where m is small."
+    )
+    pool: int = Field(
+        512, ge=3, le=MANY, description="Images that the control takes coefficients from."
+    )
+    groups: int | None = Field(
+        None,
+        ge=2,
+        le=MANY,
+        description="Bands to suggest cuts for; as many as the model has by default.",
+    )
+
+    def needs(self) -> Needs:
+        """An image's control is drawn from two others."""
+        return Needs(3, "each image's control is drawn from two others")
+
+    def most(self) -> Mapping[str, tuple[int, int]]:
+        """Anchors are images of the store; so are those of the control of samples."""
+        return {"--anchors": (self.anchors, 0)}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one feature says of latents, or of the control.
+
+    Attributes:
+        curve: share of the free variance left when the first m latents are fixed.
+        drawn: share left when one band is drawn and the others fixed, in the order of generation.
+        fixed: share left when one band is fixed and the others drawn.
+    """
+
+    curve: Curve
+    drawn: tuple[Estimate, ...]
+    fixed: tuple[Estimate, ...]
+
+
+def summarise(
+    variances: Floats, kept: Sequence[int], bands: int, draws: int, *, seed: int = 0
+) -> Summary:
+    """Summarise variances of n anchors.
+
+    Args:
+        variances: (n, M + 2k): for each of M prefixes, each band drawn, and each band fixed.
+        kept: latents fixed in the prefixes, beginning with 0.
+        bands: k.
+        draws: an anchor.
+        seed: of the bootstrap.
+    """
+    from gdm_repr.analysis.band_variance.variance import curve
+    from gdm_repr.analysis.intervals.estimate import Estimate
+
+    m = len(kept)
+    prefixes = curve(variances[:, :m], kept, draws, seed=seed)
+    every = curve(variances, range(variances.shape[1]), draws, seed=seed)
+    shares = tuple(map(Estimate, every.value[m:], every.low[m:], every.high[m:]))
+    return Summary(prefixes, shares[:bands], shares[bands:])
+
+
+def check(config: BandVarianceConfig, subject: Subject) -> None:
+    """Refuse features that can't be had, more anchors than images, and images that are away."""
+    config.require_features(subject)
+    subject.rows(config.anchors, seed=config.seed)
+    subject.require_images()
+
+
+def analyse(config: BandVarianceConfig, subject: Subject, journal: Journal) -> Report:
+    """Measure, and write down what was found.
+
+    Raises:
+        ValueError: for features that can't be had, or more anchors or draws than there are images.
+    """
+    import numpy as np
+
+    from gdm_repr.analysis.band_variance import figures
+    from gdm_repr.analysis.band_variance.variance import (
+        around,
+        cut_grid,
+        knee,
+        place,
+        suffices,
+        suggested_cuts,
+        to_grid,
+    )
+    from gdm_repr.analysis.report.figures import band_ends
+    from gdm_repr.analysis.report.page import Picture, Report
+    from gdm_repr.generation import first_elements, group_elements
+
+    grouping, seed = subject.model.grouping, config.seed
+    ends = band_ends(grouping)
+    kept = sorted({*cut_grid(grouping.index.size, config.cuts), *ends.values()})
+    bands = [group_elements(grouping, [group]) for group in grouping.order]
+    masks = [*(first_elements(grouping, m) for m in kept), *(~band for band in bands), *bands]
+    anchors = subject.anchors(config.anchors, config.source, seed=seed)
+    rows = _measure(config, subject, journal, anchors, masks)
+    variances = {
+        name: tuple(np.array([row[of][name] for row in rows]) for of in ("latents", "control"))
+        for name in config.features
+    }
+    summaries = {
+        name: tuple(summarise(of, kept, len(bands), config.draws, seed=seed) for of in pair)
+        for name, pair in variances.items()
+    }
+    main = config.features[0]
+    latents, control = summaries[main]
+    prefixes = [of[:, : len(kept)] for of in variances[main]]
+    enough, enough_control = (
+        place(of, kept, partial(suffices, level=LEVEL), seed=seed) for of in prefixes
+    )
+    bend = to_grid(place(prefixes[0], kept, knee, seed=seed), kept)
+    groups = config.groups or grouping.k
+    falls = groups > 1 and bool(np.isfinite(latents.curve.value).all())
+    cuts = suggested_cuts(kept, latents.curve.value, groups) if falls else ()
+    each_band = "; ".join(
+        f"{band} {own.percent()}, control {other.percent()}"
+        for band, own, other in zip(ends, latents.drawn, control.drawn, strict=True)
+    )
+    first = next(iter(ends))
+    answer = [
+        f"Drawing one band afresh, all others fixed, gives this share of the variance of free "
+        f"generation in {main}: {each_band}.",
+        f"Fixing band {first} alone leaves {latents.fixed[0].percent()} of it; fixing the same of "
+        f"an image's own coefficients leaves {control.fixed[0].percent()}.",
+        f"Nine tenths of the variance are settled by the first {_count(enough)} of "
+        f"{grouping.index.size} latents (control: {_count(enough_control)}).",
+        _bends(bend, len(kept))
+        + (f" {groups} bands of equal shares would be cut at {_listed(cuts)}." if cuts else "")
+        + f" Resolution: m was measured at {len(kept)} values"
+        + ("" if math.isnan(enough.value) else _between(around(enough.value, kept)))
+        + "; between them curves are read on straight lines.",
+    ]
+    who = "encoded images" if config.source == "images" else "samples"
+    n = f"n = {len(rows)} {who}, {config.draws} draws each; 95 % bootstrap intervals over them"
+    return Report(
+        title="Band variance",
+        question="Which band holds what, and how many latents suffice?",
+        answer=answer,
+        pictures=[
+            Picture(
+                "band_variance",
+                "Variance left when the first m latents are fixed, relative to none fixed "
+                f"({n}). Dashed: the control, coefficients of real images. Gray line: "
+                f"{100 * LEVEL:.0f} %.",
+                figures.draw_curves(summaries, ends, LEVEL),
+            ),
+            Picture(
+                "bands",
+                "Variance left with one band drawn (left) and with one band fixed (right), "
+                f"relative to free generation ({n}). Open: the control.",
+                figures.draw_shares(summaries, list(ends)),
+            ),
+            Picture(
+                "draws",
+                f"An anchor ({anchors.ids[0]}) and draws with more and more bands fixed; a column "
+                "has the same noise in every row.",
+                figures.draw_sheet(subject, anchors, seed),
+            ),
+        ],
+        tables=[_curve_table(summaries, variances, seed), _share_table(summaries, list(ends))],
+        method={
+            "anchors": f"{config.anchors} {who}, chosen at random",
+            "draws": f"{config.draws} an anchor",
+            "seed": seed,
+            "control": "as many draws from the coefficients of "
+            f"{min(config.pool, len(subject.store))} random images, or all of these",
+            "features": [each.fingerprint() for each in config.extractors().values()],
+        },
+        controls=[
+            "The same with the images' own coefficients: an image's are fixed, the others come "
+            "from other images. A thumbnail keeps the low ones too, so that only the difference "
+            "is due to the latents.",
+            "Pixels beside a network's features: what is large in one may be small in the other.",
+        ],
+        limits=[
+            "Variance is not meaning: a feature may ignore what a person would see.",
+            "Latents are drawn from N(0, I); where the encoded ones are not quite that, the images "
+            "drawn are not quite the data's.",
+            "The interval is over images; it leaves out another training seed.",
+        ],
+        metrics=_metrics(summaries, list(ends), main, enough),
+    )
+
+
+def _measure(
+    config: BandVarianceConfig,
+    subject: Subject,
+    journal: Journal,
+    anchors: Anchors,
+    masks: Sequence[Mask],
+) -> list[Any]:
+    """Measure the anchors that the journal does not have."""
+    from tqdm import tqdm
+
+    from gdm_repr.analysis.band_variance.variance import anchor_variances, control_variances
+
+    extractors = config.extractors()
+    phi, basis = list(extractors.values()), subject.model.basis
+    images = anchors.rows or subject.rows(config.anchors, seed=config.seed)
+    pool_rows = subject.rows(min(config.pool, len(subject.store)), seed=config.seed + 1)
+    pool = subject.model.to_basis(subject.images(pool_rows))
+    keys = [f"anchor {a}" for a in range(config.anchors)]
+    each = config.draws * len(masks)
+    with tqdm(
+        total=each * len(keys),
+        initial=each * sum(key in journal for key in keys),
+        unit="img",
+        desc="band variance",
+    ) as bar:
+        for a, key in enumerate(keys):
+            if key in journal:
+                continue
+            own = subject.model.to_basis(subject.images([images[a]]))
+            others = pool[[row != images[a] for row in pool_rows]]
+            settings = {"anchor": a, "seed": config.seed, "batch_size": config.batch_size}
+            by = {
+                "control": control_variances(
+                    phi, basis, own, others, masks, draws=min(config.draws, len(others)), **settings
+                ),
+                "latents": anchor_variances(
+                    subject.generation,
+                    basis,
+                    phi,
+                    anchors.z[a : a + 1],
+                    masks,
+                    draws=config.draws,
+                    advance=bar.update,
+                    **settings,
+                ),
+            }
+            journal.add(key, {of: dict(zip(extractors, v, strict=True)) for of, v in by.items()})
+    return [journal[key] for key in keys]
+
+
+def _count(place: Estimate) -> str:
+    """Write a number of latents with its interval."""
+    if math.isnan(place.value):
+        return "more than all"
+    low, high = ("more" if math.isnan(end) else f"{end:.0f}" for end in (place.low, place.high))
+    return f"{place.value:.0f} [{low}, {high}]"
+
+
+def _bends(bend: Estimate, measured: int) -> str:
+    """Say where the curve bends; its interval reaches to the values of m beside what was found."""
+    if math.isnan(bend.value):
+        return f"The curve lies nowhere below a straight line at the {measured} values of m."
+    return (
+        f"The curve bends most at {_count(bend)} latents, which is one of the {measured} values of "
+        "m that were measured; the interval reaches to the next ones."
+    )
+
+
+def _between(ends: tuple[int, int]) -> str:
+    """Say between which values of m nine tenths are settled."""
+    low, high = ends
+    return (
+        f" (nine tenths are settled {f'at {low}' if low == high else f'between {low} and {high}'})"
+    )
+
+
+def _listed(cuts: Sequence[int]) -> str:
+    return ", ".join(map(str, cuts))
+
+
+def _metrics(
+    summaries: dict[str, tuple[Summary, ...]], bands: Sequence[str], main: str, enough: Estimate
+) -> list[tuple[int, dict[str, float]]]:
+    """Return bands of the main feature at step 0, and curves with m as step."""
+    values = {f"{BAND_VARIANCE}/suffices": enough.value}
+    keys = (BAND_VARIANCE, BAND_VARIANCE_CONTROL)
+    for key, of in zip(keys, summaries[main], strict=True):
+        values |= {band_metric(key, b): s.value for b, s in zip(bands, of.drawn, strict=True)}
+    metrics = [(0, values)]
+    for name, pair in summaries.items():
+        for suffix, of in zip(("", "_control"), pair, strict=True):
+            key = f"{BAND_VARIANCE_CURVE}{suffix}/{name}"
+            points = zip(of.curve.kept, of.curve.value, strict=True)
+            metrics += [(m, {key: value}) for m, value in points]
+    return metrics
+
+
+def _curve_table(
+    summaries: dict[str, tuple[Summary, ...]], variances: dict[str, tuple[Floats, ...]], seed: int
+) -> Table:
+    from gdm_repr.analysis.band_variance.variance import difference
+    from gdm_repr.analysis.report.page import Table
+
+    rows = []
+    for name, (latents, control) in summaries.items():
+        a, b = latents.curve, control.curve
+        gaps = difference(*(of[:, : len(a.kept)] for of in variances[name]), seed=seed)
+        rows += [
+            {
+                "feature": name,
+                "m": m,
+                "left": a.value[i],
+                "low": a.low[i],
+                "high": a.high[i],
+                "variance": a.variance[i],
+                "control": b.value[i],
+                "its low": b.low[i],
+                "its high": b.high[i],
+                "difference": gaps[i].value,
+                "low of it": gaps[i].low,
+                "high of it": gaps[i].high,
+            }
+            for i, m in enumerate(a.kept)
+        ]
+    caption = (
+        "Variance left when the first m latents are fixed: share of the free variance with its "
+        "95 % interval, and in squared units of the feature; the control; the paired difference."
+    )
+    return Table.of_rows("curve", caption, rows)
+
+
+def _share_table(summaries: dict[str, tuple[Summary, ...]], bands: Sequence[str]) -> Table:
+    from gdm_repr.analysis.report.page import Table
+
+    rows = [
+        {
+            "feature": name,
+            "band": band,
+            "of": of,
+            "only it drawn": drawn.value,
+            "low": drawn.low,
+            "high": drawn.high,
+            "only it fixed": fixed.value,
+            "its low": fixed.low,
+            "its high": fixed.high,
+        }
+        for name, pair in summaries.items()
+        for of, summary in zip(("latents", "control"), pair, strict=True)
+        for band, drawn, fixed in zip(bands, summary.drawn, summary.fixed, strict=True)
+    ]
+    return Table.of_rows("bands", "Share of the free variance left, with 95 % intervals.", rows)
+
+
+ANALYSIS = Analysis("band_variance", BandVarianceConfig, analyse, check)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``gdm-repr analyse band_variance``."""
+    return run_analysis(ANALYSIS, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Latents, coefficients and codes as tables of columns."""

@@ -1,0 +1,185 @@
+"""Tables of a comparison, on the page and on the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from gdm_repr.analysis.compare.choices import Comparison
+from gdm_repr.analysis.compare.runs import LeftOut
+from gdm_repr.analysis.compare.statistics import Better, SeedMean, better_of
+from gdm_repr.analysis.intervals.estimate import LEVEL, Estimate, number
+from gdm_repr.analysis.report.page import Table
+from gdm_repr.analysis.study.choices import FINGERPRINT_TAG
+
+ACROSS = 5  # metrics in the table of choices
+_PRINTED = 8  # metrics on the terminal
+_NONE = Estimate(math.nan, math.nan, math.nan)
+
+
+def make_text(found: Comparison) -> str:
+    """Return the table for a terminal: a block for each metric."""
+    labels = [each.label for each in found.choices.every]
+    width = max(map(len, labels))
+    lines = []
+    for key in found.metrics[:_PRINTED]:
+        better = better_of(key)
+        lines.append(f"\n{title(key)}")
+        if better is not None and math.isfinite(better.target):
+            lines.append(f"  differences are those of the {axis_text('value', better)}")
+        minus = f"minus {found.reference} [Holm]"
+        rows = [("", "n", "mean [95 %]", "floor", minus, "Holm p", "")]
+        for label in labels:
+            mean, floor = found.means[key][label], found.floors[key][label]
+            difference = found.differences[key].get(label)
+            rows.append(
+                (
+                    label,
+                    str(mean.n if mean else 0),
+                    str(mean) if mean else "-",
+                    number(floor.mean.value) if floor else "-",
+                    _difference_text(difference.joint, difference.n)
+                    if difference and difference.joint
+                    else "-",
+                    number(difference.holm) if difference else "-",
+                    difference.verdict(better_of(key)) if difference else "reference",
+                )
+            )
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        widths[0] = width
+        for row in rows:
+            cells = (f"{cell:<{wide}}" for cell, wide in zip(row, widths, strict=True))
+            lines.append(("  " + "  ".join(cells)).rstrip())
+    if len(found.metrics) > _PRINTED:
+        rest = len(found.metrics) - _PRINTED
+        lines.append(f"\n{rest} more metrics are on the page and in tables/means.csv")
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def title(key: str) -> str:
+    """Return a metric with what is better."""
+    better = better_of(key)
+    return f"{key} ({better.rule})" if better else key
+
+
+def _difference_text(mean: Estimate, n: int) -> str:
+    return str(SeedMean(n, mean, math.nan))
+
+
+def axis_text(key: str, better: Better) -> str:
+    """Return what is compared: a metric, or its distance from a target."""
+    return key if math.isinf(better.target) else f"distance of {key} from {number(better.target)}"
+
+
+def choice_table(found: Comparison) -> Table:
+    """Return one row for each choice: its params, and the first metrics with intervals."""
+    rows = []
+    for each in found.choices.every:
+        row: dict[str, object] = {"choice": each.label, "n": len(each.runs)}
+        for key in found.metrics[:ACROSS]:
+            mean, floor = found.means[key][each.label], found.floors[key][each.label]
+            row[title(key)] = str(mean) if mean else None
+            if any(found.floors[key].values()):
+                row[f"floor of {key}"] = str(floor) if floor else None
+        rows.append(row)
+    more = len(found.metrics) - ACROSS
+    rest = f" {more} more metrics are in the next table." if more > 0 else ""
+    return Table.of_rows(
+        "choices",
+        "Choices: mean over seeds [95 % t interval]; a dash in place of the interval where there "
+        f"is one seed.{rest}",
+        rows,
+    )
+
+
+def mean_table(found: Comparison) -> Table:
+    """Return one row for each metric and choice."""
+    rows = []
+    for key in found.metrics:
+        for each in found.choices.every:
+            mean, floor = found.means[key][each.label], found.floors[key][each.label]
+            better = better_of(key)
+            rows.append(
+                {
+                    "metric": key,
+                    "better": better.rule if better else None,
+                    "choice": each.label,
+                    "n": mean.n if mean else 0,
+                    "mean": mean.mean.value if mean else math.nan,
+                    "low": mean.mean.low if mean else math.nan,
+                    "high": mean.mean.high if mean else math.nan,
+                    "std": mean.std if mean else math.nan,
+                    "floor": floor.mean.value if floor else math.nan,
+                    "floor low": floor.mean.low if floor else math.nan,
+                    "floor high": floor.mean.high if floor else math.nan,
+                }
+            )
+    return Table.of_rows(
+        "means", "All metrics: mean over seeds, 95 % t interval, std, and the floor's.", rows
+    )
+
+
+def difference_table(found: Comparison) -> Table:
+    """Return one row for each metric and choice but the reference."""
+    rows = []
+    for key in found.metrics:
+        better = better_of(key)
+        for label, each in found.differences[key].items():
+            own, joint = (found or _NONE for found in (each.mean, each.joint))
+            rows.append(
+                {
+                    "metric": key if better is None else axis_text(key, better),
+                    "better": better.rule if better else None,
+                    "choice": label,
+                    "pairs": each.n,
+                    "difference": own.value,
+                    "low": own.low,
+                    "high": own.high,
+                    "p": each.p,
+                    "Holm low": joint.low,
+                    "Holm high": joint.high,
+                    "Holm p": each.holm,
+                    "verdict": each.verdict(better),
+                }
+            )
+    return Table.of_rows(
+        "differences",
+        f"Choice - {found.reference}, over the seeds that both have: mean, 95 % t interval and p "
+        "of the paired t test, of this choice alone; then interval and p corrected for the choices "
+        "of the metric (Holm), by which the verdict goes. An interval excludes 0 where its p is "
+        f"below {LEVEL:g}. No test where there is one pair, or the differences do not vary.",
+        rows,
+    )
+
+
+def run_table(found: Comparison) -> Table:
+    """Return the runs behind the choices, with their values of the first metrics."""
+    choices, metrics = found.choices, found.metrics[:ACROSS]
+    rows = [
+        {
+            "choice": each.label,
+            "seed": seed if choices.seeded else None,
+            "run": run.name,
+            "id": run.id,
+            "fingerprint": run.tags.get(FINGERPRINT_TAG),
+            "began": _date(run.start),
+            **{key: run.metrics.get(key) for key in metrics},
+        }
+        for each in choices.every
+        for seed, run in each.runs.items()
+    ]
+    return Table.of_rows("runs", f"Runs that count, and {', '.join(metrics)} of each.", rows)
+
+
+def left_out_table(left_out: Sequence[LeftOut]) -> Table:
+    """Return the runs that do not count, and why."""
+    rows = [
+        {"run": run.name, "id": run.id, "began": _date(run.start), "reason": reason}
+        for run, reason in left_out
+    ]
+    return Table.of_rows("left_out", "Runs that do not count, and why.", rows)
+
+
+def _date(milliseconds: int) -> str:
+    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M}"

@@ -1,0 +1,235 @@
+"""Sentences and metrics of the element factors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from gdm_repr.analysis.element_factors.measure import ELEMENTS, RANDOM, WAYS, Measured
+from gdm_repr.analysis.element_factors.shares import (
+    LEVEL,
+    Claim,
+    Floats,
+    Shares,
+    both,
+    carriers,
+    claim,
+)
+from gdm_repr.analysis.intervals.estimate import Estimate, number
+from gdm_repr.boundary.names import metric_key
+from gdm_repr.tracking.facts import ELEMENT_FACTORS, ELEMENT_FACTORS_CONTROL
+
+LISTED = 6  # elements, and factors, that the answer names
+TRAVERSAL = WAYS[1]
+BOTH = "both"  # what probe and traversal agree on
+ERRS = 1.1  # sum of a factor's shares above which readings of it can't be true
+Claims = dict[str, dict[str, Claim]]
+
+
+def claims(found: Measured, least: float) -> Claims:
+    """Return how many factors directions move, by way, then by what was moved."""
+    made = {
+        way: {
+            source: claim(shares, least, sampled=source == RANDOM)
+            for source, shares in by_source.items()
+        }
+        for way, by_source in found.shares.items()
+    }
+    probed, moved = (found.shares.get(way) for way in WAYS)
+    if probed and moved:
+        made[BOTH] = {
+            source: claim(both(probed[source], moved[source]), least, sampled=source == RANDOM)
+            for source in moved
+        }
+    return made
+
+
+def answer(found: Measured | None, least: float, refused: Mapping[str, str]) -> list[str]:
+    """Say how many elements move one factor alone, which those are, and what can't be said."""
+    why = "; ".join(f"{name} {reason}" for name, reason in list(refused.items())[:LISTED])
+    if found is None:
+        return [f"There is no factor to look for: {why or 'the store has no labels'}."]
+    made = claims(found, least)
+    said = [_verdict(found, made, least)] if found.shares else []
+    if len(found.pool.elements) < found.pool.whole:
+        said.append(f"Looked at: {found.pool.count}, which is what is meant by its elements here.")
+    said += [_counted(way, made[way], found.pool.name, least) for way in made]
+    said += _purity(made)
+    said += [
+        line
+        for way, by_source in found.shares.items()
+        for line in _which(way, by_source[ELEMENTS], made[way][ELEMENTS], least)
+    ]
+    if found.reader:
+        said.append(_readings(found))
+    if why:
+        said.append(f"Not looked at: {why}.")
+    return said
+
+
+def _verdict(found: Measured, made: Claims, least: float) -> str:
+    """Answer the question in one sentence."""
+    parts = []
+    for way, by_source in made.items():
+        own = by_source[ELEMENTS]
+        if own.factors == 1:
+            parts.append(f"by {way}, one factor alone can't tell")
+        elif not own.moving:
+            parts.append(f"by {way}, no element moves any factor")
+        else:
+            parts.append(
+                f"by {way}, {own.singles} of the {own.moving} elements of band {found.pool.name} "
+                f"that move any factor move exactly one ({own.single.percent()})"
+            )
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _counted(way: str, made: Mapping[str, Claim], band: str, least: float) -> str:
+    """Say how many elements move how many factors, beside the controls."""
+    own = made[ELEMENTS]
+    n = f"n = {own.n} images" + (" moved" if way != WAYS[0] else "")
+    beside = "; ".join(
+        f"{source}: {each.moving} of {each.total} move any, {each.singles} exactly one"
+        + (f" ({each.single.percent()})" if each.moving else "")
+        for source, each in made.items()
+        if source != ELEMENTS
+    )
+    several = own.counts[own.counts > 0]
+    usual = f", {number(float(several.mean()), 2)} factors on average" if len(several) else ""
+    left_out = "".join(
+        f" Not judged, since more than half of their images are unlike real ones: {each.strange} "
+        f"{source}."
+        for source, each in made.items()
+        if each.strange
+    )
+    how = "both ways at once" if way == BOTH else way
+    return (
+        f"By {how} ({n}, {own.factors} factor{'s' * (own.factors > 1)}), {own.moving} of "
+        f"{own.total} elements of band {band} move a factor, by {100 * least:g} % of its variance "
+        f"or more at a false-discovery rate of {LEVEL:g}{usual}; of any size, "
+        f"{int((own.any_size > 0).sum())} do, {int((own.any_size == 1).sum())} exactly one. "
+        f"{beside[:1].upper()}{beside[1:]}.{left_out}"
+    )
+
+
+def _purity(made: Claims) -> list[str]:
+    """Say how pure elements are, beside random directions."""
+    said = []
+    for way, by_source in made.items():
+        own, random = by_source[ELEMENTS], by_source[RANDOM]
+        if own.factors < 2 or not own.moving:
+            continue
+        others = "; ".join(
+            f"{source} {each.purity}" for source, each in by_source.items() if source != ELEMENTS
+        )
+        text = (
+            f"Of what an element does by {way}, its largest factor has {own.purity} on average "
+            f"(1: one factor alone; {number(1 / own.factors, 2)}: all alike); {others}."
+        )
+        if random.moving:
+            gap = own.purer(random)
+            word = "purer" if gap.low > 0 else "less pure" if gap.high < 0 else ""
+            text += (
+                f" Elements are {word} than random directions, by {gap}."
+                if word
+                else f" Elements are not shown to differ from random directions ({gap})."
+            )
+        said.append(text)
+    return said
+
+
+def _which(way: str, shares: Shares, made: Claim, least: float) -> list[str]:
+    """Name the purest elements, and where each factor is."""
+    moves = shares.moves(least)
+    said = []
+    largest = shares.value.argmax(1)
+    size = shares.value.max(1)
+    single = np.flatnonzero(made.counts == 1)
+    if made.factors > 1 and len(single):
+        first = single[np.argsort(-size[single], kind="stable")][:LISTED]
+        named = "; ".join(
+            f"{shares.names[e]} {shares.factors[largest[e]]} {shares.interval(e, largest[e])}"
+            for e in first
+        )
+        more = f"; {len(single) - LISTED} more in the table" if len(single) > LISTED else ""
+        said.append(
+            f"Elements that move one factor alone by {way} (index:channel, share of the factor's "
+            f"variance): {named}{more}."
+        )
+    spread = carriers(np.where(moves, shares.value, 0))
+    shown = known(shares)
+    by_size = sorted(range(len(shares.factors)), key=lambda f: -float(shown[:, f].max()))
+    parts: list[str] = []
+    nowhere: list[str] = []
+    for f in by_size:
+        count = int(moves[:, f].sum())
+        if not count:
+            nowhere.append(shares.factors[f])
+        elif len(parts) < LISTED:
+            e = int(shown[:, f].argmax())
+            parts.append(
+                f"{shares.factors[f]} by {count}, most by {shares.names[e]} "
+                f"({shares.interval(e, f)}; as if by {number(float(spread[f]), 2)} alike)"
+            )
+    if parts:
+        left = len(shares.factors) - len(nowhere) - len(parts)
+        more = f"; {left} more in the table" if left else ""
+        said.append(f"Factors moved by {way}: {'; '.join(parts)}{more}.")
+    if nowhere:
+        said.append(f"Moved by no element, by {way}: {', '.join(nowhere)}.")
+    return said
+
+
+def _readings(found: Measured) -> str:
+    read = [f"{name} {number(found.reader[name].value, 2)}" for name in found.readable]
+    missed = [
+        f"{name} {number(each.value, 2)}"
+        for name, each in found.reader.items()
+        if name not in found.readable
+    ]
+    sums = (
+        {
+            name: float(total)
+            for name, total in zip(
+                found.readable, known(found.shares[TRAVERSAL][ELEMENTS]).sum(0), strict=True
+            )
+        }
+        if found.readable
+        else {}
+    )
+    errs = [f"{name} {number(total, 2)}" for name, total in sums.items() if total > ERRS]
+    text = f"The reader (R^2, n = {found.fitted} left out one by one) reads "
+    text += ", ".join(read) or "no factor well enough, so that nothing is said by traversal"
+    text += f"; not well enough: {', '.join(missed)}." if missed else "."
+    if errs:
+        text += (
+            f" Shares by traversal add up to more than all of {', '.join(errs)}: moved images are "
+            "unlike those that the reader knows, and it takes other changes for these."
+        )
+    return text
+
+
+def known(shares: Shares) -> Floats:
+    """Return shares (E, F), 0 where a direction is not judged."""
+    known: Floats = np.where(shares.judged[:, None], shares.value, 0)
+    return known
+
+
+def metrics(found: Measured, least: float) -> dict[str, float]:
+    """Return counts and purity by key; controls under a name of their own."""
+    values: dict[str, float] = {}
+    for way, by_source in claims(found, least).items():
+        for source, each in by_source.items():
+            start = f"{ELEMENT_FACTORS}/{way}"
+            if source != ELEMENTS:
+                start = f"{ELEMENT_FACTORS_CONTROL}/{source}/{way}"
+            numbers: dict[str, float | Estimate] = {
+                "moving": float(each.moving), "single": each.single, "purity": each.purity
+            }  # fmt: skip
+            for name, value in numbers.items():
+                plain = value.value if isinstance(value, Estimate) else value
+                if np.isfinite(plain):
+                    values[metric_key(f"{start}/{name}")] = plain
+    return values

@@ -1,0 +1,275 @@
+"""The page of an order search."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from gdm_repr.analysis.intervals.estimate import Estimate, number
+from gdm_repr.analysis.options import first_latent
+from gdm_repr.analysis.order_search.orders import Order, Predictors
+from gdm_repr.analysis.report.figures import COLOURS, WIDTH, new_figure
+from gdm_repr.analysis.report.page import Picture, Report, Table
+from gdm_repr.boundary.names import metric_key
+from gdm_repr.pictures import LabelledSheet, label_sheet
+from gdm_repr.process_strip import process_frames
+from gdm_repr.tracking.facts import ORDER_CORRELATION, ORDER_SCORE
+
+if TYPE_CHECKING:
+    from gdm_repr.analysis.order_search.measure import OrderSearchConfig
+    from gdm_repr.analysis.subject import Subject
+
+BEST = 0.1  # the share of random orders that a search should come into
+PLACES = "places of the groups, learned from other orders"
+NAMES = {"entropy": "area under the entropy, nats", "residual": "conditional variances"}
+HALVES = "other halves of samples and images, each scored by itself"
+
+
+@dataclass(frozen=True)
+class Searched:
+    """One search.
+
+    Attributes:
+        order: it found.
+        value: its score as the random orders have theirs.
+        rank: among them; 1 is better than all.
+        samples: drawn by the search.
+    """
+
+    order: Order
+    value: float
+    rank: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """All that was measured; scores hold value, low, high and floor."""
+
+    feature: str
+    scores: Mapping[Order, Mapping[str, float]]
+    searches: Sequence[Searched]
+    predicted: Mapping[Order, Predictors]
+    correlations: Mapping[str, Estimate]
+
+
+def make_report(config: OrderSearchConfig, subject: Subject, found: Found) -> Report:
+    """Write down what was found."""
+    ranked = sorted(found.scores, key=lambda order: found.scores[order]["value"])
+    best, worst = ranked[0], ranked[-1]
+    budget = len(ranked) * config.n
+    inside = max(1, round(BEST * len(ranked)))
+    good = [each for each in found.searches if each.rank <= inside]
+    spent = max(each.samples for each in found.searches) / budget
+    groups = min(config.groups, config.n)  # an image is the smallest group
+    spread, error = _spread(found, groups)
+    candidates = min(config.candidates, math.factorial(len(best)))  # few groups have fewer orders
+    predictor = max(NAMES, key=lambda name: abs(found.correlations[name].value))
+    answer = [
+        f"Of {len(ranked)} random orders {_name(best)} is the best, {_named(found, best)}, and "
+        f"{_name(worst)} the worst, {_named(found, worst)} (Frechet distance in {found.feature}, "
+        f"n = {config.n}; real against real {number(found.scores[best]['floor'])}).",
+        f"Orders differ by {number(spread)} (standard deviation); one score's standard error over "
+        f"other images and latents, which orders share, is {number(error)}. Scored by one half of "
+        "the images and samples and by the other, orders have ranks that correlate by "
+        f"{found.correlations['halves']}: 0 if what is good by some images and latents tells "
+        "nothing of others.",
+        f"{len(good)} of {len(found.searches)} searches found an order that is within the best "
+        f"{inside} of {len(ranked)}, with {100 * spent:.0f} % of the samples that scoring all "
+        "takes.",
+        f"The {NAMES[predictor]} of an order have a rank correlation of "
+        f"{found.correlations[predictor]} with its score.",
+    ]
+    return Report(
+        title="Order of generation",
+        question="Which order of generation is good, and how much does it matter?",
+        answer=answer,
+        pictures=[
+            Picture(
+                "spread",
+                f"Frechet distance of every order, sorted, with 95 % intervals ({groups} "
+                "groups left out); triangles are what the searches found, the dashed line is real "
+                "against real.",
+                _draw_spread(found, ranked),
+            ),
+            Picture(
+                "processes",
+                "Generation in the best and in the worst order, of the same latents, from noise "
+                "to the image.",
+                _draw_processes(config, subject, best, worst),
+            ),
+            Picture(
+                "predictors",
+                "What the covariance of real images predicts (less should be better), against "
+                "the score.",
+                _draw_predictors(found, ranked),
+            ),
+        ],
+        tables=_tables(found, ranked, budget),
+        method={
+            "orders": f"{len(ranked)} different ones at random, the same for every seed",
+            "samples": f"{config.n} an order, of the same latents for all orders",
+            "searches": f"a ridge regression on the places of the groups learns from "
+            f"{candidates} random orders with {config.first} samples each; the best of "
+            f"{min(config.checked, candidates)} that it thinks best, scored with {config.n}; "
+            "orders and latents of its own for every seed",
+            "intervals": f"jackknife over {groups} groups of images, 95 %",
+            "predictors": "from the covariance of the store's images that are not scored against",
+        },
+        controls=[
+            "Real against real at the same n is the floor.",
+            "Two halves of the images and latents: whether they rank orders alike.",
+            "Scores learned from the places of groups in other orders (rank correlation "
+            f"{found.correlations['places']}, 0 or less by chance): whether places matter, if only "
+            "for these latents.",
+        ],
+        limits=[
+            "The best of many is chosen by a score with error: its true value is worse than it "
+            "seems, by up to a few standard errors.",
+            "One model, trained once: other seeds may rank orders otherwise.",
+            "The Frechet distance depends on n and on the feature.",
+        ],
+        metrics=[(0, _metrics(found, ranked))],
+    )
+
+
+def _name(order: Order) -> str:
+    return "-".join(map(str, order))
+
+
+def _named(found: Found, order: Order) -> Estimate:
+    score = found.scores[order]
+    return Estimate(score["value"], score["low"], score["high"])
+
+
+def _spread(found: Found, groups: int) -> tuple[float, float]:
+    """Return the standard deviation over orders, and the typical standard error of one."""
+    from scipy.stats import t
+
+    values = [score["value"] for score in found.scores.values()]
+    widths = [(score["high"] - score["low"]) / 2 for score in found.scores.values()]
+    return float(np.std(values, ddof=1)), float(np.median(widths) / t.ppf(0.975, groups - 1))
+
+
+def _draw_spread(found: Found, ranked: Sequence[Order]) -> Figure:
+    figure = new_figure(3.4, WIDTH * 1.1)
+    axes = figure.add_subplot()
+    values = np.array([[found.scores[o][key] for key in ("value", "low", "high")] for o in ranked])
+    at = np.arange(1, len(ranked) + 1)
+    errors = np.stack([values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]])
+    axes.errorbar(
+        at, values[:, 0], errors, fmt="o", ms=3, lw=0.8, color=COLOURS[0], label="random orders"
+    )
+    axes.plot(
+        [each.rank for each in found.searches],
+        [each.value for each in found.searches],
+        linestyle="",
+        marker="^",
+        ms=7,
+        mfc="none",
+        color=COLOURS[1],
+        label="found by search",
+    )
+    floor = found.scores[ranked[0]]["floor"]
+    axes.axhline(floor, color="0.4", linestyle="--", linewidth=1, label="real against real")
+    axes.set_xlabel("rank of the order")
+    axes.set_ylabel(f"Frechet distance in {found.feature}")
+    axes.set_ylim(0, None)
+    axes.legend(frameon=False, fontsize="small", ncols=3, loc="lower right")
+    return figure
+
+
+def _draw_predictors(found: Found, ranked: Sequence[Order]) -> Figure:
+    figure = new_figure(3.0, WIDTH)
+    panels = figure.subplots(1, 2, sharey=True)
+    values = [found.scores[order]["value"] for order in ranked]
+    for axes, (name, label) in zip(panels, NAMES.items(), strict=True):
+        axes.plot(
+            [getattr(found.predicted[order], name) for order in ranked],
+            values,
+            linestyle="",
+            marker="o",
+            ms=4,
+            color=COLOURS[2],
+        )
+        axes.set_xlabel(label)
+        axes.set_title(f"rank correlation {found.correlations[name]}", fontsize="small")
+    panels[0].set_ylabel(f"Frechet distance in {found.feature}")
+    return figure
+
+
+def _draw_processes(
+    config: OrderSearchConfig, subject: Subject, best: Order, worst: Order
+) -> LabelledSheet:
+    frames = subject.model.grouping.k + 1
+    z = subject.model.noise(config.strips, seed=first_latent(config.seed))
+    rows, labels = [], []
+    for label, order in (("best", best), ("worst", worst)):
+        strip = process_frames(subject.model.with_order(order), z, subject.plan, frames)
+        for i, row in enumerate(np.moveaxis(strip.x.cpu().numpy(), 0, 1)):
+            rows.append(row)
+            labels.append(f"{label}\n{_name(order)}" if i == 0 else "")
+    columns = ["noise", *[""] * (frames - 2), "image"]
+    return label_sheet(rows, labels, columns, tile=48)
+
+
+def _tables(found: Found, ranked: Sequence[Order], budget: int) -> list[Table]:
+    orders = [
+        {
+            "rank": rank,
+            "order": _name(order),
+            "Frechet distance": found.scores[order]["value"],
+            "low": found.scores[order]["low"],
+            "high": found.scores[order]["high"],
+            NAMES["entropy"]: found.predicted[order].entropy,
+            NAMES["residual"]: found.predicted[order].residual,
+        }
+        for rank, order in enumerate(ranked, 1)
+    ]
+    searches = [
+        {
+            "search": i,
+            "order": _name(each.order),
+            "Frechet distance": each.value,
+            "rank": each.rank,
+            "samples": each.samples,
+            "share of all": each.samples / budget,
+        }
+        for i, each in enumerate(found.searches)
+    ]
+    correlations = [
+        {
+            "predictor": {**NAMES, "places": PLACES, "halves": HALVES}[name],
+            "rank correlation": each.value,
+            "low": each.low,
+            "high": each.high,
+        }
+        for name, each in found.correlations.items()
+    ]
+    return [
+        Table.of_rows(
+            "searches", "What each search found, scored anew; rank 1 beats all.", searches
+        ),
+        Table.of_rows(
+            "predictors", "Spearman's correlation with the score, 95 % bootstrap.", correlations
+        ),
+        Table.of_rows("orders", "Every random order.", orders),
+    ]
+
+
+def _metrics(found: Found, ranked: Sequence[Order]) -> dict[str, float]:
+    values = [found.scores[order]["value"] for order in ranked]
+    metrics: dict[str, Any] = {
+        f"{ORDER_SCORE}/best": values[0],
+        f"{ORDER_SCORE}/median": float(np.median(values)),
+        f"{ORDER_SCORE}/worst": values[-1],
+        f"{ORDER_SCORE}/searched": float(np.mean([each.value for each in found.searches])),
+        f"{ORDER_SCORE}/searched_rank": float(np.mean([each.rank for each in found.searches])),
+    }
+    metrics |= {f"{ORDER_CORRELATION}/{name}": e.value for name, e in found.correlations.items()}
+    return {metric_key(key): value for key, value in metrics.items()}

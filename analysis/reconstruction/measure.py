@@ -1,0 +1,268 @@
+"""How much the first latents keep: ``python -m gdm_repr.analysis.reconstruction`` (Fig. 4b).
+
+Images are rebuilt from their first m latents, the others zero, mean or fresh noise, and compared
+with the originals; see :mod:`gdm_repr.analysis.reconstruction.partial` for what the fills mean, and
+:mod:`gdm_repr.analysis.reconstruction.linear_code` for the controls, which keep as many values.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from gdm_repr.analysis.options import FeatureConfig, Needs
+from gdm_repr.analysis.runner import Analysis, check_images, run_analysis
+from gdm_repr.config import MANY, Held
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gdm_repr.analysis.features.extractors import Distance
+    from gdm_repr.analysis.journal import Journal
+    from gdm_repr.analysis.reconstruction.linear_code import LinearCode
+    from gdm_repr.analysis.reconstruction.partial import Decoder
+    from gdm_repr.analysis.reconstruction.summary import Measured
+    from gdm_repr.analysis.report.page import Report
+    from gdm_repr.analysis.subject import Subject
+
+CHUNK = 8  # images measured together, and kept in the journal together
+
+
+class ReconstructionConfig(FeatureConfig):
+    """Rebuild images from their first m latents and compare them with the originals (Fig. 4b).
+
+    The others are zero, the data set's mean, or fresh noise. PSNR and SSIM are always measured,
+    LPIPS where its weights are found, or as one of --features. The controls keep as many values of
+    the DCT and of a PCA. A run that was stopped goes on when it is started again.
+
+    Example:
+      python -m gdm_repr.analysis.reconstruction --checkpoint runs/digits --latents runs/digits/latents --features pixels --out runs/digits/reconstruction
+    """  # noqa: E501
+
+    images: int = Field(64, ge=2, le=MANY, description="Images that are rebuilt, chosen at random.")
+    draws: Held = Field(2, description="Draws of the noise, for each image.")
+    cuts: int = Field(
+        12, ge=3, le=MANY, description="About how many values of m, denser where m is small."
+    )
+    fit: int = Field(
+        1000,
+        ge=2,
+        le=MANY,
+        description="Other images: the PCA is fitted on them, and the DCT's rest is theirs.",
+    )
+    shown: Held = Field(3, description="Images on the sheet.")
+
+    @property
+    def others(self) -> int:
+        """Images that the controls are made of, at least: a PCA takes two, a draw one each."""
+        return max(2, self.draws)
+
+    def needs(self) -> Needs:
+        """Two images are rebuilt, and others make the controls."""
+        return Needs(2 + self.others, f"2 to rebuild, and {self.others} others for the controls")
+
+    def most(self) -> Mapping[str, tuple[int, int]]:
+        """Images that are rebuilt leave some for the controls."""
+        return {"--images": (self.images, self.others)}
+
+
+@dataclass(frozen=True, eq=False)
+class Controls:
+    """What the model is compared with.
+
+    Attributes:
+        pool: images of none of the rows that are rebuilt, (N, C, H, W).
+        codes: ``pca`` and ``dct``, fitted to them.
+    """
+
+    pool: Tensor
+    codes: Mapping[str, LinearCode]
+
+
+def check(config: ReconstructionConfig, subject: Subject) -> None:
+    """Refuse features that can't be had, too few images, and images that are away."""
+    choose_rows(len(subject.store), config)
+    subject.require_images()
+    config.distances()
+
+
+def analyse(config: ReconstructionConfig, subject: Subject, journal: Journal) -> Report:
+    """Measure, and write down what was found.
+
+    Raises:
+        ValueError: for features that can't be had, or more images or draws than there are.
+    """
+    from gdm_repr.analysis.band_variance.variance import cut_grid
+    from gdm_repr.analysis.reconstruction.linear_code import dct_code, pca_code
+    from gdm_repr.analysis.reconstruction.report import Setting, make_report
+    from gdm_repr.analysis.reconstruction.summary import summarise
+    from gdm_repr.analysis.report.figures import band_ends
+
+    distances = find_distances(config)  # first: weights may be missing
+    grouping, device = subject.model.grouping, subject.model.device
+    ends = band_ends(grouping)
+    kept = sorted({*cut_grid(grouping.index.size, config.cuts), *ends.values()})
+    rows, others = choose_rows(len(subject.store), config)
+    pool = subject.images(others).to(device)
+    controls = Controls(pool, {"pca": pca_code(pool, seed=config.seed), "dct": dct_code(pool)})
+    decoder = make_decoder(config, subject, kept)
+    measured = _measure(config, subject, journal, decoder, controls, rows, kept, distances)
+    setting = Setting(
+        seed=config.seed,
+        rows=tuple(rows),
+        pool=len(others),
+        shown=config.shown,
+        main=config.features[0],
+        ends=ends,
+        fingerprints=tuple(distance.fingerprint() for distance in distances.values()),
+    )
+    summary = summarise(measured, seed=config.seed)
+    return make_report(setting, measured, summary, subject, decoder, controls.codes)
+
+
+def choose_rows(total: int, config: ReconstructionConfig) -> tuple[list[int], list[int]]:
+    """Choose rows that are rebuilt, and others that the controls are made of.
+
+    Raises:
+        ValueError: if there are too few.
+    """
+    import numpy as np
+
+    needed = config.others
+    if config.fit < needed:
+        raise ValueError(f"--fit {config.fit}: --draws {config.draws} needs as many; use more")
+    check_images(ANALYSIS.name, config, total)
+    rng = np.random.default_rng(config.seed)
+    mixed = rng.permutation(total)[: config.images + config.fit].tolist()
+    return mixed[: config.images], sorted(mixed[config.images :])
+
+
+def make_decoder(config: ReconstructionConfig, subject: Subject, kept: Sequence[int]) -> Decoder:
+    """Say what is rebuilt, and by what; the mean latent is read from the whole store."""
+    import torch
+
+    from gdm_repr.analysis.reconstruction.partial import Decoder, mean_latent
+    from gdm_repr.generation import first_elements
+
+    mean = mean_latent(batch.z for batch in subject.store.iter_batches(config.batch_size))
+    return Decoder(
+        subject.generation,
+        subject.model.basis,
+        [first_elements(subject.model.grouping, m) for m in kept],
+        {"zero": torch.zeros_like(mean), "mean": mean},
+        config.draws,
+        config.seed,
+        config.batch_size,
+    )
+
+
+def find_distances(config: ReconstructionConfig) -> dict[str, Distance]:
+    """Build the distances asked for, and LPIPS besides where its weights are at hand.
+
+    Raises:
+        ValueError: for unknown names, or weights that are not there.
+    """
+    from gdm_repr.analysis.features.perceptual import LPIPS, build_distance, lpips_at_hand
+    from gdm_repr.api import choose_device
+
+    distances = config.distances()
+    more = None if distances.keys() & LPIPS.keys() else lpips_at_hand()
+    if more:
+        distances[more] = build_distance(more, device=choose_device(config.device))
+    return distances
+
+
+def _measure(
+    config: ReconstructionConfig,
+    subject: Subject,
+    journal: Journal,
+    decoder: Decoder,
+    controls: Controls,
+    rows: Sequence[int],
+    kept: Sequence[int],
+    distances: Mapping[str, Distance],
+) -> Measured:
+    """Measure the images that the journal does not have."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from gdm_repr.analysis.reconstruction.partial import SIMILARITIES, feature_distance
+    from gdm_repr.analysis.reconstruction.similarity import LEAST
+    from gdm_repr.analysis.reconstruction.summary import WAYS, Measured
+
+    measures = {"psnr": SIMILARITIES["psnr"]}
+    if min(subject.model.shape[1:]) >= LEAST:
+        measures["ssim"] = SIMILARITIES["ssim"]
+    measures |= {name: feature_distance(distance) for name, distance in distances.items()}
+    values = [
+        int(np.broadcast_to(mask, subject.model.shape[:1] + mask.shape[1:]).sum())
+        for mask in decoder.kept
+    ]
+    # Chunks are the same whatever was measured before, and so is every bit of the result. Which
+    # measures there are depends on the weights found, so it is part of the key.
+    chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+    keys = [f"images {chunk[0]} .. {chunk[-1]}: {', '.join(measures)}" for chunk in chunks]
+    missing = [(key, chunk) for key, chunk in zip(keys, chunks, strict=True) if key not in journal]
+    to_do = sum(len(chunk) for _, chunk in missing)
+    with tqdm(total=len(rows), initial=len(rows) - to_do, unit="img", desc="reconstruction") as bar:
+        for key, chunk in missing:
+            journal.add(key, _chunk(subject, decoder, controls, measures, chunk, values))
+            bar.update(len(chunk))
+    units = [unit for key in keys for unit in journal[key]]
+    by_way = {
+        way: {name: np.array([unit["ways"][way][name] for unit in units]) for name in measures}
+        for way in WAYS
+    }
+    float16 = {name: np.array([unit["float16"][name] for unit in units]) for name in measures}
+    png = np.array([float(unit["png"]) for unit in units])
+    return Measured(tuple(kept), tuple(values), by_way, float16, png, config.draws)
+
+
+def _chunk(
+    subject: Subject,
+    decoder: Decoder,
+    controls: Controls,
+    measures: Mapping[str, Any],
+    rows: Sequence[int],
+    values: Sequence[int],
+) -> list[dict[str, Any]]:
+    """Measure some images; return what the journal keeps of each."""
+    from gdm_repr.analysis.reconstruction.partial import measure_code, other_images
+    from gdm_repr.pictures import png_bytes
+
+    x, z = subject.images(rows), subject.z(rows)
+    sizes = [png_bytes(image) for image in x.numpy()]
+    x = x.to(z.device)
+    ways = decoder.measure(measures, x, z, rows)
+    ways |= {name: measure_code(code, measures, x, values) for name, code in controls.codes.items()}
+    rests = other_images(controls.pool, rows, decoder.draws, decoder.seed)
+    ways["dct_other"] = measure_code(controls.codes["dct"], measures, x, values, rests)
+    y = decoder.whole(z.half().to(z.dtype))
+    float16 = {name: measure(x)(y)[0] for name, measure in measures.items()}
+    return [
+        {
+            "ways": {
+                way: {name: value[i].tolist() for name, value in by_measure.items()}
+                for way, by_measure in ways.items()
+            },
+            "float16": {name: float(value[i]) for name, value in float16.items()},
+            "png": sizes[i],
+        }
+        for i in range(len(rows))
+    ]
+
+
+ANALYSIS = Analysis("reconstruction", ReconstructionConfig, analyse, check)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``gdm-repr analyse reconstruction``."""
+    return run_analysis(ANALYSIS, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

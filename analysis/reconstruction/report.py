@@ -1,0 +1,284 @@
+"""What a report says of partial reconstruction: sentences, tables, metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gdm_repr.analysis.intervals.estimate import Estimate
+from gdm_repr.analysis.reconstruction import figures
+from gdm_repr.analysis.reconstruction.linear_code import LinearCode
+from gdm_repr.analysis.reconstruction.partial import Decoder
+from gdm_repr.analysis.reconstruction.summary import LEVEL, WAYS, Measured, Summary
+from gdm_repr.analysis.report.page import Picture, Report, Table
+from gdm_repr.analysis.subject import Subject
+from gdm_repr.boundary.names import metric_key
+from gdm_repr.tracking.facts import RECONSTRUCTION, RECONSTRUCTION_ENOUGH
+
+HALF, SINGLE = 2, 4  # bytes of a float16 and of a float32
+BANDS = 3  # that the answer speaks of, at most
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What was measured, for the words of the report.
+
+    Attributes:
+        seed: of all choices and draws.
+        rows: rows of the store that were rebuilt.
+        pool: number of images that the controls are made of.
+        shown: images on the sheet.
+        main: name of the distance that the answer speaks of.
+        ends: how many latents are made when each band is done.
+        fingerprints: of the distances.
+    """
+
+    seed: int
+    rows: tuple[int, ...]
+    pool: int
+    shown: int
+    main: str
+    ends: Mapping[str, int]
+    fingerprints: tuple[Mapping[str, Any], ...]
+
+
+def make_report(
+    setting: Setting,
+    measured: Measured,
+    summary: Summary,
+    subject: Subject,
+    decoder: Decoder,
+    codes: Mapping[str, LinearCode],
+) -> Report:
+    """Write down what was found.
+
+    Args:
+        setting: what was measured.
+        measured: every image's values.
+        summary: of them.
+        subject: the model and its latents.
+        decoder: rebuilds the images of the sheet.
+        codes: the controls, ``pca`` and ``dct``.
+    """
+    n = f"n = {len(setting.rows)} images; 95 % bootstrap intervals over them"
+    # Spread over the store, whose order may be one of classes.
+    even = np.linspace(0, len(setting.rows) - 1, min(setting.shown, len(setting.rows)))
+    shown = [sorted(setting.rows)[round(place)] for place in even.tolist()]
+    ids = subject.store.ids
+    limits = [
+        "Zero is the mode of N(0, 1): zeros give one central picture, which is not the mean of all "
+        "that agree with the kept latents. Noise is a typical point and gives a typical picture, "
+        "whose details are not the image's: even of a perfect model its squared error is twice "
+        "that of the best guess.",
+        "The model may have been trained on these images; the PCA was fitted without them.",
+        "Bytes are those of plain numbers; no entropy coding was tried, of latents or controls.",
+        "The intervals are over images; they leave out another training seed.",
+    ]
+    if not any(name.startswith("lpips") for name in summary.curves):
+        limits.append(
+            "LPIPS was not measured: its weights are not at hand; --features lpips-alex tells how "
+            "to get them."
+        )
+    return Report(
+        title="Partial reconstruction",
+        question="How much of an image do its first latents keep?",
+        answer=_answer(setting, measured, summary),
+        pictures=[
+            Picture(
+                "reconstruction",
+                f"Images rebuilt from their first m latents, against the originals ({n}; "
+                f"{measured.draws} draws of noise). Distances are relative to that of unrelated "
+                f"images; gray line: {100 * LEVEL:.0f} % of it. "
+                f"{HALF * measured.values[-1] // measured.kept[-1]} bytes a latent as float16. "
+                "Dashed: controls that keep as many values. "
+                "PSNR leaves its scale where everything is kept.",
+                figures.draw_curves(summary, setting.ends),
+            ),
+            Picture(
+                "paired",
+                f"The model's reconstructions less the controls', image by image ({n}). The rest "
+                "is of the same kind in both: a guess, or a draw. Shaded: the model is better.",
+                figures.draw_gaps(summary, setting.ends),
+            ),
+            Picture(
+                "sheet",
+                "Images chosen at random, and what is rebuilt from m latents or as many values of "
+                f"a control: {', '.join(ids[row] for row in shown)}.",
+                figures.draw_sheet(subject, decoder, codes, shown, measured, setting.ends),
+            ),
+        ],
+        tables=make_tables(measured, summary),
+        method={
+            "images": f"{len(setting.rows)}, chosen at random",
+            "draws": f"{measured.draws} an image, of noise and of other images",
+            "seed": setting.seed,
+            "PCA": f"{codes['pca'].size} components, fitted to {setting.pool} other images",
+            "DCT": "lowest frequencies first, in all channels; the rest is the mean of those "
+            "other images, or one of them",
+            "mean latent": f"of all {len(subject.store)} images of the store",
+            "before comparing": "reconstructions are clipped to [-1, 1]",
+            "distances": setting.fingerprints,
+        },
+        controls=[
+            "PCA of as many values: no linear code has a smaller squared error on the images it "
+            "was fitted to. None of the rebuilt images is among them.",
+            "The DCT of as many values, as a thumbnail keeps low frequencies too. Where the "
+            "latents' rest is noise, the DCT's is another image's: both are whole pictures then.",
+        ],
+        limits=limits,
+        metrics=make_metrics(measured, summary),
+    )
+
+
+def _answer(setting: Setting, measured: Measured, summary: Summary) -> list[str]:
+    main, total = setting.main, measured.kept[-1]
+    psnr, place = summary.curves["psnr"], summary.enough[main]
+    inner = list(setting.ends.items())[:-1]
+    answer = []
+    for band, m in inner[:BANDS]:
+        values = measured.values[measured.kept.index(m)]
+        at = {way: curve.at(m) for way, curve in psnr.items()}
+        # a PCA has no more components than images it was fitted on
+        pca = "" if math.isnan(at["pca"].value) else f"PCA at {at['pca']} dB, of "
+        answer.append(
+            f"The first {m} of {total} latents (up to band {band}; {values} values, "
+            f"{HALF * values} bytes as float16) rebuild images at {at['zero']} dB PSNR with zeros "
+            f"for the rest, at {at['noise']} dB with noise; as many values of {pca}"
+            f"the DCT at {at['dct']} dB."
+        )
+    answer.append(
+        f"The distance in {main} falls to {100 * LEVEL:.0f} % of that between unrelated "
+        f"images at m = "
+        f"{_count(place['zero'])} with zeros for the rest, {_count(place['noise'])} with noise; "
+        f"for PCA it takes {_count(place['pca'])}, for the DCT {_count(place['dct'])} with the "
+        f"mean for the rest and {_count(place['dct_other'])} with another image's (m was measured "
+        f"at {len(measured.kept)} values, and is read between them on straight lines)."
+    )
+    for band, m in inner[:1]:
+        i = measured.kept.index(m)
+        gaps = "; ".join(
+            f"{WAYS[a]}, less {WAYS[b]}: {each[i].percent()}"
+            for (a, b), each in summary.gaps[main].items()
+        )
+        answer.append(
+            f"With what is known up to band {band}, image by image, the latents' distance in "
+            f"{main} less the control's is, in % of that between unrelated images (below 0 the "
+            f"latents are closer): {gaps}."
+        )
+    values = measured.values[-1]
+    answer.append(
+        f"All {values} values rebuild images at {psnr['zero'].at(total)} dB, and at "
+        f"{summary.float16['psnr']} dB when kept as float16 ({HALF * values} bytes); a PNG of such "
+        f"an image takes {summary.png} bytes."
+    )
+    return answer
+
+
+def _count(place: Estimate) -> str:
+    """Write a number of latents with its interval."""
+    if math.isnan(place.value):
+        return "more than was measured"
+    low, high = ("more" if math.isnan(end) else f"{end:.0f}" for end in (place.low, place.high))
+    return f"{place.value:.0f} [{low}, {high}]"
+
+
+def make_tables(measured: Measured, summary: Summary) -> list[Table]:
+    """Return the curves, the paired differences, and how many latents suffice."""
+    return [_curves(measured, summary), _gaps(measured, summary), _enough(measured, summary)]
+
+
+def _curves(measured: Measured, summary: Summary) -> Table:
+    rows = [
+        {
+            "measure": name,
+            "from": WAYS[way],
+            "m": m,
+            "values": measured.values[i],
+            "bytes, float16": HALF * measured.values[i],
+            "bytes, float32": SINGLE * measured.values[i],
+            "value": curve.value[i],
+            "low": curve.low[i],
+            "high": curve.high[i],
+        }
+        for name, by_way in summary.curves.items()
+        for way, curve in by_way.items()
+        for i, m in enumerate(measured.kept)
+    ]
+    return _table(
+        "curves",
+        "Mean over images of likeness, or of distance relative to unrelated images, with its "
+        "95 % interval, when the first m latents or as many values of a control are kept.",
+        rows,
+    )
+
+
+def _gaps(measured: Measured, summary: Summary) -> Table:
+    rows = [
+        {
+            "measure": name,
+            "from": WAYS[a],
+            "less": WAYS[b],
+            "m": m,
+            "difference": each[i].value,
+            "low": each[i].low,
+            "high": each[i].high,
+        }
+        for name, pairs in summary.gaps.items()
+        for (a, b), each in pairs.items()
+        for i, m in enumerate(measured.kept)
+    ]
+    return _table("paired", "Paired differences, in the same units, with 95 % intervals.", rows)
+
+
+def _enough(measured: Measured, summary: Summary) -> Table:
+    rows = [
+        {
+            "distance": name,
+            "from": WAYS[way],
+            "m": place.value,
+            "low": place.low,
+            "high": place.high,
+            "bytes, float16": HALF * place.value * measured.values[-1] / measured.kept[-1],
+        }
+        for name, by_way in summary.enough.items()
+        for way, place in by_way.items()
+    ]
+    return _table(
+        "enough",
+        f"The m from which on the distance stays below {100 * LEVEL:.0f} % of that between "
+        f"unrelated images, read between the {len(measured.kept)} measured m on straight lines.",
+        rows,
+    )
+
+
+def _table(name: str, caption: str, rows: list[dict[str, object]]) -> Table:
+    return Table(name, caption, {key: [row[key] for row in rows] for key in rows[0]})
+
+
+def make_metrics(measured: Measured, summary: Summary) -> list[tuple[int, dict[str, float]]]:
+    """Return the curves with m as step, and at step 0 how many latents suffice."""
+
+    def finite(values: Iterable[tuple[str, float]]) -> dict[str, float]:
+        return {metric_key(key): value for key, value in values if not math.isnan(value)}
+
+    metrics = [
+        (
+            m,
+            finite(
+                (f"{RECONSTRUCTION}/{name}_{way}", curve.value[i])
+                for name, by_way in summary.curves.items()
+                for way, curve in by_way.items()
+            ),
+        )
+        for i, m in enumerate(measured.kept)
+    ]
+    places = finite(
+        (f"{RECONSTRUCTION_ENOUGH}/{name}_{way}", place.value)
+        for name, by_way in summary.enough.items()
+        for way, place in by_way.items()
+    )
+    return [(0, places), *metrics]

@@ -1,0 +1,118 @@
+"""How figures look: sizes for a page's column, and colours that the colour-blind can tell apart.
+
+Colours are Okabe and Ito's (2008); maps are cividis. Figures are drawn without a display.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from gdm_repr.boundary.text import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from gdm_repr.grouping import Grouping
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+WIDTH = 6.4  # inches
+
+
+def new_figure(height: float = 4.0, width: float = WIDTH) -> Figure:
+    """Return an empty figure."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def make_printable(figure: Figure) -> None:
+    """Make all text of a figure printable: labels of others may hold what no SVG may.
+
+    A dollar in a label is a dollar; formulas are of the ticks that matplotlib itself writes.
+    """
+    from matplotlib.axis import Axis
+    from matplotlib.text import Text
+    from matplotlib.ticker import LogFormatter, ScalarFormatter
+
+    ticks = set()
+    for axis in figure.findobj(Axis):
+        for formatter in (axis.get_major_formatter(), axis.get_minor_formatter()):
+            if not isinstance(formatter, LogFormatter | ScalarFormatter):
+                shown = partial(_shown_ticks, formatter.format_ticks)
+                formatter.format_ticks = shown  # type: ignore[method-assign]
+        ticks |= set(axis.findobj(Text)) - {axis.label}
+    for text in set(figure.findobj(Text)) - ticks:
+        text.set_text(printable(text.get_text(), lines=True))
+        text.set_parse_math(False)
+
+
+def _shown_ticks(format_ticks: Callable[[Any], list[str]], values: object) -> list[str]:
+    return [printable(label, lines=True).replace("$", r"\$") for label in format_ticks(values)]
+
+
+def line_with_band(
+    axes: Axes,
+    x: Sequence[float],
+    value: Sequence[float],
+    low: Sequence[float],
+    high: Sequence[float],
+    *,
+    number: int,
+    label: str,
+    dashed: bool = False,
+) -> None:
+    """Draw a line with its interval, in colour and marker of a number."""
+    colour = COLOURS[number % len(COLOURS)]
+    axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.plot(
+        x,
+        value,
+        color=colour,
+        marker=MARKERS[number % len(MARKERS)],
+        markersize=4,
+        linewidth=1.5,
+        linestyle="--" if dashed else "-",
+        label=label,
+    )
+
+
+def band_ends(grouping: Grouping) -> dict[str, int]:
+    """Return how many latents are made when each group is done, in the order of generation."""
+    ends, total = {}, 0
+    for group in grouping.order:
+        total += int(grouping.sizes()[group])
+        ends[grouping.names[group]] = total
+    return ends
+
+
+def mark_bands(axes: Axes, ends: Mapping[str, int]) -> None:
+    """Mark the bands' ends on an x axis that counts latents, names above.
+
+    Names of neighbours too narrow for them stand together, where the first one begins.
+    """
+    start, total = 0, max(ends.values())
+    labels: list[tuple[str, float, bool]] = []  # text, place, whether it is a wide band's
+    for name, end in ends.items():
+        if len(ends) <= 12:
+            axes.axvline(end, color="0.6", linewidth=0.8, linestyle=":")
+        if end - start >= 0.15 * total:
+            labels.append((name, (start + end) / 2, True))
+        elif labels and not labels[-1][2]:
+            labels[-1] = (f"{labels[-1][0]}, {name}", labels[-1][1], False)
+        else:
+            labels.append((name, start, False))
+        start = end
+    for text, place, wide in labels if len(ends) <= 6 else ():
+        axes.annotate(
+            text,
+            (place, 1.01),
+            xycoords=("data", "axes fraction"),
+            ha="center" if wide else "left",
+            va="bottom",
+            fontsize="x-small",
+            color="0.3",
+        )

@@ -1,0 +1,314 @@
+"""The report of sample quality: sentences, tables, and what the numbers do not say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from gdm_repr.analysis.features.extractors import Extractor
+from gdm_repr.analysis.intervals.estimate import Estimate, number
+from gdm_repr.analysis.intervals.jackknife import Score
+from gdm_repr.analysis.options import first_latent
+from gdm_repr.analysis.report.page import Picture, Report, Table
+from gdm_repr.analysis.sample_quality import figures
+from gdm_repr.analysis.sample_quality.denoising_loss import GroupLoss
+from gdm_repr.analysis.sample_quality.image_sets import BLOCK, Halves
+from gdm_repr.analysis.sample_quality.neighbour_scores import NAMES
+from gdm_repr.analysis.subject import Subject
+from gdm_repr.boundary.names import metric_key
+from gdm_repr.latents.summary import BandSummary, as_columns
+from gdm_repr.tracking.facts import (
+    DENOISING_LOSS,
+    EVALUATIONS_PER_SAMPLE,
+    SAMPLE_QUALITY,
+    SAMPLE_QUALITY_FLOOR,
+    SECONDS_PER_SAMPLE,
+    band_metric,
+)
+
+if TYPE_CHECKING:
+    from gdm_repr.analysis.sample_quality.measure import SampleQualityConfig
+
+Scores = Mapping[str, Mapping[str, Mapping[str, Score]]]
+"""By feature, score and set."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What was measured.
+
+    Attributes:
+        n: images in each set.
+        scores: by feature, score and set.
+        losses: of each group.
+        latents: of each band of the store.
+        cost: (images, seconds, evaluations of u an image) of each block of samples.
+        images: the sets.
+    """
+
+    n: int
+    scores: Scores
+    losses: Sequence[GroupLoss]
+    latents: Sequence[BandSummary]
+    cost: Sequence[tuple[int, float, int]]
+    images: Mapping[str, Tensor]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds an image."""
+        return sum(each[1] for each in self.cost) / self.n
+
+    @property
+    def spread(self) -> str:
+        """The fastest and the slowest block, in seconds an image."""
+        each = [seconds / images for images, seconds, _ in self.cost]
+        return f"{number(min(each), 2)} to {number(max(each), 2)}"
+
+    @property
+    def sliced(self) -> dict[str, Mapping[str, Score]]:
+        """The sliced Wasserstein distances by set, by what they are of."""
+        every = {name: by.get("sliced_wasserstein") for name, by in self.scores.items()}
+        return {name: by for name, by in every.items() if by is not None}
+
+
+def make_report(
+    config: SampleQualityConfig,
+    subject: Subject,
+    found: Found,
+    halves: Halves,
+    extractors: Sequence[Extractor],
+) -> Report:
+    """Write down what was found."""
+    n, first = found.n, first_latent(config.seed)
+    trained = subject.model.checkpoint.training.get("data")
+    source = subject.store.manifest.settings.get("source")
+    held_out = are_disjoint(trained, source)
+    ends = f"n = {n} in each set; 95 % intervals by leaving out {min(config.groups, n)} groups"
+    features = {name: found.scores[name] for name in config.features}
+    return Report(
+        title="Sample quality",
+        question="How far are samples from real images?",
+        answer=_answer(config, found, held_out),
+        pictures=[
+            Picture(
+                "scores",
+                f"Samples, controls and the floor, real images against real ones ({ends}). "
+                "Frechet distance relative to the floor; KID in units of half the floor's interval "
+                "on a scale that is linear from -1 to 1.",
+                figures.draw_scores(features),
+            ),
+            Picture(
+                "sheet",
+                "Samples in the order of their seeds, none left out, beside real images and the "
+                "controls; all clipped to [-1, 1].",
+                figures.draw_sheet(found.images, config.shown, first),
+            ),
+            Picture(
+                "sliced",
+                f"Sliced Wasserstein distance to real images over that between real ones ({ends}; "
+                f"{config.directions} directions).",
+                figures.draw_sliced(found.sliced),
+            ),
+            Picture(
+                "denoising",
+                f"Denoising loss on {found.losses[0].n} real images while one group moves from "
+                "data to noise; 1 is a Gaussian that is independent along the model's axes. 95 % "
+                "intervals over images.",
+                figures.draw_losses(found.losses),
+            ),
+        ],
+        tables=[_score_table(found.scores), _loss_table(found.losses), _latent_table(found)],
+        method={
+            "samples": f"{n}, from seeds {first} to {first + n - 1}, clipped to [-1, 1]",
+            "real images": f"{n} of the store, chosen at random; {n} others for the floor",
+            "held out": "yes, other scenes by their numbers" if held_out else "not known to be",
+            "trained on": trained,
+            "real images are made by": subject.store.manifest.settings.get("preprocess"),
+            "gaussian control": f"mean and covariance of {len(halves.fit)} images of the store, "
+            "none of them among those compared to",
+            "intervals": f"delete-a-group jackknife, {min(config.groups, n)} groups, t quantiles",
+            "sliced Wasserstein": f"{config.directions} directions, the same for all",
+            "neighbours": f"{config.precision_neighbours} for precision and recall, "
+            f"{config.density_neighbours} for density and coverage",
+            "seconds an image": f"{number(found.seconds)}, blocks {found.spread}",
+            "evaluations an image": found.cost[0][2],
+            "seed": config.seed,
+            "features": [each.fingerprint() for each in extractors],
+        },
+        controls=[
+            "The floor: the same score between real images and as many other real ones. A perfect "
+            "model reaches it, on average; precision and density can be better than it.",
+            "A Gaussian that has the images' mean and covariance, clipped as all are: a distance "
+            "that it comes near to 0 in does not see more than these two.",
+            "Noise: how bad a score can be.",
+        ],
+        limits=_limits(found, held_out, extractors),
+        metrics=[(0, _metrics(found))],
+    )
+
+
+def are_disjoint(trained: object, source: object) -> bool:
+    """Tell whether two sources are known to share no image: ranges of scenes that do not meet.
+
+    Names of files say nothing of what is in them.
+
+    >>> are_disjoint("scenes:0-100", "scenes:100-200/seed=0"), are_disjoint("a.npy", "b.npy")
+    (True, False)
+    """
+    found = [re.match(r"scenes:(\d+)-(\d+)(?:/|$)", str(name)) for name in (trained, source)]
+    ends = sorted((int(each[1]), int(each[2])) for each in found if each)
+    return len(ends) == 2 and ends[0][1] <= ends[1][0]
+
+
+def _answer(config: SampleQualityConfig, found: Found, held_out: bool) -> list[str]:
+    real = "held-out images" if held_out else "images"
+    lines = []
+    for name in config.features:
+        by = found.scores[name]
+        lines.append(
+            f"Frechet distance to {found.n} real {real} in {name}: {_beside(by['frechet'])}."
+        )
+        lines.append(f"KID in {name}: {_beside(by['kid'])}.")
+        shares = "; ".join(
+            f"{score} {by[score]['samples'].estimate}, floor {by[score]['samples'].floor}, "
+            f"gaussian {number(by[score]['gaussian'].value)}"
+            for score in NAMES
+        )
+        lines.append(f"Neighbours in {name}: {shares}.")
+    each = "; ".join(
+        f"{name} {_over(by['samples'])} (gaussian {_over(by['gaussian'])})"
+        for name, by in found.sliced.items()
+    )
+    lines.append(f"Sliced Wasserstein distance, in floors: {each}.")
+    losses = "; ".join(f"{each.group} {each.mean}" for each in found.losses)
+    lines.append(
+        "Denoising loss, 1 for a Gaussian that is independent along the model's axes: "
+        f"{losses} (n = {found.losses[0].n})."
+    )
+    bands = "; ".join(
+        f"{row.band} std {number(row.std)} +- {number(row.std_se, 1)}, KS {number(row.ks)} "
+        f"(95 % null {number(row.ks_null)}), round trip {number(row.round_trip_rmse, 2)}"
+        for row in found.latents
+    )
+    lines.append(f"Latents of the store (n = {found.latents[0].n}), by band: {bands}.")
+    lines.append(
+        f"A sample takes {found.cost[0][2]} evaluations of the network and "
+        f"{number(found.seconds, 2)} s on this machine, in batches of "
+        f"{min(config.batch_size, BLOCK)} (blocks: {found.spread})."
+    )
+    return lines
+
+
+def _beside(by: Mapping[str, Score]) -> str:
+    """Write a score beside its floor and the controls."""
+    own = by["samples"]
+    text = f"{own.estimate}, floor {own.floor}"
+    if own.ratio is not None:
+        text += f", ratio {own.ratio}"
+    elif own.excess is not None:
+        text += f", difference {own.excess}"
+    if own.corrected is not None:
+        text += f"; without the bias of this n {own.corrected}"
+    return f"{text}; gaussian {by['gaussian'].estimate}, noise {by['noise'].estimate}"
+
+
+def _over(score: Score) -> str:
+    return str(score.ratio) if score.ratio is not None else f"{score.estimate} (no ratio)"
+
+
+def _limits(found: Found, held_out: bool, extractors: Sequence[Extractor]) -> list[str]:
+    limits = [
+        "Scores depend on n, on the features and on how images are resized; they compare with each "
+        "other, not with published ones.",
+        "The interval is over images; it leaves out another training seed.",
+    ]
+    if any("frechet" in by and by["frechet"]["samples"].corrected is None
+           for by in found.scores.values()):  # fmt: skip
+        limits.append(
+            "Where no value without the bias of this n is given, n is below twice the number of "
+            "features, and most of a Frechet distance can be bias: read its ratio to the floor."
+        )
+    if any(each.weights is not None for each in extractors):
+        limits.append(
+            "The network was trained on photographs, larger ones; it may not see what matters in "
+            "other images."
+        )
+    if not held_out:
+        limits.append(
+            "The model may have been trained on these images: one that repeats them would score "
+            "well."
+        )
+    return limits
+
+
+def _score_table(scores: Scores) -> Table:
+    rows = [
+        {
+            "of": of,
+            "in": feature,
+            "score": score,
+            **_three("", value.estimate),
+            **_three("floor", value.floor),
+            **_three("ratio", value.ratio),
+            **_three("difference", value.excess),
+            **_three("corrected", value.corrected),
+        }
+        for feature, by_score in scores.items()
+        for score, by_set in by_score.items()
+        for of, value in by_set.items()
+    ]
+    caption = (
+        "Scores against real images, the same between real images (floor), their ratio and "
+        "difference, and the value without the bias of order 1/n; each with its 95 % interval."
+    )
+    return Table.of_rows("scores", caption, rows)
+
+
+def _three(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    keys = (name or "value", f"low {name}".strip(), f"high {name}".strip())
+    values = (None,) * 3 if estimate is None else (estimate.value, estimate.low, estimate.high)
+    return dict(zip(keys, values, strict=True))
+
+
+def _loss_table(losses: Sequence[GroupLoss]) -> Table:
+    rows = [
+        {
+            "group": each.group,
+            "theta": "mean" if theta is None else number(theta),
+            **_three("loss", at),
+            "independent Gaussian": each.control.value if theta is None else None,
+            "n": each.n,
+        }
+        for each in losses
+        for theta, at in [(None, each.mean), *zip(each.theta, each.at, strict=True)]
+    ]
+    caption = "Denoising loss while a group moves, by its angle (0 data, 1.57 noise)."
+    return Table.of_rows("denoising", caption, rows)
+
+
+def _latent_table(found: Found) -> Table:
+    caption = (
+        "Latents of the store against N(0, 1), and the round trip decode(encode(x)) - x; _se is a "
+        "standard error over images."
+    )
+    return Table("latents", caption, as_columns(list(found.latents)))
+
+
+def _metrics(found: Found) -> dict[str, float]:
+    metrics = {
+        SECONDS_PER_SAMPLE: found.seconds,
+        EVALUATIONS_PER_SAMPLE: float(found.cost[0][2]),
+    }
+    for feature, by_score in found.scores.items():
+        for score, by_set in by_score.items():
+            own = by_set["samples"]
+            metrics[metric_key(f"{SAMPLE_QUALITY}/{score}/{feature}")] = own.value
+            if own.floor is not None:
+                metrics[metric_key(f"{SAMPLE_QUALITY_FLOOR}/{score}/{feature}")] = own.floor.value
+    for each in found.losses:
+        metrics[band_metric(DENOISING_LOSS, each.group)] = each.mean.value
+    return metrics

@@ -1,0 +1,329 @@
+"""What a study holds: the choices to compare, each with all of its options.
+
+A choice is a set of options laid over the study's own, by name: ``train.model``, ``train.widths``,
+``encode.steps``, ``score.n``, ``analyse.traversal.anchors``. A mapping is laid over, so that
+``train.model: {grouping: {name: single}}`` leaves the network as it is. Importing this module does
+not import torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from gdm_repr.analysis.identity import FETCHED, NOT_COMPARED, identity
+from gdm_repr.analysis.options import MOST_SEED, AnalysisConfig, FeatureConfig
+from gdm_repr.analysis.runner import Analysis, load
+from gdm_repr.boundary.yaml_file import read_yaml
+from gdm_repr.command import Command, UserPath, build, laid_over
+from gdm_repr.config import EncodeConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from gdm_repr.grouping import Shape
+
+# Tags of a choice's tracked run, and of the study's.
+CHOICE_TAG, SEED_TAG, FINGERPRINT_TAG = "study.choice", "study.seed", "study.fingerprint"
+STUDY_TAG, PLACE_TAG = "study.name", "study.place"  # place of the choice in its study, 0 first
+PARTS = ("train", "encode", "score", "analyse")
+LATENTS = "latents"  # in a choice's folder
+SHARED = ("device", "precision", "data", "labels")  # one model and one store for all analyses
+Options = dict[str, Any]
+# Options that change how a model or store is made, not what it is.
+MACHINE = {
+    "config", "dry_run", "resume", "overwrite", "out", "track", "workers", "device", "compile"
+}  # fmt: skip
+TRAIN_FREE = MACHINE | {"checkpoint_every", "sample_every"}
+ENCODE_FREE = MACHINE | {"checkpoint", "batch_size"}
+IN_PACKAGE = ("digits", "photos", "scenes")  # data without a path
+METHOD = 2  # raised when the same options come to measure something else
+
+
+class StudyConfig(Command):
+    """Train, encode, sample and score every choice of a grid or a list, and compare them.
+
+    The file names the choices; options laid over each other are train's, encode's, sample_quality's
+    and those of further analyses. What was trained in its folder, or scored there or in the
+    tracking store, is not done again. Choices that differ in other options than train's share one
+    model. Stop it whenever you like; the same command goes on.
+
+    Example:
+      python -m gdm_repr.analysis.study configs/studies/groupings-digits.yaml
+      python -m gdm_repr.analysis.study configs/studies/groupings-digits.yaml --jobs 2 --seeds 0,1
+    """
+
+    name: str | None = Field(None, description="Of the study; the file's name by default.")
+    out: UserPath | None = Field(None, description="Its folder; runs/studies/NAME by default.")
+    base: UserPath | None = Field(None, description="YAML file of training options to start from.")
+    train: Options = Field({}, description="Training options, laid over these.")
+    encode: Options = Field({}, description="Options of encode: data, limit, steps, order, ...")
+    score: Options = Field({}, description="Options of sample_quality: n, features, ...")
+    analyse: dict[str, Options] = Field(
+        {}, description="Further analyses of every choice: name -> options."
+    )
+    grid: dict[str, list[Any] | dict[str, Any]] = Field(
+        {}, description="Axes, crossed: option -> values, or option -> {label: value}."
+    )
+    choices: dict[str, Options] = Field(
+        {}, description="Single choices, label -> {option: value}, crossed with the grid."
+    )
+    seeds: tuple[Annotated[int, Field(ge=0, le=MOST_SEED)], ...] = Field(
+        (0,),
+        min_length=1,
+        description="Of training and scoring; every choice is made with each.",
+    )
+    jobs: int = Field(1, ge=1, le=1024, description="Processes at once; they share the cores.")
+    experiment: str | None = Field(None, description="MLflow experiment; gdm-repr by default.")
+    track: bool = Field(True, description="Record the study and send it to MLflow.")
+
+    def check(self) -> None:
+        """Refuse choices with options that are not there."""
+        super().check()
+        list_choices(self)
+
+    def title(self) -> str:
+        """Return the study's name."""
+        return self.name or (self.config.stem if self.config else "study")
+
+    def folder(self) -> Path:
+        """Return the study's folder."""
+        return self.out or Path("runs/studies") / self.title()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One choice with one seed.
+
+    Attributes:
+        label: what is chosen, without the seed.
+        seed: of training and scoring.
+        train: options of training; ``out`` is left open.
+        encode: options of encoding; ``checkpoint`` and ``out`` are left open.
+        score: options of the scores; ``checkpoint``, ``latents`` and ``out`` are left open.
+        analyse: options of further analyses, by name; the same are left open.
+    """
+
+    label: str
+    seed: int
+    train: Options
+    encode: Options
+    score: Options
+    analyse: dict[str, Options] = field(default_factory=dict)
+
+    def encode_config(self, model: Path, folder: Path) -> EncodeConfig:
+        """Return the options of encoding in a folder."""
+        given = {"checkpoint": str(model), "out": folder / LATENTS, "track": False}
+        return build(EncodeConfig, {**self.encode, **given}, f"choice {self.label!r}: encode.")
+
+    def analyses(self, model: Path, folder: Path) -> list[tuple[Analysis, AnalysisConfig]]:
+        """Return the analyses with their options, that of the samples first.
+
+        All look at what was encoded, with the device and precision of the scores.
+
+        Raises:
+            ValueError: for analyses and options that are not there.
+        """
+        found = []
+        parts = {"score": ("sample_quality", self.score)}
+        parts |= {f"analyse.{name}": (name, options) for name, options in self.analyse.items()}
+        common = {key: self.encode.get(key) for key in ("data", "labels")}
+        common |= {key: self.score[key] for key in SHARED if key in self.score}
+        for part, (name, options) in parts.items():
+            place = f"choice {self.label!r}: {part}."
+            if not isinstance(options, Mapping):
+                raise ValueError(
+                    f"{place[:-1]}={options!r}: must be options, as {{seed: 0}} or {{}}"
+                )
+            if name != "sample_quality" and (own := sorted(options.keys() & set(SHARED))):
+                raise ValueError(
+                    f"{place}{own[0]}: is one for all analyses of a choice; give it under score"
+                )
+            analysis, given = load(name), {"checkpoint": str(model), "latents": folder / LATENTS}
+            given |= {"out": folder / name, "track": False}
+            values = {"seed": self.seed, **common, **options, **given}
+            found.append((analysis, build(analysis.options, values, place)))
+        return found
+
+    def train_config(self, folder: Path) -> TrainConfig:
+        """Return the options of training in a folder."""
+        values = {**self.train, "out": folder, "resume": True, "track": False}
+        return build(TrainConfig, values, f"choice {self.label!r}: train.")
+
+    def check(self, shape: Shape, images: int) -> None:
+        """Build everything untrained, for images of a shape (C, H, W) and so many to encode.
+
+        Raises:
+            ValueError: for parts that do not fit the images or each other, and features that
+                can't be had.
+        """
+        from gdm_repr.analysis.sample_quality.image_sets import choose_halves
+        from gdm_repr.api import GDM
+        from gdm_repr.untrained import build_untrained
+
+        training = self.train_config(Path("model"))
+        encoding = self.encode_config(Path("model"), Path("choice"))
+        (_, scores), *others = self.analyses(Path("model"), Path("choice"))
+        assert isinstance(scores, FeatureConfig)
+        try:
+            GDM(build_untrained(training, shape), "cpu").with_order(encoding.order).plan(
+                encoding.steps,
+                solver=encoding.solver,
+                coordinate=encoding.coordinate,
+                tolerance=encoding.tolerance,
+                inverse=encoding.inverse,
+            )
+            for options in (training, encoding, scores, *(each for _, each in others)):
+                options.check()
+            choose_halves(images, getattr(scores, "n", None) or 1, scores.seed)
+            scores.extractors()
+            for _, options in others:
+                if isinstance(options, FeatureConfig):
+                    options.distances()
+        except ValueError as error:
+            raise ValueError(f"choice {self.label!r}: {error}") from None
+
+
+def list_choices(config: StudyConfig) -> list[Choice]:
+    """Return every choice with every seed, seeds last.
+
+    Raises:
+        ValueError: for options that are not there, labels given twice, or nothing to choose from.
+    """
+    study = {part: dict(getattr(config, part)) for part in PARTS}
+    if config.base is not None:
+        study["train"] = laid_over(read_yaml(config.base, "--base"), study["train"])
+    axes = [_axis(name, values) for name, values in config.grid.items()]
+    if config.choices:
+        axes.insert(0, list(config.choices.items()))
+    if not axes:
+        raise ValueError("--grid, --choices: a study needs choices; name at least one in either")
+    if len(set(config.seeds)) < len(config.seeds):
+        raise ValueError(f"--seeds {','.join(map(str, config.seeds))}: names a seed twice")
+    choices = []
+    for seed in config.seeds:
+        for picked in itertools.product(*axes):
+            options = {part: dict(values) for part, values in study.items()}
+            options = laid_over(options, {"train": {"seed": seed}})
+            for _, overrides in picked:
+                for name, value in overrides.items():
+                    options = laid_over(options, _nested(name, value))
+            options["encode"].setdefault("data", options["train"].get("data"))
+            label = ", ".join(label for label, _ in picked)
+            choice = Choice(label, seed, **options)
+            choice.train_config(Path("model"))  # mistakes are told before anything is made
+            choice.encode_config(Path("model"), Path("choice"))
+            choice.analyses(Path("model"), Path("choice"))
+            choices.append(choice)
+    labels = [choice.label for choice in choices if choice.seed == config.seeds[0]]
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise ValueError(f"choice {twice[0]!r}: named twice; give every choice a name of its own")
+    return choices
+
+
+def _axis(name: str, values: Sequence[Any] | Mapping[str, Any]) -> list[tuple[str, Options]]:
+    """Return an axis's labels and the options that each stands for."""
+    if not values:
+        raise ValueError(f"grid.{name}: has no values; give one at least, or leave it out")
+    if isinstance(values, Mapping):
+        return [(str(label), {name: value}) for label, value in values.items()]
+    last = name.rpartition(".")[2]
+    return [(f"{last} {value}", {name: value}) for value in values]
+
+
+def _nested(name: str, value: object) -> Options:
+    """Turn ``train.model.process`` into nested mappings.
+
+    >>> _nested("encode.steps", 48)
+    {'encode': {'steps': 48}}
+    """
+    part, *path = name.split(".")
+    if part not in PARTS or not path:
+        raise ValueError(
+            f"option {name!r}: must begin with {', '.join(f'{part}.' for part in PARTS[:-1])} or "
+            f"{PARTS[-1]}., as train.model or encode.steps"
+        )
+    for key in reversed(path):
+        value = {key: value}
+    return {part: value}
+
+
+def model_fingerprint(config: TrainConfig, data: str) -> str:
+    """Return a digest of what a model is made of: its options, and its data's fingerprint."""
+    options = _counted(config, TRAIN_FREE)
+    start = options.pop("start_from")
+    if start is not None:  # known by what is in it; and other options stay what they were
+        options["start_from"] = _file_digest(start)
+    some = config.first or config.limit
+    return _digest({**options, **_data_identity(config.data, config.labels, some, data)})
+
+
+def _counted(config: TrainConfig | EncodeConfig, free: set[str]) -> Options:
+    """Return the options that count.
+
+    Which items a number of them are, the data's fingerprint says; so studies that were made when
+    a limit took the first items are found again by ``first``.
+    """
+    options = config.model_dump(mode="json", exclude=free)
+    options["limit"] = options.pop("first") or options["limit"]
+    return options
+
+
+def _file_digest(checkpoint: str) -> str:
+    from gdm_repr.checkpoint import find_checkpoint, load_checkpoint
+
+    return load_checkpoint(find_checkpoint(checkpoint)).fingerprint
+
+
+def choice_fingerprint(
+    model: str, encode: EncodeConfig, analyses: Sequence[tuple[Analysis, AnalysisConfig]], data: str
+) -> str:
+    """Return a digest of a choice: its model's, and the options and data it is scored with."""
+    options = _counted(encode, ENCODE_FREE)
+    return _digest(
+        {
+            "method": METHOD,
+            "model": model,
+            "data": data,
+            "encode": {**options, **_data_identity(encode.data, encode.labels, None, data)},
+            "analyses": {analysis.name: identity(options) for analysis, options in analyses},
+        }
+    )
+
+
+def _data_identity(
+    data: str | None, labels: Path | None, limit: int | None, fingerprint: str
+) -> dict[str, str | None]:
+    """Return what stands for data in a digest: its fingerprint, which no path enters.
+
+    A built-in set without files has always been known by its name, which says as much.
+    """
+    named = data in IN_PACKAGE or str(data).startswith("scenes:")
+    known = named and labels is None and limit is None
+    return {"data": data if known else fingerprint, "labels": None}
+
+
+def is_free(param: str) -> bool:
+    """Tell whether a param of a choice's run is one that does not count: how, not what.
+
+    >>> is_free("encode.batch_size"), is_free("train.batch_size")
+    (True, False)
+    """
+    part, _, name = param.partition(".")
+    last = name.rpartition(".")[2]
+    analyse = {*NOT_COMPARED, *FETCHED}
+    return last in {"train": TRAIN_FREE, "encode": ENCODE_FREE, "analyse": analyse}.get(part, ())
+
+
+def study_fingerprint(choices: Iterable[str]) -> str:
+    """Return a digest of a study: of its choices' fingerprints, in any order."""
+    return _digest({"choices": sorted(choices)})
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,252 @@
+"""What a traversal's report says and shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gdm_repr.analysis.intervals.estimate import Estimate
+from gdm_repr.analysis.report.page import Picture, Table
+from gdm_repr.analysis.subject import Anchors, Subject
+from gdm_repr.analysis.traversal import figures
+from gdm_repr.analysis.traversal.atlas import LEVEL, Atlas
+from gdm_repr.analysis.traversal.directions import Direction, Pool
+from gdm_repr.analysis.traversal.measure import TraversalConfig
+from gdm_repr.edit.operations import element_mask, untouched_groups
+from gdm_repr.grouping import Grouping
+from gdm_repr.tracking.facts import (
+    TRAVERSAL_EFFECT,
+    TRAVERSAL_MONOTONICITY,
+    TRAVERSAL_PASSING,
+    TRAVERSAL_PASSING_RANDOM,
+    band_metric,
+)
+
+SHEET_ROWS, MOVING_ROWS = 32, 8  # of the sheet, and of the animation
+LISTED = 8  # elements that the answer names
+METRICS = 64  # elements whose metrics are tracked, the first ones in rank
+MEANING = (
+    "Straightness is 1 where the way leads straight on, monotonicity where images move steadily, "
+    "alike where all images change in the same way."
+)
+INTERVALS = ("straightness", "monotonicity", "alike", "drift", "row", "column", "area")
+
+
+def answer(atlas: Atlas, pool: Pool, subject: Subject, who: str) -> list[str]:
+    """Say what was found of the first element, and of all of them."""
+    first, average = atlas.entries[0], atlas.average
+    E, R = len(atlas.entries), len(atlas.random)
+    part = f" (chosen of the {pool.whole:,} of the band)" if pool.whole > E else ""
+    other = [
+        f"{kind} {first.numbers[kind]} (random directions {average[kind]})"
+        for kind in ("straightness", "monotonicity", "alike")
+    ]
+    if atlas.spread_p <= LEVEL:
+        wide = "more unequal" if atlas.spread > 1 else "more alike"
+        verdict = f"elements are {wide} than random directions"
+    else:
+        verdict = "elements as a whole are not shown to differ from random directions"
+    return [
+        f"In features of {atlas.feature}, element {first.name} of band {pool.name} changes images "
+        f"most: per unit it moves them {first.effect} of the way to another image; a random "
+        f"direction of the band {average['effect']}, the image's own coefficient "
+        f"{first.raw['effect']} (n = {atlas.n} {who}).",
+        f"{atlas.passing} of {E} elements{part} do more than the average random direction (at a "
+        f"false-discovery rate of {LEVEL:g}), and so do {atlas.passing_random} of {R} random "
+        "directions by the same test. "
+        + (
+            f"Effects spread {atlas.spread:.2g} times as wide over elements as over random "
+            f"directions (p = {atlas.spread_p:.2g}): {verdict}."
+            if atlas.spread == atlas.spread
+            else "There are too few directions to compare how unequal they are."
+        ),
+        *_others(atlas),
+        _where_it_falls(atlas, pool, subject),
+        f"Over the whole range element {first.name} leaves the image {first.numbers['drift']} of "
+        f"the way to another one (own coefficient {first.raw['drift']}); its path has "
+        f"{', '.join(other)}. {MEANING}",
+    ]
+
+
+def _others(atlas: Atlas) -> list[str]:
+    """Say what the other elements do."""
+    others = [
+        f"element {entry.name}: {entry.effect}, {100 * entry.numbers['own'].value:.0f} %"
+        for entry in atlas.entries[1:LISTED]
+    ]
+    left = len(atlas.entries) - LISTED
+    more = f"; {left} more in the table" if left > 0 else ""
+    said = "The others, by effect per unit, and the share of their change on their own coefficient"
+    return [f"{said}: {'; '.join(others)}{more}."] if others else []
+
+
+def _where_it_falls(atlas: Atlas, pool: Pool, subject: Subject) -> str:
+    """Say which bands the first element's change falls in."""
+    grouping, first = subject.model.grouping, atlas.entries[0]
+    mask = element_mask(first.name, *pool.mask.shape)
+    before = untouched_groups(grouping, mask)
+    bands = "; ".join(
+        f"band {grouping.names[group]} {first.shares[group].percent()}"
+        for group in grouping.order[before : before + 4]
+    )
+    text = (
+        f"Of the squared change by element {first.name}, {first.numbers['own'].percent()} falls on "
+        f"its own coefficient; by bands: {bands}."
+    )
+    if before and subject.generation.strict:
+        return text + " Bands made before it are left alone by the model's construction."
+    if before:
+        early = first.numbers["early"]
+        return text + f" In bands made before it the largest change of a coefficient is {early}."
+    return text
+
+
+def pictures(
+    config: TraversalConfig,
+    subject: Subject,
+    atlas: Atlas,
+    pool: Pool,
+    ranked: Sequence[Direction],
+    anchors: Anchors,
+    who: str,
+) -> list[Picture]:
+    """Draw sheets, animations and figures.
+
+    Args:
+        config: the command's options.
+        subject: model and decoder.
+        atlas: of the main feature.
+        pool: what was traversed.
+        ranked: the elements, by rank.
+        anchors: that were measured.
+        who: what they are.
+    """
+    shown = list(range(len(ranked)))
+    if len(shown) > SHEET_ROWS:
+        shown = [*shown[: SHEET_ROWS // 2], *shown[-(SHEET_ROWS // 2) :]]
+    labels = [
+        f"{i + 1}. element {atlas.entries[i].name}\neffect {atlas.entries[i].effect.value:.2g}\n"
+        f"q = {atlas.entries[i].q:.2g}"
+        for i in shown
+    ]
+    of = [anchors]
+    if config.source == "both":
+        of.append(subject.anchors(1, "samples", seed=config.seed))
+    sheets = figures.draw_sheets(
+        subject,
+        of,
+        [ranked[i] for i in shown],
+        labels,
+        config.values,
+        moving=MOVING_ROWS,
+        batch_size=config.batch_size,
+    )
+    whole = len(ranked) == pool.whole
+    every = "All elements" if whole else f"{len(ranked):,} of the {pool.whole:,} elements"
+    which = every if len(shown) == len(ranked) else "The first and the last elements"
+    folder = config.out / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = []
+    for anchor, (sheet, first) in zip(of, sheets, strict=True):
+        kind = "image" if anchor.rows else "sample"
+        caption = f"{which} of band {pool.name} by rank, on {kind} {anchor.ids[0]}"
+        caption = caption.replace("sample sample", "sample")
+        drawn.append(Picture(f"traversal_{kind}", f"{caption}; the column says its value.", sheet))
+        moving = folder / f"traversal_{kind}.gif"
+        first.save_animation(moving, still=1, moving=range(1, 1 + len(config.values)))
+        caption = f"The same, moving{': the first ones' if len(shown) > MOVING_ROWS else ''}."
+        drawn.append(Picture(moving.stem + "_moving", caption, moving))
+    n = f"n = {atlas.n} {who}, {atlas.feature}; bars are 95 % intervals over them"
+    grouping = subject.model.grouping
+    held = [group for group in grouping.order if (grouping.mask(group) & pool.mask).any()]
+    return [
+        *drawn,
+        Picture(
+            "effects",
+            f"Effect of each element, by rank ({n}). Gray: {len(atlas.random)} random directions.",
+            figures.draw_effects(atlas),
+        ),
+        Picture(
+            "spectrum",
+            f"Where in the spectrum each element's change falls ({n.split(';')[0]}).",
+            figures.draw_shares(atlas, grouping, held),
+        ),
+        Picture(
+            "maps",
+            f"Where in the image it falls, averaged over {atlas.n} {who}; cross: centroid.",
+            figures.draw_maps(atlas),
+        ),
+        Picture(
+            "paths",
+            f"What the paths look like ({n}). {MEANING} Drift is the mean distance from the "
+            "unedited image.",
+            figures.draw_measures(atlas),
+        ),
+    ]
+
+
+def tables(atlases: Mapping[str, Atlas], grouping: Grouping) -> list[Table]:
+    """Return the atlas of every feature, the random directions, and the bands."""
+    main = next(iter(atlases.values()))
+    every, shares, random = [], [], []
+    for feature, each in atlases.items():
+        for rank, entry in enumerate(each.entries, 1):
+            assert entry.gain is not None
+            row: dict[str, object] = {"feature": feature, "rank": rank, "element": entry.name}
+            row |= _columns("effect", entry.effect)
+            row |= {"p": entry.p, "q": entry.q, "random directions below": entry.above}
+            row |= _columns("own coefficient's effect", entry.raw["effect"])
+            row |= _columns("difference", entry.gain)
+            for kind in INTERVALS:
+                row |= _columns(kind, entry.numbers[kind])
+            every.append(row | _columns("own coefficient's drift", entry.raw["drift"]))
+        random += [
+            {"feature": feature, "direction": entry.name}
+            | _columns("effect", entry.effect)
+            | {"p": entry.p, "q": entry.q, "others below": entry.above}
+            | {kind: entry.numbers[kind].value for kind in INTERVALS[:4]}
+            for entry in each.random
+        ]
+    for entry in main.entries:
+        shares += [
+            {"element": entry.name, "band": grouping.names[group]}
+            | _columns("share", entry.shares[group])
+            | _columns("drift", entry.moved[group])
+            for group in grouping.order
+        ]
+        shares.append(
+            {"element": entry.name, "band": "(its own coefficient)"}
+            | _columns("share", entry.numbers["own"])
+            | {"drift": None, "drift low": None, "drift high": None}
+        )
+    return [
+        Table.of_rows(
+            "atlas",
+            "The elements by rank: effect per unit (1: as far as another image), its test, the "
+            "images' own coefficients, and the paths. 95 % intervals over images.",
+            every,
+        ),
+        Table.of_rows("random", "The random directions and the same test.", random),
+        Table.of_rows(
+            "bands",
+            "Share of each element's squared change that falls in each band, and the drift of "
+            "that band's data (1: as far as another image's). 95 % intervals over images.",
+            shares,
+        ),
+    ]
+
+
+def _columns(name: str, estimate: Estimate) -> dict[str, object]:
+    return {name: estimate.value, f"{name} low": estimate.low, f"{name} high": estimate.high}
+
+
+def metrics(atlas: Atlas) -> dict[str, float]:
+    """Return what is tracked of the main feature's atlas."""
+    values = {
+        TRAVERSAL_PASSING: float(atlas.passing),
+        TRAVERSAL_PASSING_RANDOM: float(atlas.passing_random),
+    }
+    for entry in atlas.entries[:METRICS]:
+        values[band_metric(TRAVERSAL_EFFECT, entry.name)] = entry.effect.value
+        steady = entry.numbers["monotonicity"].value
+        values[band_metric(TRAVERSAL_MONOTONICITY, entry.name)] = steady
+    return values

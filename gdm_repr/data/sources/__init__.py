@@ -1,0 +1,1 @@
+"""Where images lie: folders, zips, arrays, data sets with known factors, procedural scenes."""

@@ -1,0 +1,189 @@
+"""Options of the edits, as :mod:`gdm_repr.config` has those of the other commands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import NoDecode
+
+from gdm_repr.boundary import numerals
+from gdm_repr.command import Command, UserPath, UserPlace
+from gdm_repr.config import Seed, SolverConfig
+from gdm_repr.files import user_place
+
+MOST_VALUES = 1000  # of one range: a sheet has one column for each
+
+
+def _words(value: object) -> object:
+    """Read ``a,b`` as two words, and numbers of a YAML file as words."""
+    if isinstance(value, str):
+        return value.split(",")
+    return [str(v) for v in value] if isinstance(value, Sequence) else [str(value)]
+
+
+def _numbers(value: object) -> object:
+    """Read ``-3:3:7`` as 7 even steps from -3 to 3, and ``-1,2`` as two numbers."""
+    if not isinstance(value, str):
+        return value if isinstance(value, Sequence) else [value]
+    if value.count(":") != 2:
+        if wrong := [part for part in value.split(",") if numerals.real(part) is None]:
+            raise ValueError(f"{wrong[0]!r} is none; {numerals.RULE}")
+        return [numerals.real(part) for part in value.split(",")]
+    first, last, n = value.split(":")
+    ends, count = [numerals.real(first), numerals.real(last)], numerals.place(n)
+    if ends[0] is None or ends[1] is None or count is None or not 1 <= count <= MOST_VALUES:
+        raise ValueError(
+            f"a range is FIRST:LAST:HOW_MANY, such as -3:3:7, of at most {MOST_VALUES} numbers; "
+            f"{numerals.RULE}"
+        )
+    return np.linspace(ends[0], ends[1], count).tolist()
+
+
+# NoDecode: an environment variable gives the text of a flag, not JSON.
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+Places = Annotated[Words, AfterValidator(lambda words: tuple(map(user_place, words)))]
+Numbers = Annotated[
+    Annotated[
+        tuple[Annotated[float, Field(allow_inf_nan=False)], ...], Field(max_length=MOST_VALUES)
+    ],
+    NoDecode,
+    BeforeValidator(_numbers),
+]
+
+
+class EditConfig(SolverConfig):
+    """What all edits have in common."""
+
+    data: UserPlace | None = Field(
+        None, description="Images: a path, or a source such as digits or dsprites:FILE."
+    )
+    latents: UserPath | None = Field(
+        None, description="Or a latent store, decoded by the solver and steps it was encoded with."
+    )
+    items: Words = Field(("0",), min_length=1, description="Items to edit, by id or number: 0,5.")
+    fit: Literal["center", "resize", "tile"] | None = Field(
+        None, description="How images come to the model's size; as in training when not given."
+    )
+    dequantize: bool | None = Field(None, description="Spread integer levels uniformly.")
+    solver: str = Field("midpoint", description="euler, midpoint, heun or rk4: invertible exactly.")
+    tolerance: float = Field(1e-5, gt=0, description="Of the exact inverse's fixed point.")
+    data_seed: Seed = Field(0, description="Seed of the dequantisation: encode's --seed.")
+    out: UserPath = Field(description="Folder for the pictures and the JSON that makes them again.")
+    overwrite: bool = Field(False, description="Replace pictures that are there already.")
+    tile: int = Field(
+        96, ge=1, le=4096, description="Enlarge small images to about this many pixels."
+    )
+
+    def check(self) -> None:
+        """Refuse both data and latents, or neither."""
+        super().check()
+        if (self.data is None) == (self.latents is None):
+            given = "neither" if self.data is None else "both"
+            raise ValueError(f"--data, --latents: {given} given; give one of them")
+
+
+class MixConfig(EditConfig):
+    """Replace bands of some images' latents by those of others (Fig. 7).
+
+    One row a pair, one column an entry of --bands.
+
+    Example:
+      python -m gdm_repr.edit mix --checkpoint runs/digits --data digits --items 0,1 --references 5,6 --out runs/digits/mix
+      python -m gdm_repr.edit mix --checkpoint runs/digits --data a/ --references 0 --reference-data b/ --bands 0_5,0-20 --out mixed
+    """  # noqa: E501
+
+    references: Words = Field(
+        min_length=1, description="One item for each of --items, or one for all."
+    )
+    reference_data: UserPlace | None = Field(
+        None, description="Images of the references, when other than --data."
+    )
+    bands: Words = Field(
+        (), description="By name, number or indices 0-29; + joins several. Each group by default."
+    )
+
+    def check(self) -> None:
+        """Refuse a number of references that fits no items."""
+        super().check()
+        if len(self.references) not in (1, n := len(self.items)):
+            raise ValueError(
+                f"--references: {len(self.references)} for {n} items; give one, or one for each"
+            )
+
+
+class VaryConfig(EditConfig):
+    """Draw the latents of images afresh but for some bands (Fig. 9).
+
+    One row an item and entry of --fixed, one column a variation.
+
+    Example:
+      python -m gdm_repr.edit vary --checkpoint runs/digits --data digits --items 3 --fixed 0-5,0-20 --n 8 --out runs/digits/vary
+    """  # noqa: E501
+
+    fixed: Words = Field(
+        (),
+        description="By name, number or indices 0-29; + joins several. Nothing, then the first "
+        "groups generated, by default.",
+    )
+    n: int = Field(8, ge=1, le=10_000, description="Variations.")
+    seed: Seed = Field(0, description="Variation i is drawn from seed + i.")
+
+
+class SetConfig(EditConfig):
+    """Set single elements of images' latents to values, or shift them by these (Fig. 8).
+
+    One row an item and element, one column a value.
+
+    Example:
+      python -m gdm_repr.edit set --checkpoint runs/digits --data digits --items 3 --elements 1,2:0 --values -3:3:7 --out runs/digits/set
+    """  # noqa: E501
+
+    elements: Words = Field(
+        min_length=1, description="Index in all channels, 7, or in one, 7:1 (YAML: '7:1')."
+    )
+    values: Numbers = Field(
+        (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0),
+        min_length=1,
+        description="In units of the latents' std: -3:3:7 (7 steps; YAML: '-3:3:7'), or -1,2.",
+    )
+    shift: bool = Field(False, description="Add the values to the elements.")
+
+
+class InterpolateConfig(EditConfig):
+    """Go from one image's band to another's, all other latents being the first one's (Fig. 3).
+
+    One row an entry of --bands, one column a step.
+
+    Example:
+      python -m gdm_repr.edit interpolate --checkpoint runs/digits --data digits --items 3,4 --n 9 --out runs/digits/path
+    """  # noqa: E501
+
+    bands: Words = Field(
+        (), description="By name, number or indices 0-29; + joins several. Each group by default."
+    )
+    n: int = Field(9, ge=2, le=10_000, description="Steps, both ends included.")
+    path: Literal["linear", "spherical"] = Field("spherical", description="Line or arc.")
+
+    def check(self) -> None:
+        """Refuse another number of items than two."""
+        super().check()
+        if len(self.items) != 2:
+            raise ValueError(f"--items: interpolate needs two items, {len(self.items)} given")
+
+
+class AgainConfig(Command):
+    """Make the pictures of an edit again from the JSON beside them, byte for byte.
+
+    Paths in it are as they were given, so run it in the folder where the edit was run.
+
+    Example:
+      python -m gdm_repr.edit again --recipe runs/digits/mix/mix.json --out again
+    """
+
+    recipe: UserPath = Field(description="The JSON beside the pictures.")
+    out: UserPath = Field(description="Folder for the pictures.")
+    overwrite: bool = Field(False, description="Replace pictures that are there already.")
+    track: bool = Field(True, description="Record the run and send it to MLflow.")
