@@ -7,7 +7,6 @@ Images are drawn with some latents fixed, and what still varies is measured in f
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -396,7 +395,3 @@ ANALYSIS = Analysis("band_variance", BandVarianceConfig, analyse, check)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr analyse band_variance``."""
     return run_analysis(ANALYSIS, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

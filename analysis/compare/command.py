@@ -9,7 +9,6 @@ Reads any MLflow store (:mod:`gdm_repr.tracking.query`), sorts its runs into cho
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -305,7 +304,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     return run(CompareConfig, "compare", argv, command)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

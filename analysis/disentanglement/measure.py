@@ -7,7 +7,6 @@ so that none is told without it, nor without what unrelated factors would give.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -403,7 +402,3 @@ ANALYSIS = Analysis("disentanglement", DisentanglementConfig, analyse, check)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr analyse disentanglement``."""
     return run_analysis(ANALYSIS, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

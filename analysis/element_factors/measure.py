@@ -8,7 +8,6 @@ is counted, :mod:`gdm_repr.analysis.element_factors.probes` and
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -343,7 +342,3 @@ ANALYSIS = Analysis("element_factors", ElementFactorsConfig, analyse, check)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr analyse element_factors``."""
     return run_analysis(ANALYSIS, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

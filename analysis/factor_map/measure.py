@@ -6,7 +6,6 @@ and the same from controls. See :mod:`gdm_repr.analysis.factor_map.scores` for t
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -274,7 +273,3 @@ ANALYSIS = Analysis("factor_map", FactorMapConfig, analyse, check)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr analyse factor_map``."""
     return run_analysis(ANALYSIS, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

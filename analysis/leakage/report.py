@@ -6,7 +6,6 @@ See :mod:`gdm_repr.analysis.leakage.matrix` for the matrix and
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -343,7 +342,3 @@ ANALYSIS = Analysis("leakage", LeakageConfig, analyse, check)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr analyse leakage``."""
     return run_analysis(ANALYSIS, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

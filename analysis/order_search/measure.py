@@ -6,7 +6,6 @@ Of a model trained on random orders. Scores, search and predictors are those of
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -213,7 +212,3 @@ ANALYSIS = Analysis("order_search", OrderSearchConfig, analyse, check)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr analyse order_search``."""
     return run_analysis(ANALYSIS, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,7 +7,6 @@ with the originals; see :mod:`gdm_repr.analysis.reconstruction.partial` for what
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -262,7 +261,3 @@ ANALYSIS = Analysis("reconstruction", ReconstructionConfig, analyse, check)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr analyse reconstruction``."""
     return run_analysis(ANALYSIS, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

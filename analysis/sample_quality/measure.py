@@ -12,7 +12,6 @@ are.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -271,7 +270,3 @@ ANALYSIS = Analysis("sample_quality", SampleQualityConfig, analyse, check)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr analyse sample_quality``."""
     return run_analysis(ANALYSIS, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -279,7 +279,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given and not given[0].startswith("-"):
         given.insert(0, "--config")
     return run(StudyConfig, "study", given, study, opened=open_work)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -64,9 +64,8 @@ class Pool:
 
     def _start(self, task: Task) -> subprocess.Popen[bytes]:
         environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
-        command = [
-            sys.executable, "-P", "-m", "gdm_repr.analysis.study.work", str(task.write().resolve())
-        ]  # fmt: skip
+        program = "import sys; from gdm_repr.analysis.study.work import main; sys.exit(main())"
+        command = [sys.executable, "-P", "-c", program, str(task.write().resolve())]
         with (task.place / "log.txt").open("ab") as log:
             return subprocess.Popen(
                 command,

@@ -1,9 +1,8 @@
 """One task of a study in a process of its own: train a model, or score a choice.
 
-``python -m gdm_repr.analysis.study.work TASK.json`` is what :mod:`gdm_repr.analysis.study` starts.
-It ends when its standard input does, so that no task outlives a study that was killed; what it had
-done by then is kept, and the same task goes on from there. A lock keeps two processes from one
-task.
+:func:`main` is that process. It ends when its standard input does, so that no task outlives a study
+that was killed; what it had done by then is kept, and the same task goes on from there. A lock keeps
+two processes from one task.
 """
 
 from __future__ import annotations
@@ -205,6 +204,7 @@ def _end_with_parent() -> None:
     threading.Thread(target=listen, daemon=True).start()
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Be the process that a study starts for a task."""
     _end_with_parent()
-    sys.exit(run_command("study", lambda: work(Task.read(Path(sys.argv[1])))))
+    return run_command("study", lambda: work(Task.read(Path(sys.argv[1]))))

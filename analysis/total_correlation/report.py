@@ -7,7 +7,6 @@ controls; and whether single elements are N(0, 1). See
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -330,7 +329,3 @@ ANALYSIS = Analysis("total_correlation", TotalCorrelationConfig, analyse, check)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr analyse total_correlation``."""
     return run_analysis(ANALYSIS, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

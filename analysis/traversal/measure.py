@@ -8,7 +8,6 @@ All elements of a band are traversed, ranked and shown, so that no row is picked
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
@@ -265,7 +264,3 @@ ANALYSIS = Analysis("traversal", TraversalConfig, analyse, check)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr analyse traversal``."""
     return run_analysis(ANALYSIS, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -381,7 +381,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         lambda config: make(name, config),
         opened=lambda config: open_work(name, config),
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -292,7 +292,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     return run_command("track", body, resume="replay again to send the rest")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

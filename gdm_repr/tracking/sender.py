@@ -1,9 +1,8 @@
 """Send records to MLflow: beside the job that writes one (`follow`), or later (`replay`).
 
-``python -m gdm_repr.tracking.sender RUN_DIR`` is the process that `gdm_repr.tracking` starts with a
-run. It follows the record until its standard input says that the job is done (one byte) or gone
-(its end). It never waits long for a server, and prints one warning line at most for one that is
-away.
+`main` is the process that a run starts. It follows the record until its standard input says that the
+job is done (one byte) or gone (its end). It never waits long for a server, and prints one warning
+line at most for one that is away.
 """
 
 from __future__ import annotations
@@ -41,7 +40,8 @@ def spawn_sender(out: Path) -> subprocess.Popen[bytes] | None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     # -P: no module of the user's working folder may stand in for one of ours. Its own session:
     # Ctrl-C is for the job, which then still tells the sender how it ended.
-    command = [sys.executable, "-P", "-m", "gdm_repr.tracking.sender", str(out.resolve())]
+    program = "from gdm_repr.tracking.sender import main; main()"
+    command = [sys.executable, "-P", "-c", program, str(out.resolve())]
     try:
         return subprocess.Popen(
             command,
@@ -139,7 +139,8 @@ def _record_death(out: Path) -> None:
         append_event(out, events[starts[-1]]["run"], "end", facts)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Be the process that :func:`spawn_sender` starts."""
     with sturdy_streams():
         try:
             follow(Path(sys.argv[1]))
