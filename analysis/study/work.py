@@ -1,8 +1,8 @@
 """One task of a study in a process of its own: train a model, or score a choice.
 
 :func:`main` is that process. It ends when its standard input does, so that no task outlives a study
-that was killed; what it had done by then is kept, and the same task goes on from there. A lock keeps
-two processes from one task.
+that was killed; what it had done by then is kept, and the same task goes on from there. A lock
+keeps two processes from one task.
 """
 
 from __future__ import annotations

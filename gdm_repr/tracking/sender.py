@@ -1,8 +1,8 @@
 """Send records to MLflow: beside the job that writes one (`follow`), or later (`replay`).
 
-`main` is the process that a run starts. It follows the record until its standard input says that the
-job is done (one byte) or gone (its end). It never waits long for a server, and prints one warning
-line at most for one that is away.
+`main` is the process that a run starts. It follows the record until its standard input says that
+the job is done (one byte) or gone (its end). It never waits long for a server, and prints one
+warning line at most for one that is away.
 """
 
 from __future__ import annotations
