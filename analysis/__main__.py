@@ -12,15 +12,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from gdm_repr.analysis.options import FeatureConfig
-from gdm_repr.analysis.runner import (
-    ANALYSES,
-    Analysis,
-    command_line,
-    load,
-    made_by,
-    perform,
-    require,
-)
+from gdm_repr.analysis.report.provenance import command_line, made_by
+from gdm_repr.analysis.runner import ANALYSES, Analysis, load, perform, require
 from gdm_repr.boundary.streams import sturdy_streams
 from gdm_repr.command import build, run
 from gdm_repr.files import only_writer
@@ -89,8 +82,8 @@ def analyse_all(config: AllConfig) -> int:
 
 def _analyse_all(config: AllConfig) -> int:
     """Run them as the only writer of the index page's folder."""
+    from gdm_repr import tracking
     from gdm_repr.analysis.report.page import read_entry, write_index
-    from gdm_repr.tracking import run as tracking
 
     parts, subject = open_work(config)
     folders = {name: config.out / name for name in ANALYSES}

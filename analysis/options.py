@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple,
 from pydantic import Field
 
 from gdm_repr.command import UserPath, UserPlace
-from gdm_repr.config import CHECKPOINT, SHIPPED, Compute
-from gdm_repr.edit.options import Words
+from gdm_repr.config import CHECKPOINT, SHIPPED, Compute, Words
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.features.extractors import Distance, Extractor
@@ -22,19 +21,7 @@ if TYPE_CHECKING:
 Built = TypeVar("Built")
 RAW = ("pixels", "dct")  # extractors without a network
 MOST_SEED = 1_000_000_000  # times the gap between seeds it still fits into 64 bits
-SEED_GAP = 1_000_000_000  # between two seeds' latents: a GDM makes latent i from its seed + i
 INPUTS = ("checkpoint", "latents", "data", "labels")  # known by what is in them, not by path
-
-
-def first_latent(seed: int) -> int:
-    """Return what the first latent of an analysis is made from; seeds' latents never meet.
-
-    Two runs that shared latents would agree too well, and intervals over seeds be too narrow.
-
-    >>> first_latent(0), first_latent(2)
-    (0, 2000000000)
-    """
-    return seed * SEED_GAP
 
 
 class Needs(NamedTuple):

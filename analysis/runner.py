@@ -7,17 +7,14 @@ Importing this module does not import torch.
 from __future__ import annotations
 
 import importlib
-import json
-import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import BaseModel
-
 from gdm_repr.analysis.identity import identity, names, spelled, store_names
 from gdm_repr.analysis.options import AnalysisConfig
+from gdm_repr.analysis.report.provenance import command_line, made_by
 from gdm_repr.command import run
 from gdm_repr.files import only_writer
 
@@ -29,20 +26,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Analysis:
-    """One analysis.
+    """One analysis; what it does lies in modules of its folder, imported when they are needed.
 
     Attributes:
-        name: of the module, as in ``band_variance``.
+        name: of its folder, as in ``band_variance``.
         options: its options; the docstring is the help.
-        analyse: from options, subject and journal to a report.
-        check: refuses by ValueError what ``analyse`` would, in seconds and before anything is
-            measured: features, images, labels, elements and counts that are not there.
     """
 
     name: str
     options: type[AnalysisConfig]
-    analyse: Callable[[Any, Subject, Journal], Report]
-    check: Callable[[Any, Subject], None]
+
+    def check(self, config: AnalysisConfig, subject: Subject) -> None:
+        """Refuse what measuring would refuse, in seconds and before anything is measured.
+
+        Raises:
+            ValueError: for features, images, labels, elements and counts that are not there.
+        """
+        self._module("measure").check(config, subject)
+
+    def analyse(self, config: AnalysisConfig, subject: Subject, journal: Journal) -> Report:
+        """Measure, and say what was found."""
+        report: Report = self._module("report").analyse(config, subject, journal)
+        return report
+
+    def _module(self, name: str) -> Any:  # noqa: ANN401
+        return importlib.import_module(f"gdm_repr.analysis.{self.name}.{name}")
 
 
 class Row(NamedTuple):
@@ -209,9 +217,9 @@ def _perform(
     analysis: Analysis, config: AnalysisConfig, subject: Subject, parent: str | None
 ) -> tuple[Report, Written]:
     """Measure, write and track as the only writer of the folder."""
+    from gdm_repr import tracking
     from gdm_repr.analysis.journal import JOURNAL, Journal
     from gdm_repr.analysis.report.page import is_written, remove_report, write_report
-    from gdm_repr.tracking import run as tracking
 
     if config.overwrite:
         remove_report(config.out)
@@ -263,48 +271,6 @@ def _other_analysis(name: str, out: Path) -> str | None:
 
     other = read_head(out / JOURNAL).get("of", {}).get("analysis", name)
     return None if other == name else str(other)
-
-
-def command_line(name: str, config: BaseModel) -> str:
-    """Return the command that has these options.
-
-    >>> from gdm_repr.analysis.options import AnalysisConfig
-    >>> config = AnalysisConfig(checkpoint="a b", latents="z", out="o", seed=3, track=False)
-    >>> command_line("leakage", config)
-    "gdm-repr analyse leakage --checkpoint 'a b' --latents z --out o --no-track --seed 3"
-    """
-    return shlex.join(["gdm-repr", "analyse", name, *flags(config)])
-
-
-def flags(config: BaseModel) -> list[str]:
-    """Return the flags that give these options, those of a default left out."""
-    given: dict[str, list[str]] = {}
-    for key, spec in type(config).model_fields.items():
-        value = getattr(config, key)
-        if key in {"config", "dry_run", "overwrite"} or value == spec.default:
-            continue
-        name = key.replace("_", "-")
-        if isinstance(value, bool):
-            given[f"--{name}" if value else f"--no-{name}"] = []
-        elif isinstance(value, tuple):
-            given[f"--{name}"] = [",".join(map(str, value))]
-        else:
-            given[f"--{name}"] = [json.dumps(value) if isinstance(value, dict) else str(value)]
-    first = [flag for flag in ("--checkpoint", "--latents", "--data", "--out") if flag in given]
-    order = [*first, *(flag for flag in given if flag not in first)]
-    return [word for flag in order for word in (flag, *given[flag])]
-
-
-def made_by() -> str:
-    """Say which versions and commit make the numbers."""
-    from gdm_repr.tracking.facts import git_state, versions
-
-    parts = [f"{key.removeprefix('version.')} {value}" for key, value in versions().items()]
-    state = git_state()
-    if state["git.commit"]:
-        dirty = ", changed since" if state["git.dirty"] == "true" else ""
-        parts.append(f"commit {state['git.commit'][:12]}{dirty}")
-    return "Made by " + ", ".join(parts)
 
 
 def _origin(subject: Subject) -> dict[str, object]:

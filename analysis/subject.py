@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gdm_repr.analysis.draws import first_latent
 from gdm_repr.analysis.identity import store_digest
-from gdm_repr.analysis.options import first_latent
 from gdm_repr.api import GDM
 from gdm_repr.boundary import arguments
 from gdm_repr.boundary.arguments import Rows, count, row_numbers
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.data.images import Preprocess
 from gdm_repr.data.loading import ImageDataset, open_data
-from gdm_repr.decode import open_latents
 from gdm_repr.generation import Generation
+from gdm_repr.latents.matching import open_latents
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.options import AnalysisConfig

@@ -24,10 +24,12 @@ import time
 import numpy as np
 
 from gdm_repr import GDM
-from gdm_repr.analysis.band_variance.variance import anchor_variances, cut_grid
+from gdm_repr.analysis.band_variance.variance import anchor_variances
 from gdm_repr.analysis.features.extractors import build_extractor
+from gdm_repr.analysis.intervals.curves import cut_grid
 from gdm_repr.config import DEFAULT_STEPS
-from gdm_repr.generation import Generation, first_elements
+from gdm_repr.generation import Generation
+from gdm_repr.masks import first_elements
 
 
 def measure(name: str, options: argparse.Namespace) -> None:

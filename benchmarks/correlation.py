@@ -25,8 +25,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.analysis.total_correlation.estimate import total_correlation
-from gdm_repr.analysis.total_correlation.estimators import ESTIMATORS, Floats, permuted
+from gdm_repr.analysis.total_correlation.estimators import ESTIMATORS, permuted
 
 PERMUTATIONS = 19  # rejected where the estimate is above all of them: 1 of 20 by chance
 SHAPES = {"gaussian": (70, 3), "copula": (70, 3), "knn": (200, 2), "classifier": (500, 3)}

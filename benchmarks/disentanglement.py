@@ -33,7 +33,6 @@ import numpy as np
 
 from gdm_repr.analysis.disentanglement.input import (
     Factors,
-    Floats,
     Ints,
     histogram_codes,
     latent_columns,
@@ -41,6 +40,7 @@ from gdm_repr.analysis.disentanglement.input import (
 )
 from gdm_repr.analysis.disentanglement.scores import SCORES, Settings, read_factors
 from gdm_repr.analysis.disentanglement.unsupervised import udr
+from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.data.scenes.factors import render_scenes, scene_factors
 from gdm_repr.latents.store import open_store
 

@@ -35,7 +35,7 @@ from gdm_repr.checkpoint import build_denoiser, save_checkpoint
 from gdm_repr.config import ModelConfig
 from gdm_repr.data.images import Preprocess
 from gdm_repr.data.loading import open_data
-from gdm_repr.ode import even_steps
+from gdm_repr.steps import even_steps
 
 CIFAR = (3, 32, 32)
 

@@ -14,9 +14,9 @@ import argparse
 from pathlib import Path
 
 from gdm_repr import GDM
+from gdm_repr.api import model_preprocess
 from gdm_repr.checkpoint import find_checkpoint, load_tensors, save_tensors
 from gdm_repr.data.loading import open_data
-from gdm_repr.encode import model_preprocess
 
 LARGEST_RMS = 1e-3
 LARGE = 50_000  # numbers; halving the small ones, too, changes latents 20 times as much

@@ -25,7 +25,8 @@ import torch
 from gdm_repr import GDM
 from gdm_repr.coordinates import COORDINATES
 from gdm_repr.data.loading import open_data
-from gdm_repr.ode import Plan, decode, encode, even_steps, split_steps
+from gdm_repr.ode import Plan, decode, encode
+from gdm_repr.steps import even_steps, split_steps
 
 PAPER = ("euler", "uniform")
 BUDGETS = (12, 18, 24, 36, 48, 72, 96, 126, 192)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -27,15 +27,12 @@ from gdm_repr.boundary.isolation import isolated
 from gdm_repr.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from gdm_repr.config import DEFAULT_SOLVER, DEFAULT_STEPS
 from gdm_repr.coordinates import Flow
-from gdm_repr.grouping import Grouping, Shape
-from gdm_repr.ode import (
-    Plan,
-    decode,
-    encode,
-    even_steps,
-    split_steps,
-    step_doubling_error,
-)
+from gdm_repr.grouping import Shape, rms_by_group
+from gdm_repr.ode import Plan, decode, encode
+from gdm_repr.steps import even_steps, split_steps, step_doubling_error
+
+if TYPE_CHECKING:
+    from gdm_repr.data.loading import Preprocess
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,15 +58,6 @@ class Encoding:
     round_trip_error: Tensor | None = None
     round_trip_error_by_group: Tensor | None = None
     reconstruction: Tensor | None = None
-
-
-@isolated
-def rms_by_group(error: Tensor, grouping: Grouping) -> Tensor:
-    """Return the RMS of errors (B, C, d) over each group's elements, shape (B, k)."""
-    index = torch.from_numpy(grouping.index).to(error.device).expand(error.shape[1:])
-    return torch.stack(
-        [error[:, index == group].square().mean(1).sqrt() for group in range(grouping.k)], dim=1
-    )
 
 
 class GDM:
@@ -303,3 +291,20 @@ def choose_device(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device={name!r}: no CUDA device here; use auto or cpu")
     return torch.device(name)
+
+
+def model_preprocess(
+    model: GDM, *, fit: str | None = None, dequantize: bool | None = None
+) -> Preprocess:
+    """Return how training made images into x, but for what is given, at the model's shape."""
+    channels, height, width = model.shape
+    trained = model.checkpoint.preprocess
+    update: dict[str, Any] = {
+        "size": (height, width),
+        "channels": "gray" if channels == 1 else "rgb",
+    }
+    if fit is not None:
+        update["fit"] = fit
+    if dequantize is not None:
+        update["dequantize"] = dequantize
+    return type(trained).model_validate({**trained.model_dump(), **update})

@@ -7,9 +7,11 @@ module does not import torch.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -20,10 +22,14 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_settings import NoDecode
 
+from gdm_repr.boundary import numerals
 from gdm_repr.command import Command, UserPath, UserPlace
 from gdm_repr.data.images import Preprocess, Side
 from gdm_repr.models import AnyNetworkConfig
+
+MOST_VALUES = 1000  # of one range: a sheet has one column for each
 
 
 def _unwrap(value: object) -> object:
@@ -385,3 +391,41 @@ class SampleConfig(SolverConfig):
     )
     format: Literal["png", "npy"] = Field("png", description="PNG files, or one float32 array.")
     overwrite: bool = Field(False, description="Remove the images of other settings in --out.")
+
+
+def _words(value: object) -> object:
+    """Read ``a,b`` as two words, and numbers of a YAML file as words."""
+    if isinstance(value, str):
+        return value.split(",")
+    return [str(v) for v in value] if isinstance(value, Sequence) else [str(value)]
+
+
+def _numbers(value: object) -> object:
+    """Read ``-3:3:7`` as 7 even steps from -3 to 3, and ``-1,2`` as two numbers."""
+    if not isinstance(value, str):
+        return value if isinstance(value, Sequence) else [value]
+    if value.count(":") != 2:
+        if wrong := [part for part in value.split(",") if numerals.real(part) is None]:
+            raise ValueError(f"{wrong[0]!r} is none; {numerals.RULE}")
+        return [numerals.real(part) for part in value.split(",")]
+    first, last, n = value.split(":")
+    ends, count = [numerals.real(first), numerals.real(last)], numerals.place(n)
+    if ends[0] is None or ends[1] is None or count is None or not 1 <= count <= MOST_VALUES:
+        raise ValueError(
+            f"a range is FIRST:LAST:HOW_MANY, such as -3:3:7, of at most {MOST_VALUES} numbers; "
+            f"{numerals.RULE}"
+        )
+    return np.linspace(ends[0], ends[1], count).tolist()
+
+
+# NoDecode: an environment variable gives the text of a flag, not JSON.
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+
+
+Numbers = Annotated[
+    Annotated[
+        tuple[Annotated[float, Field(allow_inf_nan=False)], ...], Field(max_length=MOST_VALUES)
+    ],
+    NoDecode,
+    BeforeValidator(_numbers),
+]

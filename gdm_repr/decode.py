@@ -4,186 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gdm_repr.command import run
-from gdm_repr.config import SHIPPED, DecodeConfig
+from gdm_repr.config import DecodeConfig
 from gdm_repr.files import only_writer
-from gdm_repr.recipe import ARRAY, IMAGES, SHEET, Recipe, how_made
+from gdm_repr.latents.matching import open_latents
+from gdm_repr.pictures import ImageWriter, image_file
+from gdm_repr.recipe import ARRAY, SHEET, Recipe, how_made
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from gdm_repr.api import GDM
     from gdm_repr.latents.store import LatentStore
     from gdm_repr.ode import Plan
-
-SHEET_IMAGES = 64
-SHEET_COLUMNS = 16
 
 
 def image_files(ids: Sequence[str], form: str) -> list[str]:
     """Return the relative paths of what :class:`ImageWriter` makes of images, the sheet last."""
     images = [image_file(name) for name in ids] if form == "png" else [ARRAY]
     return [*images, SHEET]
-
-
-def image_file(name: str) -> str:
-    """Return the relative path of one image's PNG file."""
-    return f"{IMAGES}/{safe_name(name)}.png"
-
-
-class ImageWriter:
-    """Writes images as PNG files by id, or as one array; keeps the first ones for a sheet."""
-
-    def __init__(self, out: Path, total: int, shape: Sequence[int], form: str) -> None:
-        """Make the folder, and the array when ``form`` is npy: under another name till the end."""
-        import numpy as np
-
-        out.mkdir(parents=True, exist_ok=True)
-        self.out, self.written = out, 0
-        self.first: list[NDArray[np.float32]] = []
-        self.array: Any = None
-        self._unfinished = out / f".{ARRAY}.{os.getpid()}.0.tmp"
-        if form == "npy":
-            self.array = np.lib.format.open_memmap(
-                self._unfinished, mode="w+", dtype=np.float32, shape=(total, *shape)
-            )
-
-    def skip(self, ids: Sequence[str]) -> bool:
-        """Pass over images that an earlier run has written; the first ones are never passed over.
-
-        Returns:
-            Whether they are all there.
-        """
-        if self.array is not None or len(self.first) < SHEET_IMAGES:
-            return False
-        paths = [self.out / image_file(name) for name in ids]
-        if not all(path.is_file() and path.stat().st_size for path in paths):
-            return False
-        self.written += len(ids)
-        return True
-
-    def write(self, x: NDArray[np.float32], ids: Sequence[str]) -> None:
-        """Write images (n, C, H, W) in [-1, 1]; PNG files are clipped and 8-bit, arrays are not."""
-        from gdm_repr.pictures import save_image
-
-        self.first += list(x[: max(0, SHEET_IMAGES - len(self.first))])
-        if self.array is not None:
-            self.array[self.written : self.written + len(x)] = x
-        else:
-            for image, name in zip(x, ids, strict=True):
-                path = self.out / image_file(name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                save_image(image, path)
-        self.written += len(x)
-
-    def finish(self) -> Path:
-        """Flush, draw the sheet and return its path."""
-        import numpy as np
-
-        from gdm_repr.pictures import as_grid, save_sheet
-
-        if self.array is not None:
-            self.array.flush()
-            self.array = None
-            os.replace(self._unfinished, self.out / ARRAY)
-        sheet = self.out / SHEET
-        columns = min(SHEET_COLUMNS, len(self.first))
-        save_sheet(as_grid(np.stack(self.first), columns), sheet)
-        return sheet
-
-
-def safe_name(name: str) -> str:
-    """Turn an item's id into a relative path that stays inside the folder; no two share one.
-
-    >>> safe_name("cats/../a b:c.png#r0c1"), safe_name("/17")
-    ('cats/%2E%2E/a b%3Ac.png#r0c1', '%/17')
-    """
-
-    def escaped(character: re.Match[str]) -> str:
-        return "".join(f"%{byte:02X}" for byte in character[0].encode())
-
-    parts = [re.sub(r"[^\w .#-]|^\.+$", escaped, part) or "%" for part in name.split("/")]
-    return "/".join(parts)
-
-
-def open_latents(
-    path: Path, model: GDM, checkpoint: str | None = None
-) -> tuple[GDM, LatentStore, Plan]:
-    """Open a model's latent store.
-
-    Args:
-        path: the store's folder.
-        model: that made it.
-        checkpoint: what the user calls the model, for the error.
-
-    Returns:
-        The model in the order of generation that the store was encoded by, the store, and the plan.
-
-    Raises:
-        ValueError: if the store can't be read, is empty, or is another model's.
-    """
-    from gdm_repr.latents.store import open_store
-    from gdm_repr.ode import Plan
-
-    store = open_store(path)
-    _require_model(store, model.checkpoint.fingerprint, checkpoint)
-    store.require({"basis": model.basis.fingerprint()})
-    where = f"--latents {str(path)!r}: its manifest"
-    order = store.manifest.settings.get("order")
-    if order is not None and not _is_counts(order):
-        raise ValueError(
-            f"{where} has the order {str(order)[:80]}, not group numbers; encode again"
-        )
-    try:
-        model = model.with_order(order)
-    except ValueError as error:
-        raise ValueError(f"{where} does not fit the model ({error})") from None
-    store.require({"grouping": model.grouping.fingerprint()})
-    if not len(store):
-        raise ValueError(f"--latents {str(path)!r}: the store holds no image")
-    try:
-        solver = dict(store.manifest.settings["solver"])
-        del solver["precision"]
-        if not _is_counts(solver["steps"]):
-            raise TypeError(f"steps {str(solver['steps'])[:80]}")
-        plan = Plan(**{**solver, "steps": tuple(solver["steps"])})
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{where} does not say how it was encoded ({error!r}); encode again"
-        ) from error
-    return model, store, plan
-
-
-def _require_model(store: LatentStore, fingerprint: str, checkpoint: str | None) -> None:
-    """Refuse the latents of another model, and say which one made them, as far as it is known."""
-    made_by = store.manifest.settings.get("checkpoint")
-    if store.manifest.fingerprint.get("checkpoint") == fingerprint:
-        return
-    if checkpoint is None:
-        store.require({"checkpoint": fingerprint})
-    said = f"the default, {SHIPPED}" if checkpoint == SHIPPED else checkpoint
-    if made_by == checkpoint:
-        told = f"were made by {made_by} as it was then, and its file has changed since"
-        mend = "use the checkpoint they were encoded with, or encode again"
-    elif made_by is None:
-        told = f"were made by another model; --checkpoint is {said}"
-        mend = "use the checkpoint they were encoded with"
-    else:
-        told = f"were made by the model {made_by}; --checkpoint is {said}"
-        mend = f"use the checkpoint they were encoded with: --checkpoint {made_by}"
-    raise ValueError(f"latents {str(store.path)!r} {told}; {mend}")
-
-
-def _is_counts(value: object) -> bool:
-    return isinstance(value, list) and all(type(each) is int and each >= 0 for each in value)
 
 
 class Latents(NamedTuple):
@@ -283,7 +124,7 @@ def _decode(config: DecodeConfig) -> int:
     import torch
     from tqdm import tqdm
 
-    from gdm_repr.tracking import run as tracking
+    from gdm_repr import tracking
 
     model, ids, batches, plan, digest = open_work(config)
     n = len(ids)

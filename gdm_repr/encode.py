@@ -6,18 +6,20 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from gdm_repr.api import model_preprocess
 from gdm_repr.command import run
 from gdm_repr.config import EncodeConfig
+from gdm_repr.latents.writer import ShardRows, shard_batches
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from gdm_repr.api import GDM
-    from gdm_repr.data.loading import Batch, ImageDataset, Preprocess
+    from gdm_repr.data.loading import ImageDataset
     from gdm_repr.latents.store import Manifest, StoreWriter
     from gdm_repr.ode import Plan
     from gdm_repr.tracking.run import Run
@@ -25,23 +27,6 @@ if TYPE_CHECKING:
 SHEET_IMAGES = 16  # columns of the contact sheet, spread evenly over the store
 SPLIT_IMAGES = 64  # images on which the steps' split is measured
 ERRORS = ("latent_error", "round_trip_error")
-
-
-def model_preprocess(
-    model: GDM, *, fit: str | None = None, dequantize: bool | None = None
-) -> Preprocess:
-    """Return how training made images into x, but for what is given, at the model's shape."""
-    channels, height, width = model.shape
-    trained = model.checkpoint.preprocess
-    update: dict[str, Any] = {
-        "size": (height, width),
-        "channels": "gray" if channels == 1 else "rgb",
-    }
-    if fit is not None:
-        update["fit"] = fit
-    if dequantize is not None:
-        update["dequantize"] = dequantize
-    return type(trained).model_validate({**trained.model_dump(), **update})
 
 
 def open_images(config: EncodeConfig, model: GDM) -> ImageDataset:
@@ -116,46 +101,6 @@ def make_manifest(config: EncodeConfig, model: GDM, dataset: ImageDataset, plan:
     )
 
 
-def shard_batches(writer: StoreWriter, shards: Sequence[int], size: int) -> Iterator[range]:
-    """Cut the rows of the given shards into batches that do not cross shards."""
-    for shard in shards:
-        rows = writer.rows(shard)
-        for start in range(rows.start, rows.stop, size):
-            yield range(start, min(start + size, rows.stop))
-
-
-class ShardRows:
-    """Collects the encoded rows of one shard."""
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self.batches: list[Batch] = []
-        self.arrays: dict[str, list[Any]] = {}
-
-    def add(self, batch: Batch, arrays: dict[str, Any]) -> None:
-        """Add a batch: its facts and its arrays by name, z among them."""
-        self.batches.append(batch)
-        for name, array in arrays.items():
-            self.arrays.setdefault(name, []).append(array)
-
-    def write(self, writer: StoreWriter, shard: int) -> None:
-        """Write the shard."""
-        import numpy as np
-
-        joined = {name: np.concatenate(parts) for name, parts in self.arrays.items()}
-        names = writer.manifest.labels
-        writer.write(
-            shard,
-            index=np.concatenate([batch.index for batch in self.batches]),
-            ids=[i for batch in self.batches for i in batch.ids],
-            sources=[s for batch in self.batches for s in batch.sources],
-            labels={name: [v for b in self.batches for v in b.labels[name]] for name in names},
-            z=joined.pop("z"),
-            errors=joined,
-            rejected=[(r.index, r.id, r.reason) for b in self.batches for r in b.rejected],
-        )
-
-
 def open_work(config: EncodeConfig) -> tuple[GDM, ImageDataset, Plan]:
     """Open the model and the data, and plan the steps, split evenly.
 
@@ -200,9 +145,9 @@ def encode(config: EncodeConfig) -> int:
     """
     import numpy as np
 
+    from gdm_repr import tracking
     from gdm_repr.latents.store import StoreWriter, open_store
     from gdm_repr.latents.summary import as_columns, as_metrics, as_text, summarise
-    from gdm_repr.tracking import run as tracking
 
     model, dataset, plan = open_work(config)
     if config.split == "auto":
@@ -266,7 +211,7 @@ def _encode_pending(
     from tqdm import tqdm
 
     from gdm_repr.data.loading import load
-    from gdm_repr.tracking.run import IMAGES_PER_SECOND
+    from gdm_repr.tracking.keys import IMAGES_PER_SECOND
 
     pending = writer.pending()
     left = sum(len(writer.rows(shard)) for shard in pending)

@@ -224,3 +224,17 @@ def _remove_unused(lock: Path, made: bool) -> None:
             lock.unlink()
             if made:
                 lock.parent.rmdir()
+
+
+def safe_name(name: str) -> str:
+    """Turn an item's id into a relative path that stays inside the folder; no two share one.
+
+    >>> safe_name("cats/../a b:c.png#r0c1"), safe_name("/17")
+    ('cats/%2E%2E/a b%3Ac.png#r0c1', '%/17')
+    """
+
+    def escaped(character: re.Match[str]) -> str:
+        return "".join(f"%{byte:02X}" for byte in character[0].encode())
+
+    parts = [re.sub(r"[^\w .#-]|^\.+$", escaped, part) or "%" for part in name.split("/")]
+    return "/".join(parts)

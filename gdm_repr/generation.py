@@ -10,69 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from gdm_repr.boundary.arguments import integer
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.coordinates import Flow
-from gdm_repr.grouping import Grouping
 from gdm_repr.ode import Integrator, Plan
-
-Mask = NDArray[np.bool_]
-
-
-def generation_order(grouping: Grouping) -> NDArray[np.int64]:
-    """Return the elements as they are generated, (d,) or (C*d,); in a group by index.
-
-    "The first m latents" are the first m of these. For bands, lowest first, it is 0, 1, .., d-1.
-    """
-    rank = np.argsort(np.asarray(grouping.order))[grouping.index.ravel()]
-    return np.argsort(rank, kind="stable").astype(np.int64)
-
-
-def first_elements(grouping: Grouping, m: int) -> Mask:
-    """Return the first m latents of the generation order as a mask, bool, (1 or C, d).
-
-    Raises:
-        ValueError: if m is not in 0..d (0..C*d where a grouping separates channels).
-    """
-    total, m = grouping.index.size, integer(m, "m")
-    if not 0 <= m <= total:
-        raise ValueError(f"m={m}: must be between 0 and {total}, the number of elements")
-    mask = np.zeros(total, np.bool_)
-    mask[generation_order(grouping)[:m]] = True
-    return mask.reshape(grouping.index.shape)
-
-
-def group_elements(grouping: Grouping, groups: Sequence[int | str]) -> Mask:
-    """Return the elements of some groups, by number or name, as a mask, bool, (1 or C, d).
-
-    Raises:
-        ValueError: if there is no such group.
-    """
-    mask = np.zeros(grouping.index.shape, np.bool_)
-    for group in groups:
-        named = group in grouping.names
-        number = grouping.names.index(group) if named else group
-        unknown = isinstance(group, str) and not named
-        if unknown or integer(number, "group") not in range(grouping.k):
-            raise ValueError(
-                f"group {group!r}: unknown; choose a number below {grouping.k} or one of "
-                f"{', '.join(grouping.names)}"
-            )
-        mask |= grouping.index == number
-    return mask
-
-
-def shared_groups(grouping: Grouping, same: Mask) -> int:
-    """Return how many groups, from the first generated on, lie wholly inside a mask."""
-    for rank, group in enumerate(grouping.order):
-        if not same[grouping.mask(group)].all():
-            return rank
-    return grouping.k
 
 
 class Generation:

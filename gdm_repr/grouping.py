@@ -24,7 +24,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gdm_repr.boundary.arguments import integers
 from gdm_repr.boundary.isolation import isolated
@@ -348,3 +350,12 @@ def draw_grouping(
     ticks = range(1, grouping.k + 1, -(-grouping.k // 10))  # ten at most
     figure.colorbar(image, ax=list(panels), ticks=list(ticks))
     figure.savefig(path, dpi=120)
+
+
+@isolated
+def rms_by_group(error: Tensor, grouping: Grouping) -> Tensor:
+    """Return the RMS of errors (B, C, d) over each group's elements, shape (B, k)."""
+    index = torch.from_numpy(grouping.index).to(error.device).expand(error.shape[1:])
+    return torch.stack(
+        [error[:, index == group].square().mean(1).sqrt() for group in range(grouping.k)], dim=1
+    )

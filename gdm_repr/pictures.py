@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from gdm_repr.boundary.text import printable
-from gdm_repr.files import write_atomically
+from gdm_repr.files import safe_name, write_atomically
+from gdm_repr.recipe import ARRAY, IMAGES, SHEET
+
+SHEET_IMAGES = 64
+SHEET_COLUMNS = 16
+
 
 Array = NDArray[Any]
 FRAME_MS = 150  # of an animation
@@ -143,3 +149,69 @@ def label_sheet(
         for j, pixels in enumerate(to_uint8(row).repeat(scale, axis=1).repeat(scale, axis=2)):
             picture.paste(_picture(pixels), (margin + j * column, top + i * line))
     return LabelledSheet(np.asarray(picture), margin, column)
+
+
+def image_file(name: str) -> str:
+    """Return the relative path of one image's PNG file."""
+    return f"{IMAGES}/{safe_name(name)}.png"
+
+
+class ImageWriter:
+    """Writes images as PNG files by id, or as one array; keeps the first ones for a sheet."""
+
+    def __init__(self, out: Path, total: int, shape: Sequence[int], form: str) -> None:
+        """Make the folder, and the array when ``form`` is npy: under another name till the end."""
+        import numpy as np
+
+        out.mkdir(parents=True, exist_ok=True)
+        self.out, self.written = out, 0
+        self.first: list[NDArray[np.float32]] = []
+        self.array: Any = None
+        self._unfinished = out / f".{ARRAY}.{os.getpid()}.0.tmp"
+        if form == "npy":
+            self.array = np.lib.format.open_memmap(
+                self._unfinished, mode="w+", dtype=np.float32, shape=(total, *shape)
+            )
+
+    def skip(self, ids: Sequence[str]) -> bool:
+        """Pass over images that an earlier run has written; the first ones are never passed over.
+
+        Returns:
+            Whether they are all there.
+        """
+        if self.array is not None or len(self.first) < SHEET_IMAGES:
+            return False
+        paths = [self.out / image_file(name) for name in ids]
+        if not all(path.is_file() and path.stat().st_size for path in paths):
+            return False
+        self.written += len(ids)
+        return True
+
+    def write(self, x: NDArray[np.float32], ids: Sequence[str]) -> None:
+        """Write images (n, C, H, W) in [-1, 1]; PNG files are clipped and 8-bit, arrays are not."""
+        from gdm_repr.pictures import save_image
+
+        self.first += list(x[: max(0, SHEET_IMAGES - len(self.first))])
+        if self.array is not None:
+            self.array[self.written : self.written + len(x)] = x
+        else:
+            for image, name in zip(x, ids, strict=True):
+                path = self.out / image_file(name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save_image(image, path)
+        self.written += len(x)
+
+    def finish(self) -> Path:
+        """Flush, draw the sheet and return its path."""
+        import numpy as np
+
+        from gdm_repr.pictures import as_grid, save_sheet
+
+        if self.array is not None:
+            self.array.flush()
+            self.array = None
+            os.replace(self._unfinished, self.out / ARRAY)
+        sheet = self.out / SHEET
+        columns = min(SHEET_COLUMNS, len(self.first))
+        save_sheet(as_grid(np.stack(self.first), columns), sheet)
+        return sheet

@@ -51,7 +51,7 @@ def png_paths(ids: Sequence[str]) -> list[str]:
         ['cat/1.png', '2.png', 'a.png', 'a.gif.png', 'A.gif#2.png', 'b.png#r0c1.png']
     """
     from gdm_repr.data.sources.files import IMAGE_SUFFIXES
-    from gdm_repr.decode import safe_name
+    from gdm_repr.files import safe_name
 
     def is_image(name: str) -> bool:
         return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES

@@ -53,9 +53,9 @@ def _sample(config: SampleConfig) -> int:
     import numpy as np
     from tqdm import tqdm
 
-    from gdm_repr.decode import ImageWriter
+    from gdm_repr import tracking
+    from gdm_repr.pictures import ImageWriter
     from gdm_repr.process_strip import process_sheet
-    from gdm_repr.tracking import run as tracking
 
     model, plan = open_work(config)
     recipe = _recipe(config, model, plan)

@@ -96,9 +96,9 @@ def open_work(config: TrainConfig) -> Work:
 def _train(config: TrainConfig) -> int:
     """Run the command as the only writer of its folder."""
     work = open_work(config)
+    from gdm_repr import tracking
     from gdm_repr.data.loading import QuarantineLog
     from gdm_repr.grouping import draw_grouping
-    from gdm_repr.tracking import run as tracking
     from gdm_repr.trainer import Trainer
 
     config, dataset, state, start = work.config, work.dataset, work.state, work.start
@@ -267,7 +267,7 @@ def _loop(trainer: Trainer, tracked: Run, log: QuarantineLog) -> None:
     from tqdm import tqdm
 
     from gdm_repr.data.loading import load
-    from gdm_repr.tracking.run import IMAGES_PER_SECOND, LOSS, band_metric
+    from gdm_repr.tracking.keys import IMAGES_PER_SECOND, LOSS, band_metric
     from gdm_repr.trainer import shuffled_batches
 
     config, names = trainer.config, trainer.denoiser.grouping.names

@@ -19,7 +19,8 @@ from gdm_repr import command, encode
 from gdm_repr.analysis.__main__ import AllConfig, main, part_options
 from gdm_repr.analysis.identity import BY_CONTENT, NOT_COMPARED, identity
 from gdm_repr.analysis.options import FeatureConfig
-from gdm_repr.analysis.runner import ANALYSES, check_images, command_line, load
+from gdm_repr.analysis.report.provenance import command_line
+from gdm_repr.analysis.runner import ANALYSES, check_images, load
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.tracking.record import read_events
 

@@ -17,9 +17,9 @@ from gdm_repr.analysis.sample_quality.frechet import frechet_distance
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.analysis.total_correlation.estimate import total_correlation
 from gdm_repr.boundary.arguments import RowError, count, integer, row_numbers, seed
-from gdm_repr.generation import first_elements, group_elements
 from gdm_repr.grouping import build_grouping
 from gdm_repr.latents.store import LatentStore, open_store
+from gdm_repr.masks import first_elements, group_elements
 from gdm_repr.ode import Plan
 
 N = 6

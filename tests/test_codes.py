@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
+from gdm_repr.analysis import disentanglement, factor_map
 from gdm_repr.analysis.columns.baselines import OTHER, open_baselines, read_codes, shared_rows
-from gdm_repr.analysis.disentanglement import measure as disentanglement
-from gdm_repr.analysis.factor_map import measure as factor_map
 from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.subject import Subject
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
+from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.analysis.total_correlation.estimate import (
     TotalCorrelation,
     element_normality,
@@ -17,7 +18,6 @@ from gdm_repr.analysis.total_correlation.estimate import (
 )
 from gdm_repr.analysis.total_correlation.estimators import (
     ESTIMATORS,
-    Floats,
     classifier,
     gaussian,
     nearest_neighbour,

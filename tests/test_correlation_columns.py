@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gdm_repr.analysis.columns.layout import ALL, BETWEEN, CHOSEN, layout, questions
+from gdm_repr.analysis.columns.layout import layout
+from gdm_repr.analysis.total_correlation.questions import ALL, BETWEEN, CHOSEN, questions
 from gdm_repr.grouping import Grouping, build_grouping
 
 SHAPE = (3, 2, 4)

@@ -7,7 +7,6 @@ from io import BytesIO
 import numpy as np
 import pytest
 
-from gdm_repr.analysis.columns.layout import Question
 from gdm_repr.analysis.total_correlation.answers import measure
 from gdm_repr.analysis.total_correlation.estimate import element_normality
 from gdm_repr.analysis.total_correlation.figures import (
@@ -15,6 +14,7 @@ from gdm_repr.analysis.total_correlation.figures import (
     normality_figure,
     total_correlation_figure,
 )
+from gdm_repr.analysis.total_correlation.questions import Question
 
 BANDS = {"low": (0, 2), "middle": (2, 8), "high": (8, 20)}
 MIXED = np.random.default_rng(1).standard_normal((20, 20)) + 4 * np.eye(20)

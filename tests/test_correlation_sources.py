@@ -12,8 +12,9 @@ import torch
 from gdm_repr import encode
 from gdm_repr.analysis.columns import sources
 from gdm_repr.analysis.columns.layout import Layout, layout
+from gdm_repr.analysis.draws import first_latent
 from gdm_repr.analysis.journal import Journal
-from gdm_repr.analysis.options import AnalysisConfig, first_latent
+from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.ode import Plan
 

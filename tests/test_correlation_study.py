@@ -5,19 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gdm_repr.analysis.columns.layout import Question
-from gdm_repr.analysis.total_correlation.answers import (
-    LATENTS,
-    Row,
+from gdm_repr.analysis.total_correlation.answers import LATENTS, Row, fits, measure, most_columns
+from gdm_repr.analysis.total_correlation.estimate import element_normality, total_correlation
+from gdm_repr.analysis.total_correlation.questions import Question
+from gdm_repr.analysis.total_correlation.sentences import (
     as_table,
     find,
-    fits,
-    measure,
-    most_columns,
     normality_sentence,
     sentences,
 )
-from gdm_repr.analysis.total_correlation.estimate import element_normality, total_correlation
 
 PAIR = Question("pair", "within pair", ((0,), (2,)))
 BLOCKS = Question("between_bands", "between bands", ((2, 0), (1,)))

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from gdm_repr import GDM, decode, encode
-from gdm_repr.decode import safe_name
+from gdm_repr.files import safe_name
 from gdm_repr.latents.store import LatentStore, Manifest, open_store
 from gdm_repr.pictures import to_uint8
 

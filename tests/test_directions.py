@@ -16,9 +16,10 @@ from gdm_repr.analysis.traversal.directions import (
     traverse,
 )
 from gdm_repr.coordinates import Flow
-from gdm_repr.edit.operations import element_mask, set_element
+from gdm_repr.edit.operations import set_element
 from gdm_repr.generation import Generation
 from gdm_repr.grouping import Grouping, build_grouping
+from gdm_repr.masks import element_mask
 from gdm_repr.ode import Plan
 from gdm_repr.oracle import gaussian_oracle
 from gdm_repr.process import PROCESSES

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gdm_repr.analysis.disentanglement.measure import main
+from gdm_repr.analysis.disentanglement import main
 
 QUICK = ["--scores", "mig", "--permutations", "3", "--resamples", "5", "--no-track"]
 

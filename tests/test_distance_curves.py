@@ -5,12 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gdm_repr.analysis.intervals.curves import (
-    distance_curve,
-    enough,
-    paired_difference,
-    resampled_means,
-)
+from gdm_repr.analysis.intervals.bootstrap import resampled_means
+from gdm_repr.analysis.intervals.curves import distance_curve, enough, paired_difference
 
 KEPT = [0, 10, 20, 40]
 

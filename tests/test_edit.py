@@ -20,14 +20,11 @@ from gdm_repr.edit import command as edit
 from gdm_repr.edit.operations import (
     PATHS,
     Edit,
-    band_mask,
     decode_edits,
     effects,
-    element_mask,
     interpolate,
     mix,
     set_element,
-    untouched_groups,
     vary,
 )
 from gdm_repr.edit.options import EditConfig, InterpolateConfig, MixConfig, SetConfig, VaryConfig
@@ -35,6 +32,7 @@ from gdm_repr.edit.sheets import KINDS
 from gdm_repr.edit.source import Editor
 from gdm_repr.generation import Generation
 from gdm_repr.grouping import Grouping, build_grouping
+from gdm_repr.masks import band_mask, element_mask, untouched_groups
 from gdm_repr.ode import Plan, decode
 from gdm_repr.oracle import gaussian_oracle
 from gdm_repr.process import PROCESSES

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from gdm_repr import encode
-from gdm_repr.analysis.element_factors.measure import ElementFactorsConfig, choose_elements, main
+from gdm_repr.analysis.element_factors import main
+from gdm_repr.analysis.element_factors.measure import choose_elements
+from gdm_repr.analysis.element_factors.options import ElementFactorsConfig
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.latents.store import open_store
 

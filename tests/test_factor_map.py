@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gdm_repr.analysis import factor_map
 from gdm_repr.analysis.columns.layout import layout
-from gdm_repr.analysis.factor_map import measure as factor_map
 from gdm_repr.analysis.factor_map.cells import MOST_BANDS, PCA, column_sets
 from gdm_repr.analysis.factor_map.sources import tables
 from gdm_repr.analysis.options import AnalysisConfig

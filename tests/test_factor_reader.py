@@ -8,7 +8,8 @@ import torch
 
 from gdm_repr.analysis.factors import reader as factor_reader
 from gdm_repr.analysis.factors.labels import read_factor
-from gdm_repr.analysis.factors.reader import fit_patches, fit_reader, r_squared
+from gdm_repr.analysis.factors.reader import fit_patches, fit_reader
+from gdm_repr.analysis.intervals.bootstrap import r_squared
 from gdm_repr.data.scenes.factors import render_scenes, scene_factors
 
 

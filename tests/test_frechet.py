@@ -13,7 +13,8 @@ from torch_fidelity.metric_fid import (
 )
 
 from gdm_repr.analysis.features.extractors import build_extractor
-from gdm_repr.analysis.intervals.jackknife import Floats, compare
+from gdm_repr.analysis.intervals.estimate import Floats
+from gdm_repr.analysis.intervals.jackknife import compare
 from gdm_repr.analysis.sample_quality.frechet import FRECHET, frechet, frechet_distance
 from gdm_repr.data.loading import Preprocess, open_data
 

@@ -7,14 +7,9 @@ import pytest
 import torch
 
 from gdm_repr.coordinates import Flow
-from gdm_repr.generation import (
-    Generation,
-    first_elements,
-    generation_order,
-    group_elements,
-    shared_groups,
-)
+from gdm_repr.generation import Generation
 from gdm_repr.grouping import Grouping, build_grouping
+from gdm_repr.masks import first_elements, generation_order, group_elements, shared_groups
 from gdm_repr.ode import Plan, decode
 from gdm_repr.oracle import gaussian_oracle
 from gdm_repr.process import PROCESSES

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from gdm_repr.analysis.intervals.estimate import Estimate
-from gdm_repr.analysis.leakage.matrix import WAYS, Leakage, draw_leakage, measure_leakage
+from gdm_repr.analysis.leakage.figures import draw_leakage
+from gdm_repr.analysis.leakage.matrix import WAYS, Leakage, measure_leakage
 from gdm_repr.analysis.leakage.noise_dependence import noise_dependence
 from gdm_repr.coordinates import Flow
 from gdm_repr.generation import Generation

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.analysis.intervals.jackknife import (
     SHARE,
     SIGNED,
-    Floats,
     Measure,
     Rows,
     Score,

@@ -7,14 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gdm_repr.boundary.names import MAX_FILE, MAX_KEY, file_name, key_part, metric_key
-from gdm_repr.tracking.facts import (
-    BAND_STD,
-    LEAKAGE,
-    band_metric,
-    changed_tag,
-    flatten,
-    recorded_params,
-)
+from gdm_repr.tracking.facts import changed_tag, flatten, recorded_params
+from gdm_repr.tracking.keys import BAND_STD, LEAKAGE, band_metric
 
 ANY = st.text(alphabet=st.characters(exclude_categories=()), max_size=300)
 NEAR = st.text(alphabet="ab_-./ :[]0,\x1bÄä", max_size=8)  # names that are easily taken for another

@@ -8,7 +8,7 @@ import torch
 from prdc import compute_prdc
 from torch_fidelity.metric_prc import prc_features_to_metric
 
-from gdm_repr.analysis.intervals.jackknife import Floats
+from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.analysis.sample_quality.neighbour_scores import NAMES, neighbour_scores
 
 Pair = list[Floats]

@@ -15,10 +15,10 @@ from pydantic import BaseModel
 from gdm_repr.boundary import numerals
 from gdm_repr.command import Command, build
 from gdm_repr.data.sources.scenes import open_scenes
-from gdm_repr.edit.operations import band_mask, element_mask
 from gdm_repr.edit.options import SetConfig
 from gdm_repr.edit.source import find_items
 from gdm_repr.grouping import build_grouping
+from gdm_repr.masks import band_mask, element_mask
 
 LOOSE = ["1_0", "\uff11", "\u0661", " 1", "1 ", "1\n", "infinity", "inf", "nan", "1e999", "0x1", ""]
 MODULES = ["config", "edit_options", "analysis.options", "analysis.study", "analysis.compare"]

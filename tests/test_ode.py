@@ -12,18 +12,11 @@ from torch import Tensor
 
 from gdm_repr.coordinates import COORDINATES, Flow
 from gdm_repr.grouping import Grouping, build_grouping
-from gdm_repr.ode import (
-    Integrator,
-    Plan,
-    decode,
-    encode,
-    even_steps,
-    split_steps,
-    step_doubling_error,
-)
+from gdm_repr.ode import Integrator, Plan, decode, encode
 from gdm_repr.oracle import MixtureOracle, block_whitening, gaussian_oracle
 from gdm_repr.process import PROCESSES
 from gdm_repr.solvers import SOLVERS
+from gdm_repr.steps import even_steps, split_steps, step_doubling_error
 
 STEPPED = [name for name in SOLVERS if name != "dopri5"]
 ONE_STEP = [name for name, solver in SOLVERS.items() if solver.step is not None]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.analysis.order_search.orders import (
     Draw,
-    Floats,
     Order,
     covariance,
     learned_search,

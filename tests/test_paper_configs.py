@@ -13,8 +13,9 @@ from gdm_repr.boundary.yaml_file import read_yaml
 from gdm_repr.command import build
 from gdm_repr.config import TrainConfig
 from gdm_repr.grouping import Grouping, build_grouping
-from gdm_repr.ode import Plan, even_steps
+from gdm_repr.ode import Plan
 from gdm_repr.schedule import group_weights, schedule_from_order
+from gdm_repr.steps import even_steps
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "configs" / "paper"

@@ -24,8 +24,9 @@ from gdm_repr.analysis.reconstruction.partial import (
 from gdm_repr.analysis.reconstruction.similarity import psnr
 from gdm_repr.basis import build_basis
 from gdm_repr.coordinates import Flow
-from gdm_repr.generation import Generation, first_elements
+from gdm_repr.generation import Generation
 from gdm_repr.grouping import build_grouping
+from gdm_repr.masks import first_elements
 from gdm_repr.ode import Plan
 from gdm_repr.oracle import gaussian_oracle
 from gdm_repr.process import PROCESSES

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from gdm_repr.analysis.features.networks import torchvision_backbone
 from gdm_repr.analysis.features.perceptual import LPIPS, lpips_at_hand
 from gdm_repr.analysis.reconstruction.figures import draw_curves, draw_gaps, shown_columns
-from gdm_repr.analysis.reconstruction.measure import ReconstructionConfig, choose_rows
+from gdm_repr.analysis.reconstruction.measure import choose_rows
+from gdm_repr.analysis.reconstruction.options import ReconstructionConfig
 from gdm_repr.analysis.reconstruction.report import make_metrics, make_tables
 from gdm_repr.analysis.reconstruction.summary import PAIRS, WAYS, Measured, summarise
 

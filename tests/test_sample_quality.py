@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from gdm_repr.analysis.__main__ import main
+from gdm_repr.analysis.draws import first_latent
 from gdm_repr.analysis.journal import Journal
-from gdm_repr.analysis.options import first_latent
 from gdm_repr.analysis.sample_quality import image_sets
 from gdm_repr.analysis.sample_quality.image_sets import Blocks, ImageSets, choose_halves
-from gdm_repr.analysis.sample_quality.measure import SampleQualityConfig
+from gdm_repr.analysis.sample_quality.options import SampleQualityConfig
 from gdm_repr.analysis.subject import Subject
 
 N = 20

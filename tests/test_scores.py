@@ -19,10 +19,11 @@ from gdm_repr.analysis.disentanglement.information import (
     modularity,
     mutual_information,
 )
-from gdm_repr.analysis.disentanglement.input import Factors, Floats, Settings, read_factors
+from gdm_repr.analysis.disentanglement.input import Factors, Settings, read_factors
 from gdm_repr.analysis.disentanglement.interventional import SHARED, _Sharing
 from gdm_repr.analysis.disentanglement.scores import SCORES, Score, score, scores, udr_scores
 from gdm_repr.analysis.disentanglement.unsupervised import relative_strength, udr
+from gdm_repr.analysis.intervals.estimate import Floats
 
 N = 600
 QUICK = Settings(votes=200, test_votes=200, trees=5)

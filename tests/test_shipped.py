@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from gdm_repr import GDM, encode
+from gdm_repr.api import model_preprocess
 from gdm_repr.checkpoint import ASSETS, find_checkpoint
 from gdm_repr.config import SHIPPED, SHIPPED_DATA, EncodeConfig
 from gdm_repr.data.loading import open_data
-from gdm_repr.encode import model_preprocess
 from gdm_repr.latents.store import open_store
 
 HELD_OUT = 24

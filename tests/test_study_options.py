@@ -7,13 +7,8 @@ from typing import Any
 
 import pytest
 
-from gdm_repr.analysis.study.choices import (
-    Choice,
-    StudyConfig,
-    choice_fingerprint,
-    list_choices,
-    model_fingerprint,
-)
+from gdm_repr.analysis.study.choices import Choice, StudyConfig, list_choices
+from gdm_repr.analysis.study.fingerprints import choice_fingerprint, model_fingerprint
 
 TRAIN = {"data": "digits", "images": 100, "model": {"network": {"name": "mlp", "width": 8}}}
 

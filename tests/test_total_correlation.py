@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gdm_repr.analysis.total_correlation import report as command
+from gdm_repr.analysis.total_correlation import main
+from gdm_repr.analysis.total_correlation.options import BASELINE, CONTROLS
 from gdm_repr.grouping import build_grouping
 
 QUICK = ["--permutations", "19", "--resamples", "10", "--noise", "8", "--no-track"]
@@ -19,7 +20,7 @@ NAMES = build_grouping("bands", (1, 8, 8), cuts=[6, 21]).names
 
 def run(trained: Path, encoded: Path, out: Path, *flags: str) -> int:
     argv = ["--checkpoint", str(trained), "--latents", str(encoded), "--out", str(out)]
-    return command.main([*argv, *QUICK, *flags])
+    return main([*argv, *QUICK, *flags])
 
 
 def rows(out: Path, table: str = "total_correlation") -> list[dict[str, str]]:
@@ -35,7 +36,7 @@ def test_the_report_holds_every_question_source_and_refusal(
     assert run(trained, encoded, out, *flags) == 0
     found = rows(out)
     by = {(row["what"], row["source"], row["estimator"]): row for row in found}
-    sources = ["latents", command.BASELINE, *command.CONTROLS.values()]
+    sources = ["latents", BASELINE, *CONTROLS.values()]
     # --columns leaves some out: what was looked at is counted, and called nothing else
     counts = dict(zip(NAMES, ("3 of 6", "3 of 15", "4 of 43"), strict=True))
     within = [f"within {name} ({count} columns)" for name, count in counts.items()]
@@ -49,13 +50,13 @@ def test_the_report_holds_every_question_source_and_refusal(
         if row["TC (nats)"]:
             low, value, high = (float(row[key]) for key in ("low", "TC (nats)", "high"))
             assert low < value < high
-    raw = by[every, command.CONTROLS["raw"], "gaussian"]
+    raw = by[every, CONTROLS["raw"], "gaussian"]
     assert float(raw["p"]) == 0.05  # digits' coefficients depend on each other
-    noise = by[every, command.CONTROLS["noise"], "gaussian"]
+    noise = by[every, CONTROLS["noise"], "gaussian"]
     assert float(noise["low"]) < 0 < float(noise["high"])
-    refused = by[between, command.CONTROLS["encoded-noise"], "gaussian"]
+    refused = by[between, CONTROLS["encoded-noise"], "gaussian"]
     assert refused["note"].startswith("8 samples are too few")
-    own, other = (by[between, name, "gaussian"] for name in ("latents", command.BASELINE))
+    own, other = (by[between, name, "gaussian"] for name in ("latents", BASELINE))
     assert own["TC (nats)"] == other["TC (nats)"]  # the baseline is the same store
     normality = rows(out, "normality")
     assert len(normality) == 4 * 10  # latents, baseline, and noise before and after the model

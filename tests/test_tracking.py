@@ -21,9 +21,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gdm_repr.boundary.names import metric_key
 from gdm_repr.tracking.facts import flatten, git_state
+from gdm_repr.tracking.keys import band_metric
 from gdm_repr.tracking.record import read_events, read_sent, tracking_uri, without_password
-from gdm_repr.tracking.run import band_metric, main, metric_key, start
+from gdm_repr.tracking.run import main, start
 
 ROOT = Path(__file__).parents[1]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gdm_repr.analysis.traversal.measure import main
+from gdm_repr.analysis.traversal import main
 
 QUICK = ["--anchors", "6", "--directions", "3", "--no-track"]
 

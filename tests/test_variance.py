@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gdm_repr.analysis.band_variance.variance import (
-    anchor_variances,
-    control_variances,
+from gdm_repr.analysis.band_variance.variance import anchor_variances, control_variances, to_grid
+from gdm_repr.analysis.intervals.curves import (
     curve,
     cut_grid,
     difference,
@@ -20,13 +19,13 @@ from gdm_repr.analysis.band_variance.variance import (
     place,
     suffices,
     suggested_cuts,
-    to_grid,
 )
 from gdm_repr.analysis.intervals.estimate import Estimate
 from gdm_repr.basis import build_basis
 from gdm_repr.coordinates import Flow
-from gdm_repr.generation import Generation, Mask, first_elements, group_elements
+from gdm_repr.generation import Generation
 from gdm_repr.grouping import build_grouping
+from gdm_repr.masks import Mask, first_elements, group_elements
 from gdm_repr.ode import Plan
 from gdm_repr.oracle import gaussian_oracle
 from gdm_repr.process import PROCESSES

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from gdm_repr.analysis.band_variance.report import Summary
-from gdm_repr.analysis.band_variance.variance import fresh_noise
+from gdm_repr.analysis.band_variance.measure import Summary
+from gdm_repr.analysis.draws import fresh_noise
 from gdm_repr.analysis.report.figures import (
     COLOURS,
     MARKERS,
@@ -20,7 +20,7 @@ from gdm_repr.analysis.report.figures import (
 )
 from gdm_repr.analysis.subject import Anchors, Subject
 from gdm_repr.edit.operations import vary
-from gdm_repr.generation import group_elements
+from gdm_repr.masks import group_elements
 from gdm_repr.pictures import LabelledSheet, label_sheet
 
 DRAWS = 8  # columns of the sheet

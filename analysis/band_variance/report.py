@@ -7,17 +7,13 @@ Images are drawn with some latents fixed, and what still varies is measured in f
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import Field
-
-from gdm_repr.analysis.options import FeatureConfig, Needs
-from gdm_repr.analysis.runner import Analysis, run_analysis
-from gdm_repr.config import MANY
-from gdm_repr.tracking.facts import (
+from gdm_repr.analysis.band_variance.measure import Summary, _measure, summarise
+from gdm_repr.analysis.band_variance.options import BandVarianceConfig
+from gdm_repr.tracking.keys import (
     BAND_VARIANCE,
     BAND_VARIANCE_CONTROL,
     BAND_VARIANCE_CURVE,
@@ -25,98 +21,12 @@ from gdm_repr.tracking.facts import (
 )
 
 if TYPE_CHECKING:
-    from gdm_repr.analysis.band_variance.variance import Curve, Floats
-    from gdm_repr.analysis.intervals.estimate import Estimate
+    from gdm_repr.analysis.intervals.estimate import Estimate, Floats
     from gdm_repr.analysis.journal import Journal
     from gdm_repr.analysis.report.page import Report, Table
-    from gdm_repr.analysis.subject import Anchors, Subject
-    from gdm_repr.generation import Mask
+    from gdm_repr.analysis.subject import Subject
 
 LEVEL = 0.1  # of the free variance: what is left when latents "suffice"
-
-
-class BandVarianceConfig(FeatureConfig):
-    """Measure how much images vary when some of their latents are fixed (Fig. 4a).
-
-    The first m latents, one band or all but one band are fixed and the others drawn afresh. The
-    control fixes the images' own coefficients and takes the others from other images. A run that
-    was stopped goes on when it is started again.
-
-    Example:
-      python -m gdm_repr.analysis.band_variance --checkpoint runs/digits --latents runs/digits/latents --features pixels --out runs/digits/band_variance
-    """  # noqa: E501
-
-    source: Literal["images", "samples"] = Field(
-        "images", description="Anchors: encoded images, or latents drawn from N(0, I)."
-    )
-    anchors: int = Field(16, ge=2, le=MANY, description="Images whose latents are fixed.")
-    draws: int = Field(
-        64, ge=2, le=MANY, description="Draws of the other latents, for each anchor."
-    )
-    cuts: int = Field(
-        20, ge=3, le=MANY, description="About how many values of m, denser where m is small."
-    )
-    pool: int = Field(
-        512, ge=3, le=MANY, description="Images that the control takes coefficients from."
-    )
-    groups: int | None = Field(
-        None,
-        ge=2,
-        le=MANY,
-        description="Bands to suggest cuts for; as many as the model has by default.",
-    )
-
-    def needs(self) -> Needs:
-        """An image's control is drawn from two others."""
-        return Needs(3, "each image's control is drawn from two others")
-
-    def most(self) -> Mapping[str, tuple[int, int]]:
-        """Anchors are images of the store; so are those of the control of samples."""
-        return {"--anchors": (self.anchors, 0)}
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What one feature says of latents, or of the control.
-
-    Attributes:
-        curve: share of the free variance left when the first m latents are fixed.
-        drawn: share left when one band is drawn and the others fixed, in the order of generation.
-        fixed: share left when one band is fixed and the others drawn.
-    """
-
-    curve: Curve
-    drawn: tuple[Estimate, ...]
-    fixed: tuple[Estimate, ...]
-
-
-def summarise(
-    variances: Floats, kept: Sequence[int], bands: int, draws: int, *, seed: int = 0
-) -> Summary:
-    """Summarise variances of n anchors.
-
-    Args:
-        variances: (n, M + 2k): for each of M prefixes, each band drawn, and each band fixed.
-        kept: latents fixed in the prefixes, beginning with 0.
-        bands: k.
-        draws: an anchor.
-        seed: of the bootstrap.
-    """
-    from gdm_repr.analysis.band_variance.variance import curve
-    from gdm_repr.analysis.intervals.estimate import Estimate
-
-    m = len(kept)
-    prefixes = curve(variances[:, :m], kept, draws, seed=seed)
-    every = curve(variances, range(variances.shape[1]), draws, seed=seed)
-    shares = tuple(map(Estimate, every.value[m:], every.low[m:], every.high[m:]))
-    return Summary(prefixes, shares[:bands], shares[bands:])
-
-
-def check(config: BandVarianceConfig, subject: Subject) -> None:
-    """Refuse features that can't be had, more anchors than images, and images that are away."""
-    config.require_features(subject)
-    subject.rows(config.anchors, seed=config.seed)
-    subject.require_images()
 
 
 def analyse(config: BandVarianceConfig, subject: Subject, journal: Journal) -> Report:
@@ -128,18 +38,11 @@ def analyse(config: BandVarianceConfig, subject: Subject, journal: Journal) -> R
     import numpy as np
 
     from gdm_repr.analysis.band_variance import figures
-    from gdm_repr.analysis.band_variance.variance import (
-        around,
-        cut_grid,
-        knee,
-        place,
-        suffices,
-        suggested_cuts,
-        to_grid,
-    )
+    from gdm_repr.analysis.band_variance.variance import around, to_grid
+    from gdm_repr.analysis.intervals.curves import cut_grid, knee, place, suffices, suggested_cuts
     from gdm_repr.analysis.report.figures import band_ends
     from gdm_repr.analysis.report.page import Picture, Report
-    from gdm_repr.generation import first_elements, group_elements
+    from gdm_repr.masks import first_elements, group_elements
 
     grouping, seed = subject.model.grouping, config.seed
     ends = band_ends(grouping)
@@ -236,56 +139,6 @@ def analyse(config: BandVarianceConfig, subject: Subject, journal: Journal) -> R
     )
 
 
-def _measure(
-    config: BandVarianceConfig,
-    subject: Subject,
-    journal: Journal,
-    anchors: Anchors,
-    masks: Sequence[Mask],
-) -> list[Any]:
-    """Measure the anchors that the journal does not have."""
-    from tqdm import tqdm
-
-    from gdm_repr.analysis.band_variance.variance import anchor_variances, control_variances
-
-    extractors = config.extractors()
-    phi, basis = list(extractors.values()), subject.model.basis
-    images = anchors.rows or subject.rows(config.anchors, seed=config.seed)
-    pool_rows = subject.rows(min(config.pool, len(subject.store)), seed=config.seed + 1)
-    pool = subject.model.to_basis(subject.images(pool_rows))
-    keys = [f"anchor {a}" for a in range(config.anchors)]
-    each = config.draws * len(masks)
-    with tqdm(
-        total=each * len(keys),
-        initial=each * sum(key in journal for key in keys),
-        unit="img",
-        desc="band variance",
-    ) as bar:
-        for a, key in enumerate(keys):
-            if key in journal:
-                continue
-            own = subject.model.to_basis(subject.images([images[a]]))
-            others = pool[[row != images[a] for row in pool_rows]]
-            settings = {"anchor": a, "seed": config.seed, "batch_size": config.batch_size}
-            by = {
-                "control": control_variances(
-                    phi, basis, own, others, masks, draws=min(config.draws, len(others)), **settings
-                ),
-                "latents": anchor_variances(
-                    subject.generation,
-                    basis,
-                    phi,
-                    anchors.z[a : a + 1],
-                    masks,
-                    draws=config.draws,
-                    advance=bar.update,
-                    **settings,
-                ),
-            }
-            journal.add(key, {of: dict(zip(extractors, v, strict=True)) for of, v in by.items()})
-    return [journal[key] for key in keys]
-
-
 def _count(place: Estimate) -> str:
     """Write a number of latents with its interval."""
     if math.isnan(place.value):
@@ -336,7 +189,7 @@ def _metrics(
 def _curve_table(
     summaries: dict[str, tuple[Summary, ...]], variances: dict[str, tuple[Floats, ...]], seed: int
 ) -> Table:
-    from gdm_repr.analysis.band_variance.variance import difference
+    from gdm_repr.analysis.intervals.curves import difference
     from gdm_repr.analysis.report.page import Table
 
     rows = []
@@ -387,11 +240,3 @@ def _share_table(summaries: dict[str, tuple[Summary, ...]], bands: Sequence[str]
         for band, drawn, fixed in zip(bands, summary.drawn, summary.fixed, strict=True)
     ]
     return Table.of_rows("bands", "Share of the free variance left, with 95 % intervals.", rows)
-
-
-ANALYSIS = Analysis("band_variance", BandVarianceConfig, analyse, check)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``gdm-repr analyse band_variance``."""
-    return run_analysis(ANALYSIS, argv)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdm_repr.analysis.columns.layout import Layout
-from gdm_repr.analysis.options import first_latent
+from gdm_repr.analysis.draws import first_latent
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.latents.store import LatentStore, open_store
 

@@ -22,9 +22,9 @@ from gdm_repr.analysis.compare.tables import (
     run_table,
     title,
 )
+from gdm_repr.analysis.compare.tags import CHOICE_TAG, SEED_TAG
 from gdm_repr.analysis.intervals.estimate import LEVEL, number
 from gdm_repr.analysis.report.page import Picture, Report
-from gdm_repr.analysis.study.choices import CHOICE_TAG, SEED_TAG
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -16,13 +16,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from gdm_repr.analysis.study.choices import (
-    CHOICE_TAG,
-    FINGERPRINT_TAG,
-    PLACE_TAG,
-    SEED_TAG,
-    is_free,
-)
+from gdm_repr.analysis.compare.tags import CHOICE_TAG, FINGERPRINT_TAG, PLACE_TAG, SEED_TAG, is_free
 from gdm_repr.boundary import numerals
 from gdm_repr.tracking.query import FINISHED, StoredRun
 

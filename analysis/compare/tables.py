@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from gdm_repr.analysis.compare.choices import Comparison
 from gdm_repr.analysis.compare.runs import LeftOut
 from gdm_repr.analysis.compare.statistics import Better, SeedMean, better_of
+from gdm_repr.analysis.compare.tags import FINGERPRINT_TAG
 from gdm_repr.analysis.intervals.estimate import LEVEL, Estimate, number
 from gdm_repr.analysis.report.page import Table
-from gdm_repr.analysis.study.choices import FINGERPRINT_TAG
 
 ACROSS = 5  # metrics in the table of choices
 _PRINTED = 8  # metrics on the terminal

@@ -1,5 +1,13 @@
 """How well latents separate known factors."""
 
-from gdm_repr.analysis.disentanglement.measure import ANALYSIS, main
+from collections.abc import Sequence
 
-__all__ = ["ANALYSIS", "main"]
+from gdm_repr.analysis.disentanglement.options import DisentanglementConfig
+from gdm_repr.analysis.runner import Analysis, run_analysis
+
+ANALYSIS = Analysis("disentanglement", DisentanglementConfig)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``gdm-repr analyse disentanglement``."""
+    return run_analysis(ANALYSIS, argv)

@@ -12,7 +12,8 @@ import numpy as np
 from scipy import stats
 
 from gdm_repr.analysis.disentanglement.information import Values, information_matrix, modularity
-from gdm_repr.analysis.disentanglement.input import Factors, Floats, Ints, Settings, split_rows
+from gdm_repr.analysis.disentanglement.input import Factors, Ints, Settings, split_rows
+from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.boundary.isolation import isolated
 
 _TOLERANCE = 1e-9  # of the lasso: at the library's 1e-4 the order of latents would show

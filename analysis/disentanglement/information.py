@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gdm_repr.analysis.disentanglement.input import Factors, Floats, Ints, Settings, histogram_codes
+from gdm_repr.analysis.disentanglement.input import Factors, Ints, Settings, histogram_codes
+from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.boundary.isolation import isolated
 
 Values = dict[str, float]

@@ -16,11 +16,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.boundary.arguments import integers
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.latents.store import LatentStore
 
-Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Kind = Literal["discrete", "continuous", "circular"]
 

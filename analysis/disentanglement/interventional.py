@@ -14,7 +14,8 @@ import warnings
 import numpy as np
 
 from gdm_repr.analysis.disentanglement.information import Values
-from gdm_repr.analysis.disentanglement.input import MISSING, Factors, Floats, Ints, Settings
+from gdm_repr.analysis.disentanglement.input import MISSING, Factors, Ints, Settings
+from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.boundary.isolation import isolated
 
 SHARED = 5  # images that must share a value for it to be fixed

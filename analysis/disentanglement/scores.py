@@ -30,14 +30,7 @@ from gdm_repr.analysis.disentanglement.importance import (
     sap,
 )
 from gdm_repr.analysis.disentanglement.information import Values, mig
-from gdm_repr.analysis.disentanglement.input import (
-    MISSING,
-    Factors,
-    Floats,
-    Ints,
-    Settings,
-    read_factors,
-)
+from gdm_repr.analysis.disentanglement.input import MISSING, Factors, Ints, Settings, read_factors
 from gdm_repr.analysis.disentanglement.interventional import beta_vae, factor_vae, irs
 from gdm_repr.analysis.disentanglement.unsupervised import (
     gaussian_tc,
@@ -45,6 +38,7 @@ from gdm_repr.analysis.disentanglement.unsupervised import (
     udr,
     wasserstein,
 )
+from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.boundary import arguments
 from gdm_repr.boundary.arguments import count, table
 from gdm_repr.boundary.isolation import isolated

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from gdm_repr.analysis.disentanglement.information import Values, mutual_information
-from gdm_repr.analysis.disentanglement.input import Factors, Floats, Settings, histogram_codes
+from gdm_repr.analysis.disentanglement.input import Factors, Settings, histogram_codes
+from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.analysis.total_correlation.estimators import correlation, gaussian
 from gdm_repr.boundary.isolation import isolated
 

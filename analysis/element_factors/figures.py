@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gdm_repr.analysis.element_factors.measure import ELEMENTS, Measured
-from gdm_repr.analysis.element_factors.report import Claims, claims
+from gdm_repr.analysis.element_factors.claims import Claims, claims
+from gdm_repr.analysis.element_factors.measure import Measured
+from gdm_repr.analysis.element_factors.options import ELEMENTS
 from gdm_repr.analysis.element_factors.shares import LEVEL
 from gdm_repr.analysis.report.figures import COLOURS, MARKERS, WIDTH, new_figure
 from gdm_repr.analysis.report.page import Picture

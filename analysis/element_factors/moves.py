@@ -22,8 +22,9 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from torch import Tensor
 
-from gdm_repr.analysis.element_factors.shares import Floats, Shares
+from gdm_repr.analysis.element_factors.shares import Shares
 from gdm_repr.analysis.factors.reader import Reading
+from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.analysis.traversal.directions import Path
 from gdm_repr.boundary.isolation import isolated
 

@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from gdm_repr.analysis.element_factors.shares import Floats, Shares
+from gdm_repr.analysis.element_factors.shares import Shares
 from gdm_repr.analysis.factors.labels import Factor, of_same_images
 from gdm_repr.analysis.factors.probes import fold_of
+from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.boundary.isolation import isolated
 
 BINS, _FEWEST = 10, 30  # bins at most, and images a bin at least

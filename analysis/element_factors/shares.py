@@ -29,13 +29,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from gdm_repr.analysis.intervals.estimate import Estimate, agreeing
+from gdm_repr.analysis.intervals.estimate import NOTHING, Estimate, Floats, agreeing
 from gdm_repr.boundary.isolation import isolated
 
-Floats = NDArray[np.float64]
 LEVEL = 0.05  # false-discovery rate
 MOST_STRANGE = 0.5  # of a direction's images, for its readings to be believed
-NOTHING = Estimate(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from gdm_repr.analysis.element_factors.measure import ELEMENTS, RANDOM, Measured
-from gdm_repr.analysis.element_factors.report import Claims, claims, known
+from gdm_repr.analysis.element_factors.claims import Claims, claims, known
+from gdm_repr.analysis.element_factors.measure import Measured
+from gdm_repr.analysis.element_factors.options import ELEMENTS, RANDOM
 from gdm_repr.analysis.element_factors.shares import carriers
 from gdm_repr.analysis.factors.labels import Factor
 from gdm_repr.analysis.report.page import Table

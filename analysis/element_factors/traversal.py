@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from gdm_repr.analysis.element_factors.measure import FEWEST, RAW, ElementFactorsConfig
 from gdm_repr.analysis.element_factors.moves import move_shares, places, read_paths
+from gdm_repr.analysis.element_factors.options import FEWEST, RAW, ElementFactorsConfig
 from gdm_repr.analysis.element_factors.shares import Shares
 from gdm_repr.analysis.factors.labels import Factor
-from gdm_repr.analysis.factors.reader import PATCHES, Reader, fit_patches, fit_reader, r_squared
+from gdm_repr.analysis.factors.reader import PATCHES, Reader, fit_patches, fit_reader
 from gdm_repr.analysis.features.extractors import build_extractor
+from gdm_repr.analysis.intervals.bootstrap import r_squared
 from gdm_repr.analysis.intervals.estimate import Estimate
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.subject import Subject

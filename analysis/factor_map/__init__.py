@@ -1,5 +1,13 @@
 """Which band holds which known factor."""
 
-from gdm_repr.analysis.factor_map.measure import ANALYSIS, main
+from collections.abc import Sequence
 
-__all__ = ["ANALYSIS", "main"]
+from gdm_repr.analysis.factor_map.options import FactorMapConfig
+from gdm_repr.analysis.runner import Analysis, run_analysis
+
+ANALYSIS = Analysis("factor_map", FactorMapConfig)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``gdm-repr analyse factor_map``."""
+    return run_analysis(ANALYSIS, argv)

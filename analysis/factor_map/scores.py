@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdm_repr.analysis.factors.labels import Factor
-from gdm_repr.analysis.factors.probes import Floats, Probe, out_of_fold, over_frequency
-from gdm_repr.analysis.intervals.estimate import Estimate
+from gdm_repr.analysis.factors.probes import Probe, out_of_fold, over_frequency
+from gdm_repr.analysis.intervals.estimate import Estimate, Floats
 from gdm_repr.boundary.isolation import isolated
 
 _CHUNK = 50  # resamples at a time

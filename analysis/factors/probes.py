@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.boundary.isolation import isolated
 
-Floats = NDArray[np.float64]
 Fit = Callable[[NDArray[Any], Floats, NDArray[Any], bool], Floats]
 
 _PENALTIES = 10.0 ** np.arange(-4, 3)  # of ridge, for each image fitted to

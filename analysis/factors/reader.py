@@ -27,9 +27,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gdm_repr.analysis.element_factors.shares import NOTHING, Floats
 from gdm_repr.analysis.factors.labels import Factor, of_same_images
-from gdm_repr.analysis.intervals.estimate import Estimate
+from gdm_repr.analysis.intervals.bootstrap import r_squared
+from gdm_repr.analysis.intervals.estimate import Estimate, Floats
 from gdm_repr.boundary.isolation import isolated
 
 PATCHES = "patches"
@@ -40,7 +40,6 @@ _QUIET = 0.01  # added to variances of windows, of values in [-1, 1], before whi
 _AGREES = 0.25  # what is left of an agreement
 _WIDTHS = (1.0, 4.0)  # of the kernel, in median squared distances
 _PENALTIES = 10.0 ** np.arange(-6, 1)  # for each image
-_RESAMPLES = 200
 _USUAL = 0.95  # of the images fitted to are as near to another one as is usual
 
 Describe = Callable[[Tensor], Tensor]
@@ -171,31 +170,6 @@ def fit_patches(x: Tensor, *, device: torch.device, seed: int) -> Describe:
         return torch.nn.functional.adaptive_avg_pool2d(either, (height, width)).flatten(1)
 
     return describe
-
-
-@isolated
-def r_squared(read: Floats, targets: Floats, *, seed: int) -> Estimate:
-    """Return R^2 of readings (n, t) of targets (n, t), with the interval of the images.
-
-    NaN where there are fewer than 2 images.
-    """
-    if len(targets) < 2:
-        return NOTHING
-    error = ((read - targets) ** 2).sum(1)
-    centred = targets - targets.mean(0)
-    squares, n = (centred**2).sum(1), len(targets)
-
-    def score(weight: Floats) -> float:
-        spread = weight @ squares - ((weight @ centred) ** 2).sum() / n
-        return float(1 - weight @ error / max(spread, np.finfo(float).tiny))
-
-    rng = np.random.default_rng([seed, 5])
-    drawn = [
-        score(np.bincount(rng.integers(n, size=n), minlength=n).astype(float))
-        for _ in range(_RESAMPLES)
-    ]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Estimate(score(np.ones(n)), float(low), float(high))
 
 
 def _fit(

@@ -12,6 +12,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
 LEVEL = 0.05  # of a test, and of what an interval may miss
 
 
@@ -87,3 +92,6 @@ def number(value: object, digits: int = 3) -> str:
         rounded = float(f"{value:.{digits}g}")
         return f"{value:.0f}" if 10**digits <= abs(rounded) < 1e6 else f"{value:.{digits}g}"
     return str(value)
+
+
+NOTHING = Estimate(math.nan, math.nan, math.nan)

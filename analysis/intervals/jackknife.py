@@ -27,12 +27,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student
 
-from gdm_repr.analysis.intervals.estimate import Estimate
+from gdm_repr.analysis.intervals.estimate import Estimate, Floats
 from gdm_repr.boundary import arguments
 from gdm_repr.boundary.arguments import count, table
 from gdm_repr.boundary.isolation import isolated
 
-Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 Statistic = Callable[[Rows], Sequence[float]]
 """From the rows that are kept to scores, always in the same order."""

@@ -30,18 +30,17 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gdm_repr.analysis.band_variance.variance import fresh_noise
-from gdm_repr.analysis.intervals.estimate import Estimate
-from gdm_repr.api import rms_by_group
+from gdm_repr.analysis.draws import example_noise
+from gdm_repr.analysis.intervals.bootstrap import root_mean_square
+from gdm_repr.analysis.intervals.estimate import Estimate, Floats
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.coordinates import Flow
 from gdm_repr.generation import Generation
-from gdm_repr.grouping import group_std
+from gdm_repr.grouping import group_std, rms_by_group
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
-Floats = NDArray[np.float64]
 Decode = Callable[[Tensor], Tensor]  # latents (B, C, d) to data (B, C, d)
 
 
@@ -200,48 +199,6 @@ def measure_leakage(
     )
 
 
-def draw_leakage(leakage: Leakage) -> Figure:
-    """Draw the matrix and its control; the entries where zero is predicted are hatched."""
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Polygon
-
-    k = len(leakage.names)
-    control = np.array([estimate.value for estimate in leakage.control])
-    grid = np.column_stack([leakage.value, np.full(k, np.nan), control])
-    side = 0.75 * min(k, 12)
-    figure = Figure(figsize=(side + 4, side + 1.6), layout="constrained")
-    axes = figure.add_subplot()
-    top = np.nanmax(grid)
-    image = axes.imshow(grid, cmap="cividis", vmin=0, vmax=top, aspect="auto")
-    stairs = [(j + 0.5, i + 0.5) for j in range(k - 1) for i in (j - 1, j)]
-    if stairs:
-        corners = [*stairs, (k - 0.5, k - 1.5), (k - 0.5, -0.5)]
-        zone = Polygon(corners, fill=False, hatch="//", edgecolor="0.75", linewidth=2)
-        axes.add_patch(zone)
-    if k <= 12:
-        for (i, j), value in np.ndenumerate(grid):
-            if not np.isnan(value):
-                colour = "black" if value > 0.6 * top else "white"
-                box = {"facecolor": image.cmap(value / top), "edgecolor": "none", "pad": 1.5}
-                axes.text(j, i, f"{value:.2g}", ha="center", va="center", color=colour, bbox=box)
-    shown = range(0, k, -(-k // 12))
-    labels = [leakage.names[i] for i in shown]
-    axes.set_xticks([*shown, k + 1], [*labels, "all"], rotation=45, ha="right")
-    axes.set_yticks(shown, labels)
-    changed = "redrawn" if leakage.way == "redraw" else "moved by a unit"
-    axes.set_xlabel(f"latent group {changed}, in the order of generation")
-    axes.set_ylabel("data group, in the order of generation")
-    figure.colorbar(image, label="RMS change of the data group\n(stds of the group)")
-    title = f"n = {leakage.n}"
-    if stairs:
-        title += f"; hatched: zero {'presumed' if leakage.presumed else 'predicted'}"
-    if (worst := leakage.largest_forbidden) is not None:
-        e = worst.estimate
-        title += f", largest {e.value:.2g} [{e.low:.2g}, {e.high:.2g}]"
-    axes.set_title(title, fontsize="medium")
-    return figure
-
-
 def check_examples(flow: Flow, name: str, values: Tensor) -> None:
     """Refuse what is not (n, C, d) of the flow, or is too few for an interval.
 
@@ -260,35 +217,3 @@ def check_examples(flow: Flow, name: str, values: Tensor) -> None:
 def batches(n: int, batch_size: int) -> list[slice]:
     """Cut n examples into slices."""
     return [slice(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
-
-
-def example_noise(like: Tensor, rows: slice, seed: int, stream: int) -> Tensor:
-    """Return noise of like's rows, each from (seed, example, stream).
-
-    Streams count from 1: to numpy [seed, example, 0] is [seed, example], which may have made z.
-    """
-    shape, draw = (like.shape[1], like.shape[2]), range(stream, stream + 1)
-    noise = [fresh_noise(shape, seed, row, draw) for row in range(rows.start, rows.stop)]
-    return torch.cat(noise).to(like.device, like.dtype)
-
-
-def root_mean_square(
-    squares: Floats, size: Floats, seed: int, resamples: int = 2000
-) -> tuple[Floats, Floats, Floats]:
-    """Return sqrt(mean squares / mean size) over examples with its percentile bootstrap interval.
-
-    Args:
-        squares: (n, ..).
-        size: (n,) or of the shape of squares; examples of both are resampled together.
-        seed: of the bootstrap.
-        resamples: bootstrap samples.
-
-    Returns:
-        Value, low and high, each of the shape of one example.
-    """
-    n, shape = len(squares), squares.shape[1:]
-    flat, size = squares.reshape(n, -1), size.reshape(n, -1)
-    weight = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples) / n
-    low, high = np.quantile(np.sqrt((weight @ flat) / (weight @ size)), [0.025, 0.975], axis=0)
-    value = np.sqrt(flat.mean(0) / size.mean(0))
-    return value.reshape(shape), low.reshape(shape), high.reshape(shape)

@@ -18,13 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gdm_repr.analysis.draws import example_noise
+from gdm_repr.analysis.intervals.bootstrap import root_mean_square
 from gdm_repr.analysis.intervals.estimate import Estimate
-from gdm_repr.analysis.leakage.matrix import (
-    batches,
-    check_examples,
-    example_noise,
-    root_mean_square,
-)
+from gdm_repr.analysis.leakage.matrix import batches, check_examples
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.coordinates import Flow
 

@@ -1,5 +1,13 @@
 """Which order of generation is good (Fig. 5)."""
 
-from gdm_repr.analysis.order_search.measure import ANALYSIS, main
+from collections.abc import Sequence
 
-__all__ = ["ANALYSIS", "main"]
+from gdm_repr.analysis.order_search.options import OrderSearchConfig
+from gdm_repr.analysis.runner import Analysis, run_analysis
+
+ANALYSIS = Analysis("order_search", OrderSearchConfig)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``gdm-repr analyse order_search``."""
+    return run_analysis(ANALYSIS, argv)

@@ -6,58 +6,22 @@ Of a model trained on random orders. Scores, search and predictors are those of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
-from gdm_repr.analysis.options import FeatureConfig, Needs, first_latent
-from gdm_repr.analysis.runner import Analysis, run_analysis
-from gdm_repr.config import MANY, Held
+from gdm_repr.analysis.intervals.estimate import Estimate
+from gdm_repr.analysis.order_search.options import OrderSearchConfig
+from gdm_repr.analysis.order_search.orders import Order, Predictors
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.features.extractors import Extractor
-    from gdm_repr.analysis.journal import Journal
-    from gdm_repr.analysis.order_search.orders import Draw, Floats, Order
-    from gdm_repr.analysis.report.page import Report
+    from gdm_repr.analysis.intervals.estimate import Floats
+    from gdm_repr.analysis.order_search.orders import Draw, Order
     from gdm_repr.analysis.subject import Subject
 
 SEARCH_GAP = 1_000_000  # between the latents of two searches, and of the scores
-LEAST = 8  # samples of an order: its halves are scored, too
 ORDERS_SEED = 0  # whatever --seed is, so that models and runs score the same random orders
-
-
-class OrderSearchConfig(FeatureConfig):
-    """Score random orders of generation, search for a good one, and see what predicts it.
-
-    The model must be trained on random orders (orders: random), and the store holds real images.
-    Random orders, the same for every seed, are drawn from common latents and scored by the Frechet
-    distance of the first feature. Each search has candidates and latents of its own, and what it
-    finds is scored as the random orders are. A run that was stopped goes on when it is started
-    again.
-
-    Example:
-      python -m gdm_repr.analysis.order_search --checkpoint runs/orders --latents runs/orders/latents --features pixels --out runs/orders/search
-    """  # noqa: E501
-
-    orders: int = Field(100, ge=10, le=MANY, description="Random orders to score.")
-    n: int = Field(
-        256, ge=LEAST, le=MANY, description="Samples of each, and real images to compare with."
-    )
-    searches: Held = Field(5, description="Searches, each with a seed of its own.")
-    candidates: int = Field(
-        64, ge=2, le=MANY, description="Random orders that a search learns from."
-    )
-    first: int = Field(40, ge=2, le=MANY, description="Samples of each of these.")
-    checked: Held = Field(10, description="Orders, thought best then, that it scores.")
-    groups: int = Field(
-        20, ge=2, le=MANY, description="Groups of images that the intervals leave out."
-    )
-    strips: Held = Field(4, description="Images generated in the best and the worst order.")
-
-    def needs(self) -> Needs:
-        """Two sets of images."""
-        return Needs(2 * LEAST, f"two sets of {LEAST}")
 
 
 def check(config: OrderSearchConfig, subject: Subject) -> None:
@@ -68,88 +32,6 @@ def check(config: OrderSearchConfig, subject: Subject) -> None:
     choose_halves(len(subject.store), config.n, config.seed)
     config.require_features(subject)
     subject.require_images()
-
-
-def analyse(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Report:
-    """Measure, and write down what was found.
-
-    Raises:
-        ValueError: for features that can't be had, a model of one order, or too few images.
-    """
-    from tqdm import tqdm
-
-    from gdm_repr.analysis.order_search.orders import (
-        covariance,
-        learned_scores,
-        learned_search,
-        predict,
-        random_orders,
-        rank_correlation,
-        split_half,
-    )
-    from gdm_repr.analysis.order_search.report import Found, Searched, make_report
-    from gdm_repr.analysis.sample_quality.image_sets import choose_halves
-
-    extractor = next(iter(config.extractors().values()))  # first: weights may be missing
-    k, first = subject.model.grouping.k, first_latent(config.seed)
-    subject.model.with_order(tuple(reversed(range(k))))  # refused by a model of one order
-    halves = choose_halves(len(subject.store), config.n, config.seed)
-    real, other = (_features(extractor, subject, rows) for rows in (halves.real, halves.other))
-    orders = random_orders(k, config.orders, ORDERS_SEED)
-    candidates = len(random_orders(k, config.candidates, config.seed))  # few groups have fewer
-    checked = min(config.checked, candidates)
-    search_cost = candidates * config.first + checked * config.n
-    cost = (len(orders) + config.searches) * config.n + config.searches * search_cost
-    with tqdm(total=cost, unit="img", unit_scale=True, desc="orders") as bar:
-
-        def scored(order: Order) -> dict[str, Any]:
-            key = f"score {list(order)}"
-            if key not in journal:
-                draw = _drawing(config, subject, extractor, first, bar.update)
-                samples = draw(order, 0, config.n)
-                halves = split_half(real, samples)
-                journal.add(key, _score(config, real, samples, other) | {"halves": halves})
-            else:
-                bar.update(config.n)
-            entry: dict[str, Any] = journal[key]
-            return entry
-
-        scores = {order: scored(order) for order in orders}
-        searches: list[Searched] = []
-        for number in range(config.searches):
-            key = f"search {number}"
-            seed = first + (number + 1) * SEARCH_GAP
-            if key not in journal:
-                found = learned_search(
-                    random_orders(k, config.candidates, seed),
-                    _drawing(config, subject, extractor, seed, bar.update),
-                    real,
-                    first=config.first,
-                    checked=checked,
-                    last=config.n,
-                    seed=seed,
-                )
-                journal.add(key, {"order": found.order, "samples": found.samples})
-            else:
-                bar.update(search_cost)
-            entry = journal[key]
-            order = tuple(entry["order"])
-            value = scored(order)
-            rank = 1 + sum(each["value"] < value["value"] for each in scores.values())
-            searches.append(Searched(order, value["value"], rank, entry["samples"]))
-    x = subject.model.to_basis(subject.images(halves.fit)).cpu().double().flatten(1).numpy()
-    S = covariance(x)
-    predicted = {order: predict(S, subject.model.grouping, order) for order in orders}
-    values = [scores[order]["value"] for order in orders]
-    correlations = {
-        name: rank_correlation([getattr(predicted[o], name) for o in orders], values)
-        for name in ("entropy", "residual")
-    } | {"places": rank_correlation(learned_scores(orders, values).tolist(), values)}
-    first_half, second_half = zip(*(scores[o]["halves"] for o in orders), strict=True)
-    correlations["halves"] = rank_correlation(first_half, second_half)
-    return make_report(
-        config, subject, Found(extractor.name, scores, searches, predicted, correlations)
-    )
 
 
 def _features(extractor: Extractor, subject: Subject, rows: Sequence[int]) -> Floats:
@@ -206,9 +88,29 @@ def _score(
     }
 
 
-ANALYSIS = Analysis("order_search", OrderSearchConfig, analyse, check)
+@dataclass(frozen=True)
+class Searched:
+    """One search.
+
+    Attributes:
+        order: it found.
+        value: its score as the random orders have theirs.
+        rank: among them; 1 is better than all.
+        samples: drawn by the search.
+    """
+
+    order: Order
+    value: float
+    rank: int
+    samples: int
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``gdm-repr analyse order_search``."""
-    return run_analysis(ANALYSIS, argv)
+@dataclass(frozen=True)
+class Found:
+    """All that was measured; scores hold value, low, high and floor."""
+
+    feature: str
+    scores: Mapping[Order, Mapping[str, float]]
+    searches: Sequence[Searched]
+    predicted: Mapping[Order, Predictors]
+    correlations: Mapping[str, Estimate]

@@ -25,10 +25,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from gdm_repr.analysis.intervals.estimate import Estimate
+from gdm_repr.analysis.intervals.estimate import Estimate, Floats
 from gdm_repr.analysis.sample_quality.frechet import frechet_distance
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.grouping import Grouping
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from sklearn.linear_model import RidgeCV
 
 Order = tuple[int, ...]
-Floats = NDArray[np.float64]
 Draw = Callable[[Order, int, int], Floats]
 """From an order, and the numbers of the first sample and the one after the last, to features."""
 POOL = 20_000  # random orders among which a search looks for those that it thinks best

@@ -3,59 +3,43 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from gdm_repr.analysis.draws import first_latent
 from gdm_repr.analysis.intervals.estimate import Estimate, number
-from gdm_repr.analysis.options import first_latent
-from gdm_repr.analysis.order_search.orders import Order, Predictors
-from gdm_repr.analysis.report.figures import COLOURS, WIDTH, new_figure
+from gdm_repr.analysis.order_search.figures import (
+    NAMES,
+    _draw_predictors,
+    _draw_processes,
+    _draw_spread,
+    _name,
+)
+from gdm_repr.analysis.order_search.measure import (
+    ORDERS_SEED,
+    SEARCH_GAP,
+    Found,
+    Searched,
+    _drawing,
+    _features,
+    _score,
+)
+from gdm_repr.analysis.order_search.options import OrderSearchConfig
+from gdm_repr.analysis.order_search.orders import Order
 from gdm_repr.analysis.report.page import Picture, Report, Table
 from gdm_repr.boundary.names import metric_key
-from gdm_repr.pictures import LabelledSheet, label_sheet
-from gdm_repr.process_strip import process_frames
-from gdm_repr.tracking.facts import ORDER_CORRELATION, ORDER_SCORE
+from gdm_repr.tracking.keys import ORDER_CORRELATION, ORDER_SCORE
 
 if TYPE_CHECKING:
-    from gdm_repr.analysis.order_search.measure import OrderSearchConfig
+    from gdm_repr.analysis.journal import Journal
+    from gdm_repr.analysis.order_search.options import OrderSearchConfig
     from gdm_repr.analysis.subject import Subject
 
 BEST = 0.1  # the share of random orders that a search should come into
 PLACES = "places of the groups, learned from other orders"
-NAMES = {"entropy": "area under the entropy, nats", "residual": "conditional variances"}
 HALVES = "other halves of samples and images, each scored by itself"
-
-
-@dataclass(frozen=True)
-class Searched:
-    """One search.
-
-    Attributes:
-        order: it found.
-        value: its score as the random orders have theirs.
-        rank: among them; 1 is better than all.
-        samples: drawn by the search.
-    """
-
-    order: Order
-    value: float
-    rank: int
-    samples: int
-
-
-@dataclass(frozen=True)
-class Found:
-    """All that was measured; scores hold value, low, high and floor."""
-
-    feature: str
-    scores: Mapping[Order, Mapping[str, float]]
-    searches: Sequence[Searched]
-    predicted: Mapping[Order, Predictors]
-    correlations: Mapping[str, Estimate]
 
 
 def make_report(config: OrderSearchConfig, subject: Subject, found: Found) -> Report:
@@ -138,10 +122,6 @@ def make_report(config: OrderSearchConfig, subject: Subject, found: Found) -> Re
     )
 
 
-def _name(order: Order) -> str:
-    return "-".join(map(str, order))
-
-
 def _named(found: Found, order: Order) -> Estimate:
     score = found.scores[order]
     return Estimate(score["value"], score["low"], score["high"])
@@ -154,68 +134,6 @@ def _spread(found: Found, groups: int) -> tuple[float, float]:
     values = [score["value"] for score in found.scores.values()]
     widths = [(score["high"] - score["low"]) / 2 for score in found.scores.values()]
     return float(np.std(values, ddof=1)), float(np.median(widths) / t.ppf(0.975, groups - 1))
-
-
-def _draw_spread(found: Found, ranked: Sequence[Order]) -> Figure:
-    figure = new_figure(3.4, WIDTH * 1.1)
-    axes = figure.add_subplot()
-    values = np.array([[found.scores[o][key] for key in ("value", "low", "high")] for o in ranked])
-    at = np.arange(1, len(ranked) + 1)
-    errors = np.stack([values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]])
-    axes.errorbar(
-        at, values[:, 0], errors, fmt="o", ms=3, lw=0.8, color=COLOURS[0], label="random orders"
-    )
-    axes.plot(
-        [each.rank for each in found.searches],
-        [each.value for each in found.searches],
-        linestyle="",
-        marker="^",
-        ms=7,
-        mfc="none",
-        color=COLOURS[1],
-        label="found by search",
-    )
-    floor = found.scores[ranked[0]]["floor"]
-    axes.axhline(floor, color="0.4", linestyle="--", linewidth=1, label="real against real")
-    axes.set_xlabel("rank of the order")
-    axes.set_ylabel(f"Frechet distance in {found.feature}")
-    axes.set_ylim(0, None)
-    axes.legend(frameon=False, fontsize="small", ncols=3, loc="lower right")
-    return figure
-
-
-def _draw_predictors(found: Found, ranked: Sequence[Order]) -> Figure:
-    figure = new_figure(3.0, WIDTH)
-    panels = figure.subplots(1, 2, sharey=True)
-    values = [found.scores[order]["value"] for order in ranked]
-    for axes, (name, label) in zip(panels, NAMES.items(), strict=True):
-        axes.plot(
-            [getattr(found.predicted[order], name) for order in ranked],
-            values,
-            linestyle="",
-            marker="o",
-            ms=4,
-            color=COLOURS[2],
-        )
-        axes.set_xlabel(label)
-        axes.set_title(f"rank correlation {found.correlations[name]}", fontsize="small")
-    panels[0].set_ylabel(f"Frechet distance in {found.feature}")
-    return figure
-
-
-def _draw_processes(
-    config: OrderSearchConfig, subject: Subject, best: Order, worst: Order
-) -> LabelledSheet:
-    frames = subject.model.grouping.k + 1
-    z = subject.model.noise(config.strips, seed=first_latent(config.seed))
-    rows, labels = [], []
-    for label, order in (("best", best), ("worst", worst)):
-        strip = process_frames(subject.model.with_order(order), z, subject.plan, frames)
-        for i, row in enumerate(np.moveaxis(strip.x.cpu().numpy(), 0, 1)):
-            rows.append(row)
-            labels.append(f"{label}\n{_name(order)}" if i == 0 else "")
-    columns = ["noise", *[""] * (frames - 2), "image"]
-    return label_sheet(rows, labels, columns, tile=48)
 
 
 def _tables(found: Found, ranked: Sequence[Order], budget: int) -> list[Table]:
@@ -273,3 +191,85 @@ def _metrics(found: Found, ranked: Sequence[Order]) -> dict[str, float]:
     }
     metrics |= {f"{ORDER_CORRELATION}/{name}": e.value for name, e in found.correlations.items()}
     return {metric_key(key): value for key, value in metrics.items()}
+
+
+def analyse(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Report:
+    """Measure, and write down what was found.
+
+    Raises:
+        ValueError: for features that can't be had, a model of one order, or too few images.
+    """
+    from tqdm import tqdm
+
+    from gdm_repr.analysis.order_search.orders import (
+        covariance,
+        learned_scores,
+        learned_search,
+        predict,
+        random_orders,
+        rank_correlation,
+        split_half,
+    )
+    from gdm_repr.analysis.order_search.report import make_report
+    from gdm_repr.analysis.sample_quality.image_sets import choose_halves
+
+    extractor = next(iter(config.extractors().values()))  # first: weights may be missing
+    k, first = subject.model.grouping.k, first_latent(config.seed)
+    subject.model.with_order(tuple(reversed(range(k))))  # refused by a model of one order
+    halves = choose_halves(len(subject.store), config.n, config.seed)
+    real, other = (_features(extractor, subject, rows) for rows in (halves.real, halves.other))
+    orders = random_orders(k, config.orders, ORDERS_SEED)
+    candidates = len(random_orders(k, config.candidates, config.seed))  # few groups have fewer
+    checked = min(config.checked, candidates)
+    search_cost = candidates * config.first + checked * config.n
+    cost = (len(orders) + config.searches) * config.n + config.searches * search_cost
+    with tqdm(total=cost, unit="img", unit_scale=True, desc="orders") as bar:
+
+        def scored(order: Order) -> dict[str, Any]:
+            key = f"score {list(order)}"
+            if key not in journal:
+                draw = _drawing(config, subject, extractor, first, bar.update)
+                samples = draw(order, 0, config.n)
+                halves = split_half(real, samples)
+                journal.add(key, _score(config, real, samples, other) | {"halves": halves})
+            else:
+                bar.update(config.n)
+            entry: dict[str, Any] = journal[key]
+            return entry
+
+        scores = {order: scored(order) for order in orders}
+        searches: list[Searched] = []
+        for number in range(config.searches):
+            key = f"search {number}"
+            seed = first + (number + 1) * SEARCH_GAP
+            if key not in journal:
+                found = learned_search(
+                    random_orders(k, config.candidates, seed),
+                    _drawing(config, subject, extractor, seed, bar.update),
+                    real,
+                    first=config.first,
+                    checked=checked,
+                    last=config.n,
+                    seed=seed,
+                )
+                journal.add(key, {"order": found.order, "samples": found.samples})
+            else:
+                bar.update(search_cost)
+            entry = journal[key]
+            order = tuple(entry["order"])
+            value = scored(order)
+            rank = 1 + sum(each["value"] < value["value"] for each in scores.values())
+            searches.append(Searched(order, value["value"], rank, entry["samples"]))
+    x = subject.model.to_basis(subject.images(halves.fit)).cpu().double().flatten(1).numpy()
+    S = covariance(x)
+    predicted = {order: predict(S, subject.model.grouping, order) for order in orders}
+    values = [scores[order]["value"] for order in orders]
+    correlations = {
+        name: rank_correlation([getattr(predicted[o], name) for o in orders], values)
+        for name in ("entropy", "residual")
+    } | {"places": rank_correlation(learned_scores(orders, values).tolist(), values)}
+    first_half, second_half = zip(*(scores[o]["halves"] for o in orders), strict=True)
+    correlations["halves"] = rank_correlation(first_half, second_half)
+    return make_report(
+        config, subject, Found(extractor.name, scores, searches, predicted, correlations)
+    )

@@ -11,11 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
-from gdm_repr.analysis.options import FeatureConfig, Needs
-from gdm_repr.analysis.runner import Analysis, check_images, run_analysis
-from gdm_repr.config import MANY, Held
+from gdm_repr.analysis.reconstruction.options import ReconstructionConfig
+from gdm_repr.analysis.runner import check_images
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,48 +22,9 @@ if TYPE_CHECKING:
     from gdm_repr.analysis.reconstruction.linear_code import LinearCode
     from gdm_repr.analysis.reconstruction.partial import Decoder
     from gdm_repr.analysis.reconstruction.summary import Measured
-    from gdm_repr.analysis.report.page import Report
     from gdm_repr.analysis.subject import Subject
 
 CHUNK = 8  # images measured together, and kept in the journal together
-
-
-class ReconstructionConfig(FeatureConfig):
-    """Rebuild images from their first m latents and compare them with the originals (Fig. 4b).
-
-    The others are zero, the data set's mean, or fresh noise. PSNR and SSIM are always measured,
-    LPIPS where its weights are found, or as one of --features. The controls keep as many values of
-    the DCT and of a PCA. A run that was stopped goes on when it is started again.
-
-    Example:
-      python -m gdm_repr.analysis.reconstruction --checkpoint runs/digits --latents runs/digits/latents --features pixels --out runs/digits/reconstruction
-    """  # noqa: E501
-
-    images: int = Field(64, ge=2, le=MANY, description="Images that are rebuilt, chosen at random.")
-    draws: Held = Field(2, description="Draws of the noise, for each image.")
-    cuts: int = Field(
-        12, ge=3, le=MANY, description="About how many values of m, denser where m is small."
-    )
-    fit: int = Field(
-        1000,
-        ge=2,
-        le=MANY,
-        description="Other images: the PCA is fitted on them, and the DCT's rest is theirs.",
-    )
-    shown: Held = Field(3, description="Images on the sheet.")
-
-    @property
-    def others(self) -> int:
-        """Images that the controls are made of, at least: a PCA takes two, a draw one each."""
-        return max(2, self.draws)
-
-    def needs(self) -> Needs:
-        """Two images are rebuilt, and others make the controls."""
-        return Needs(2 + self.others, f"2 to rebuild, and {self.others} others for the controls")
-
-    def most(self) -> Mapping[str, tuple[int, int]]:
-        """Images that are rebuilt leave some for the controls."""
-        return {"--images": (self.images, self.others)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,40 +47,6 @@ def check(config: ReconstructionConfig, subject: Subject) -> None:
     config.distances()
 
 
-def analyse(config: ReconstructionConfig, subject: Subject, journal: Journal) -> Report:
-    """Measure, and write down what was found.
-
-    Raises:
-        ValueError: for features that can't be had, or more images or draws than there are.
-    """
-    from gdm_repr.analysis.band_variance.variance import cut_grid
-    from gdm_repr.analysis.reconstruction.linear_code import dct_code, pca_code
-    from gdm_repr.analysis.reconstruction.report import Setting, make_report
-    from gdm_repr.analysis.reconstruction.summary import summarise
-    from gdm_repr.analysis.report.figures import band_ends
-
-    distances = find_distances(config)  # first: weights may be missing
-    grouping, device = subject.model.grouping, subject.model.device
-    ends = band_ends(grouping)
-    kept = sorted({*cut_grid(grouping.index.size, config.cuts), *ends.values()})
-    rows, others = choose_rows(len(subject.store), config)
-    pool = subject.images(others).to(device)
-    controls = Controls(pool, {"pca": pca_code(pool, seed=config.seed), "dct": dct_code(pool)})
-    decoder = make_decoder(config, subject, kept)
-    measured = _measure(config, subject, journal, decoder, controls, rows, kept, distances)
-    setting = Setting(
-        seed=config.seed,
-        rows=tuple(rows),
-        pool=len(others),
-        shown=config.shown,
-        main=config.features[0],
-        ends=ends,
-        fingerprints=tuple(distance.fingerprint() for distance in distances.values()),
-    )
-    summary = summarise(measured, seed=config.seed)
-    return make_report(setting, measured, summary, subject, decoder, controls.codes)
-
-
 def choose_rows(total: int, config: ReconstructionConfig) -> tuple[list[int], list[int]]:
     """Choose rows that are rebuilt, and others that the controls are made of.
 
@@ -134,7 +58,7 @@ def choose_rows(total: int, config: ReconstructionConfig) -> tuple[list[int], li
     needed = config.others
     if config.fit < needed:
         raise ValueError(f"--fit {config.fit}: --draws {config.draws} needs as many; use more")
-    check_images(ANALYSIS.name, config, total)
+    check_images("reconstruction", config, total)
     rng = np.random.default_rng(config.seed)
     mixed = rng.permutation(total)[: config.images + config.fit].tolist()
     return mixed[: config.images], sorted(mixed[config.images :])
@@ -145,7 +69,7 @@ def make_decoder(config: ReconstructionConfig, subject: Subject, kept: Sequence[
     import torch
 
     from gdm_repr.analysis.reconstruction.partial import Decoder, mean_latent
-    from gdm_repr.generation import first_elements
+    from gdm_repr.masks import first_elements
 
     mean = mean_latent(batch.z for batch in subject.store.iter_batches(config.batch_size))
     return Decoder(
@@ -253,11 +177,3 @@ def _chunk(
         }
         for i in range(len(rows))
     ]
-
-
-ANALYSIS = Analysis("reconstruction", ReconstructionConfig, analyse, check)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``gdm-repr analyse reconstruction``."""
-    return run_analysis(ANALYSIS, argv)

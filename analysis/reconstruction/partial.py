@@ -26,13 +26,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gdm_repr.analysis.band_variance.variance import fresh_noise
+from gdm_repr.analysis.draws import fresh_noise
 from gdm_repr.analysis.features.extractors import Distance, Extractor
 from gdm_repr.analysis.reconstruction.linear_code import LinearCode
 from gdm_repr.analysis.reconstruction.similarity import psnr, ssim
 from gdm_repr.basis import Basis
 from gdm_repr.boundary.isolation import isolated
-from gdm_repr.generation import Generation, Mask, shared_groups
+from gdm_repr.generation import Generation
+from gdm_repr.masks import Mask, shared_groups
 
 NOISE = "noise"
 

@@ -4,46 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gdm_repr.analysis.intervals.estimate import Estimate
 from gdm_repr.analysis.reconstruction import figures
 from gdm_repr.analysis.reconstruction.linear_code import LinearCode
+from gdm_repr.analysis.reconstruction.measure import (
+    Controls,
+    _measure,
+    choose_rows,
+    find_distances,
+    make_decoder,
+)
+from gdm_repr.analysis.reconstruction.options import ReconstructionConfig
 from gdm_repr.analysis.reconstruction.partial import Decoder
-from gdm_repr.analysis.reconstruction.summary import LEVEL, WAYS, Measured, Summary
+from gdm_repr.analysis.reconstruction.summary import LEVEL, WAYS, Measured, Setting, Summary
 from gdm_repr.analysis.report.page import Picture, Report, Table
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.boundary.names import metric_key
-from gdm_repr.tracking.facts import RECONSTRUCTION, RECONSTRUCTION_ENOUGH
+from gdm_repr.tracking.keys import RECONSTRUCTION, RECONSTRUCTION_ENOUGH
+
+if TYPE_CHECKING:
+    from gdm_repr.analysis.journal import Journal
+
 
 HALF, SINGLE = 2, 4  # bytes of a float16 and of a float32
 BANDS = 3  # that the answer speaks of, at most
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What was measured, for the words of the report.
-
-    Attributes:
-        seed: of all choices and draws.
-        rows: rows of the store that were rebuilt.
-        pool: number of images that the controls are made of.
-        shown: images on the sheet.
-        main: name of the distance that the answer speaks of.
-        ends: how many latents are made when each band is done.
-        fingerprints: of the distances.
-    """
-
-    seed: int
-    rows: tuple[int, ...]
-    pool: int
-    shown: int
-    main: str
-    ends: Mapping[str, int]
-    fingerprints: tuple[Mapping[str, Any], ...]
 
 
 def make_report(
@@ -282,3 +270,37 @@ def make_metrics(measured: Measured, summary: Summary) -> list[tuple[int, dict[s
         for way, place in by_way.items()
     )
     return [(0, places), *metrics]
+
+
+def analyse(config: ReconstructionConfig, subject: Subject, journal: Journal) -> Report:
+    """Measure, and write down what was found.
+
+    Raises:
+        ValueError: for features that can't be had, or more images or draws than there are.
+    """
+    from gdm_repr.analysis.intervals.curves import cut_grid
+    from gdm_repr.analysis.reconstruction.linear_code import dct_code, pca_code
+    from gdm_repr.analysis.reconstruction.report import make_report
+    from gdm_repr.analysis.reconstruction.summary import Setting, summarise
+    from gdm_repr.analysis.report.figures import band_ends
+
+    distances = find_distances(config)  # first: weights may be missing
+    grouping, device = subject.model.grouping, subject.model.device
+    ends = band_ends(grouping)
+    kept = sorted({*cut_grid(grouping.index.size, config.cuts), *ends.values()})
+    rows, others = choose_rows(len(subject.store), config)
+    pool = subject.images(others).to(device)
+    controls = Controls(pool, {"pca": pca_code(pool, seed=config.seed), "dct": dct_code(pool)})
+    decoder = make_decoder(config, subject, kept)
+    measured = _measure(config, subject, journal, decoder, controls, rows, kept, distances)
+    setting = Setting(
+        seed=config.seed,
+        rows=tuple(rows),
+        pool=len(others),
+        shown=config.shown,
+        main=config.features[0],
+        ends=ends,
+        fingerprints=tuple(distance.fingerprint() for distance in distances.values()),
+    )
+    summary = summarise(measured, seed=config.seed)
+    return make_report(setting, measured, summary, subject, decoder, controls.codes)

@@ -1,5 +1,13 @@
 """How far samples are from real images."""
 
-from gdm_repr.analysis.sample_quality.measure import ANALYSIS, main
+from collections.abc import Sequence
 
-__all__ = ["ANALYSIS", "main"]
+from gdm_repr.analysis.runner import Analysis, run_analysis
+from gdm_repr.analysis.sample_quality.options import SampleQualityConfig
+
+ANALYSIS = Analysis("sample_quality", SampleQualityConfig)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``gdm-repr analyse sample_quality``."""
+    return run_analysis(ANALYSIS, argv)

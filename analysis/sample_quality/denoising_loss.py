@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 from torch import Tensor
 
-from gdm_repr.analysis.band_variance.variance import fresh_noise
+from gdm_repr.analysis.draws import fresh_noise
 from gdm_repr.analysis.intervals.estimate import Estimate
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.coordinates import Flow, WhitenedCoordinate

@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import qr, svdvals
 
+from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.analysis.intervals.jackknife import (
     DISTANCE,
     GROUPS,
-    Floats,
     Measure,
     Rows,
     Score,

@@ -25,12 +25,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gdm_repr.analysis.draws import first_latent
 from gdm_repr.analysis.features.extractors import Extractor
 from gdm_repr.analysis.journal import Journal
-from gdm_repr.analysis.options import first_latent
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.boundary.isolation import isolated
-from gdm_repr.decode import safe_name
+from gdm_repr.files import safe_name
 from gdm_repr.ode import decode
 
 SETS = ("samples", "real", "other", "gaussian", "noise")

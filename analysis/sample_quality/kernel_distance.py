@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.analysis.intervals.jackknife import (
     GROUPS,
     SIGNED,
-    Floats,
     Measure,
     Rows,
     Score,

@@ -13,14 +13,16 @@ are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from torch import Tensor
 
-from gdm_repr.analysis.options import FeatureConfig, Needs
-from gdm_repr.analysis.runner import Analysis, run_analysis
-from gdm_repr.config import MANY, Held
+from gdm_repr.analysis.intervals.estimate import number
+from gdm_repr.analysis.intervals.jackknife import Score
+from gdm_repr.analysis.sample_quality.denoising_loss import GroupLoss
+from gdm_repr.analysis.sample_quality.options import DEFAULT_N, SampleQualityConfig, kept
+from gdm_repr.latents.summary import BandSummary
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,51 +30,17 @@ if TYPE_CHECKING:
     from gdm_repr.analysis.features.extractors import Extractor
     from gdm_repr.analysis.intervals.jackknife import Measure, Score
     from gdm_repr.analysis.journal import Journal
-    from gdm_repr.analysis.report.page import Report
     from gdm_repr.analysis.sample_quality.denoising_loss import GroupLoss
     from gdm_repr.analysis.sample_quality.image_sets import ImageSets
-    from gdm_repr.analysis.sample_quality.report import Scores
+
+    pass
     from gdm_repr.analysis.subject import Subject
 
-DEFAULT_N = 500
-LEAST = 4  # images of a set: a group less, a covariance needs 2 or more
+Scores = Mapping[str, Mapping[str, Mapping[str, Score]]]
+"""By feature, score and set."""
+
+
 SCORED = ("samples", "gaussian", "noise")
-
-
-class SampleQualityConfig(FeatureConfig):
-    """Score samples against real images: Frechet distance, KID, precision, recall and others.
-
-    The store should hold images that the model was not trained on, twice as many as are drawn: each
-    score stands beside the same between two halves of these. Controls are a Gaussian of their mean
-    and covariance, and noise. A run that was stopped goes on when it is started again.
-
-    Example:
-      python -m gdm_repr.analysis.sample_quality --checkpoint runs/digits --latents runs/digits/latents --features pixels --out runs/digits/sample_quality
-    """  # noqa: E501
-
-    n: int | None = Field(
-        None,
-        ge=LEAST,
-        le=MANY,
-        description="Samples, and real images in each half; 500, or half the store.",
-    )
-    groups: int = Field(
-        20, ge=2, le=MANY, description="Groups of images that the intervals leave out."
-    )
-    directions: Held = Field(256, description="Directions of the sliced Wasserstein distance.")
-    precision_neighbours: Held = Field(3, description="k of precision and recall.")
-    density_neighbours: Held = Field(5, description="k of density and coverage.")
-    loss_images: int = Field(
-        256, ge=2, le=MANY, description="Images for the denoising loss, at most."
-    )
-    levels: Held = Field(8, description="Noise levels of the denoising loss, for each group.")
-    shown: Held = Field(12, description="Images in a row of the sheet.")
-
-    def needs(self) -> Needs:
-        """Two sets of images, in which neighbours are left when a group is left out."""
-        near = max(self.precision_neighbours, self.density_neighbours)
-        n = next(n for n in range(LEAST, near * 4 + LEAST) if kept(n, self.groups) > near)
-        return Needs(2 * n, f"two sets of {n}, in which each image has {near} neighbours")
 
 
 def check(config: SampleQualityConfig, subject: Subject) -> None:
@@ -84,42 +52,6 @@ def check(config: SampleQualityConfig, subject: Subject) -> None:
     check_neighbours(config, n)
     config.require_features(subject)
     subject.require_images()
-
-
-def analyse(config: SampleQualityConfig, subject: Subject, journal: Journal) -> Report:
-    """Measure, and write down what was found.
-
-    Raises:
-        ValueError: for features that can't be had, or more images than the store has.
-    """
-    from tqdm import tqdm
-
-    from gdm_repr.analysis.sample_quality.image_sets import SETS, Blocks, ImageSets, choose_halves
-    from gdm_repr.analysis.sample_quality.report import Found, make_report
-    from gdm_repr.latents.summary import summarise
-
-    extractors = config.extractors()  # first: weights may be missing
-    n = config.n or min(DEFAULT_N, len(subject.store) // 2)
-    halves = choose_halves(len(subject.store), n, config.seed)
-    check_neighbours(config, n)
-    groups = subject.model.grouping.k
-    loss_images = min(config.loss_images, n)
-    total = n * len(SETS) * (1 + len(extractors)) + groups * loss_images * config.levels
-    with tqdm(total=total, unit="img", desc="sample quality") as bar:
-        sets = ImageSets(
-            subject,
-            Blocks(config.out / "blocks", journal),
-            halves,
-            seed=config.seed,
-            batch_size=config.batch_size,
-            advance=bar.update,
-        )
-        images = {name: sets.images(name) for name in SETS}
-        scores = _scores(config, subject, journal, sets, images, extractors)
-        x = subject.images(halves.real[:loss_images])  # as trained on: not clipped
-        losses = _losses(config, subject, journal, x, bar.update)
-    found = Found(n, scores, losses, summarise(subject.store), sets.cost(), images)
-    return make_report(config, subject, found, halves, list(extractors.values()))
 
 
 def check_neighbours(config: SampleQualityConfig, n: int) -> None:
@@ -136,11 +68,6 @@ def check_neighbours(config: SampleQualityConfig, n: int) -> None:
                 f"--{flag} {k}: of n={n} images {left} are left without a group, which must be "
                 f"more than {k}; use fewer neighbours or more images"
             )
-
-
-def kept(n: int, groups: int) -> int:
-    """Return how many of n images are left without the largest group."""
-    return n - -(-n // min(groups, n))
 
 
 def _scores(
@@ -264,9 +191,39 @@ def _losses(
     return losses
 
 
-ANALYSIS = Analysis("sample_quality", SampleQualityConfig, analyse, check)
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What was measured.
 
+    Attributes:
+        n: images in each set.
+        scores: by feature, score and set.
+        losses: of each group.
+        latents: of each band of the store.
+        cost: (images, seconds, evaluations of u an image) of each block of samples.
+        images: the sets.
+    """
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``gdm-repr analyse sample_quality``."""
-    return run_analysis(ANALYSIS, argv)
+    n: int
+    scores: Scores
+    losses: Sequence[GroupLoss]
+    latents: Sequence[BandSummary]
+    cost: Sequence[tuple[int, float, int]]
+    images: Mapping[str, Tensor]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds an image."""
+        return sum(each[1] for each in self.cost) / self.n
+
+    @property
+    def spread(self) -> str:
+        """The fastest and the slowest block, in seconds an image."""
+        each = [seconds / images for images, seconds, _ in self.cost]
+        return f"{number(min(each), 2)} to {number(max(each), 2)}"
+
+    @property
+    def sliced(self) -> dict[str, Mapping[str, Score]]:
+        """The sliced Wasserstein distances by set, by what they are of."""
+        every = {name: by.get("sliced_wasserstein") for name, by in self.scores.items()}
+        return {name: by for name, by in every.items() if by is not None}

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist
 
+from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.analysis.intervals.jackknife import (
     DISTANCE,
     GROUPS,
     SHARE,
-    Floats,
     Measure,
     Rows,
     Score,

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
+from gdm_repr.analysis.draws import first_latent
 from gdm_repr.analysis.features.extractors import Extractor
 from gdm_repr.analysis.intervals.estimate import Estimate, number
 from gdm_repr.analysis.intervals.jackknife import Score
-from gdm_repr.analysis.options import first_latent
 from gdm_repr.analysis.report.page import Picture, Report, Table
 from gdm_repr.analysis.sample_quality import figures
 from gdm_repr.analysis.sample_quality.denoising_loss import GroupLoss
 from gdm_repr.analysis.sample_quality.image_sets import BLOCK, Halves
+from gdm_repr.analysis.sample_quality.measure import (
+    Found,
+    Scores,
+    _losses,
+    _scores,
+    check_neighbours,
+)
 from gdm_repr.analysis.sample_quality.neighbour_scores import NAMES
+from gdm_repr.analysis.sample_quality.options import DEFAULT_N, SampleQualityConfig
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.boundary.names import metric_key
-from gdm_repr.latents.summary import BandSummary, as_columns
-from gdm_repr.tracking.facts import (
+from gdm_repr.latents.summary import as_columns
+from gdm_repr.tracking.keys import (
     DENOISING_LOSS,
     EVALUATIONS_PER_SAMPLE,
     SAMPLE_QUALITY,
@@ -31,48 +36,8 @@ from gdm_repr.tracking.facts import (
 )
 
 if TYPE_CHECKING:
-    from gdm_repr.analysis.sample_quality.measure import SampleQualityConfig
-
-Scores = Mapping[str, Mapping[str, Mapping[str, Score]]]
-"""By feature, score and set."""
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """What was measured.
-
-    Attributes:
-        n: images in each set.
-        scores: by feature, score and set.
-        losses: of each group.
-        latents: of each band of the store.
-        cost: (images, seconds, evaluations of u an image) of each block of samples.
-        images: the sets.
-    """
-
-    n: int
-    scores: Scores
-    losses: Sequence[GroupLoss]
-    latents: Sequence[BandSummary]
-    cost: Sequence[tuple[int, float, int]]
-    images: Mapping[str, Tensor]
-
-    @property
-    def seconds(self) -> float:
-        """Seconds an image."""
-        return sum(each[1] for each in self.cost) / self.n
-
-    @property
-    def spread(self) -> str:
-        """The fastest and the slowest block, in seconds an image."""
-        each = [seconds / images for images, seconds, _ in self.cost]
-        return f"{number(min(each), 2)} to {number(max(each), 2)}"
-
-    @property
-    def sliced(self) -> dict[str, Mapping[str, Score]]:
-        """The sliced Wasserstein distances by set, by what they are of."""
-        every = {name: by.get("sliced_wasserstein") for name, by in self.scores.items()}
-        return {name: by for name, by in every.items() if by is not None}
+    from gdm_repr.analysis.journal import Journal
+    from gdm_repr.analysis.sample_quality.options import SampleQualityConfig
 
 
 def make_report(
@@ -312,3 +277,39 @@ def _metrics(found: Found) -> dict[str, float]:
     for each in found.losses:
         metrics[band_metric(DENOISING_LOSS, each.group)] = each.mean.value
     return metrics
+
+
+def analyse(config: SampleQualityConfig, subject: Subject, journal: Journal) -> Report:
+    """Measure, and write down what was found.
+
+    Raises:
+        ValueError: for features that can't be had, or more images than the store has.
+    """
+    from tqdm import tqdm
+
+    from gdm_repr.analysis.sample_quality.image_sets import SETS, Blocks, ImageSets, choose_halves
+    from gdm_repr.analysis.sample_quality.report import make_report
+    from gdm_repr.latents.summary import summarise
+
+    extractors = config.extractors()  # first: weights may be missing
+    n = config.n or min(DEFAULT_N, len(subject.store) // 2)
+    halves = choose_halves(len(subject.store), n, config.seed)
+    check_neighbours(config, n)
+    groups = subject.model.grouping.k
+    loss_images = min(config.loss_images, n)
+    total = n * len(SETS) * (1 + len(extractors)) + groups * loss_images * config.levels
+    with tqdm(total=total, unit="img", desc="sample quality") as bar:
+        sets = ImageSets(
+            subject,
+            Blocks(config.out / "blocks", journal),
+            halves,
+            seed=config.seed,
+            batch_size=config.batch_size,
+            advance=bar.update,
+        )
+        images = {name: sets.images(name) for name in SETS}
+        scores = _scores(config, subject, journal, sets, images, extractors)
+        x = subject.images(halves.real[:loss_images])  # as trained on: not clipped
+        losses = _losses(config, subject, journal, x, bar.update)
+    found = Found(n, scores, losses, summarise(subject.store), sets.cost(), images)
+    return make_report(config, subject, found, halves, list(extractors.values()))

@@ -17,10 +17,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.analysis.intervals.jackknife import (
     DISTANCE,
     GROUPS,
-    Floats,
     Measure,
     Rows,
     Score,

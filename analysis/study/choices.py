@@ -8,19 +8,17 @@ not import torch.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from gdm_repr.analysis.identity import FETCHED, NOT_COMPARED, identity
 from gdm_repr.analysis.options import MOST_SEED, AnalysisConfig, FeatureConfig
 from gdm_repr.analysis.runner import Analysis, load
+from gdm_repr.analysis.study.fingerprints import Options
 from gdm_repr.boundary.yaml_file import read_yaml
 from gdm_repr.command import Command, UserPath, build, laid_over
 from gdm_repr.config import EncodeConfig, TrainConfig
@@ -28,21 +26,9 @@ from gdm_repr.config import EncodeConfig, TrainConfig
 if TYPE_CHECKING:
     from gdm_repr.grouping import Shape
 
-# Tags of a choice's tracked run, and of the study's.
-CHOICE_TAG, SEED_TAG, FINGERPRINT_TAG = "study.choice", "study.seed", "study.fingerprint"
-STUDY_TAG, PLACE_TAG = "study.name", "study.place"  # place of the choice in its study, 0 first
 PARTS = ("train", "encode", "score", "analyse")
 LATENTS = "latents"  # in a choice's folder
 SHARED = ("device", "precision", "data", "labels")  # one model and one store for all analyses
-Options = dict[str, Any]
-# Options that change how a model or store is made, not what it is.
-MACHINE = {
-    "config", "dry_run", "resume", "overwrite", "out", "track", "workers", "device", "compile"
-}  # fmt: skip
-TRAIN_FREE = MACHINE | {"checkpoint_every", "sample_every"}
-ENCODE_FREE = MACHINE | {"checkpoint", "batch_size"}
-IN_PACKAGE = ("digits", "photos", "scenes")  # data without a path
-METHOD = 2  # raised when the same options come to measure something else
 
 
 class StudyConfig(Command):
@@ -251,79 +237,3 @@ def _nested(name: str, value: object) -> Options:
     for key in reversed(path):
         value = {key: value}
     return {part: value}
-
-
-def model_fingerprint(config: TrainConfig, data: str) -> str:
-    """Return a digest of what a model is made of: its options, and its data's fingerprint."""
-    options = _counted(config, TRAIN_FREE)
-    start = options.pop("start_from")
-    if start is not None:  # known by what is in it; and other options stay what they were
-        options["start_from"] = _file_digest(start)
-    some = config.first or config.limit
-    return _digest({**options, **_data_identity(config.data, config.labels, some, data)})
-
-
-def _counted(config: TrainConfig | EncodeConfig, free: set[str]) -> Options:
-    """Return the options that count.
-
-    Which items a number of them are, the data's fingerprint says; so studies that were made when
-    a limit took the first items are found again by ``first``.
-    """
-    options = config.model_dump(mode="json", exclude=free)
-    options["limit"] = options.pop("first") or options["limit"]
-    return options
-
-
-def _file_digest(checkpoint: str) -> str:
-    from gdm_repr.checkpoint import find_checkpoint, load_checkpoint
-
-    return load_checkpoint(find_checkpoint(checkpoint)).fingerprint
-
-
-def choice_fingerprint(
-    model: str, encode: EncodeConfig, analyses: Sequence[tuple[Analysis, AnalysisConfig]], data: str
-) -> str:
-    """Return a digest of a choice: its model's, and the options and data it is scored with."""
-    options = _counted(encode, ENCODE_FREE)
-    return _digest(
-        {
-            "method": METHOD,
-            "model": model,
-            "data": data,
-            "encode": {**options, **_data_identity(encode.data, encode.labels, None, data)},
-            "analyses": {analysis.name: identity(options) for analysis, options in analyses},
-        }
-    )
-
-
-def _data_identity(
-    data: str | None, labels: Path | None, limit: int | None, fingerprint: str
-) -> dict[str, str | None]:
-    """Return what stands for data in a digest: its fingerprint, which no path enters.
-
-    A built-in set without files has always been known by its name, which says as much.
-    """
-    named = data in IN_PACKAGE or str(data).startswith("scenes:")
-    known = named and labels is None and limit is None
-    return {"data": data if known else fingerprint, "labels": None}
-
-
-def is_free(param: str) -> bool:
-    """Tell whether a param of a choice's run is one that does not count: how, not what.
-
-    >>> is_free("encode.batch_size"), is_free("train.batch_size")
-    (True, False)
-    """
-    part, _, name = param.partition(".")
-    last = name.rpartition(".")[2]
-    analyse = {*NOT_COMPARED, *FETCHED}
-    return last in {"train": TRAIN_FREE, "encode": ENCODE_FREE, "analyse": analyse}.get(part, ())
-
-
-def study_fingerprint(choices: Iterable[str]) -> str:
-    """Return a digest of a study: of its choices' fingerprints, in any order."""
-    return _digest({"choices": sorted(choices)})
-
-
-def _digest(facts: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

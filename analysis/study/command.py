@@ -15,16 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gdm_repr.analysis.study.choices import (
+from gdm_repr.analysis.compare.tags import (
     CHOICE_TAG,
     FINGERPRINT_TAG,
     PLACE_TAG,
     SEED_TAG,
     STUDY_TAG,
-    Choice,
-    StudyConfig,
+)
+from gdm_repr.analysis.study.choices import Choice, StudyConfig, list_choices
+from gdm_repr.analysis.study.fingerprints import (
     choice_fingerprint,
-    list_choices,
     model_fingerprint,
     study_fingerprint,
 )
@@ -160,7 +160,7 @@ def study(config: StudyConfig) -> int:
 
 def _study(config: StudyConfig, choices: Sequence[Choice]) -> int:
     """Run the study as the only writer of its folder."""
-    from gdm_repr.tracking import run as tracking
+    from gdm_repr import tracking
 
     out = config.folder()
     resolved = config.model_dump(mode="json", exclude={"config", "dry_run"})
@@ -212,7 +212,8 @@ def _study(config: StudyConfig, choices: Sequence[Choice]) -> int:
 
 def _compare(config: StudyConfig, todo: Todo) -> list[Path]:
     """Compare what is finished, by this study's labels; return the page and its pictures."""
-    from gdm_repr.analysis.compare.command import CompareConfig, compare
+    from gdm_repr.analysis.compare.command import compare
+    from gdm_repr.analysis.compare.options import CompareConfig
     from gdm_repr.tracking.record import tracking_uri, warn
 
     tags, absent = dict[str, dict[str, str]](), list[str]()

@@ -96,7 +96,7 @@ def _train(task: Task) -> dict[str, Any]:
     """Train, and say how long it takes without interruptions: images over the median rate."""
     from statistics import median
 
-    from gdm_repr.tracking.facts import IMAGES_PER_SECOND
+    from gdm_repr.tracking.keys import IMAGES_PER_SECOND
     from gdm_repr.train import LOG, read_log, train
 
     config = task.choice.train_config(Path(task.model))
@@ -116,12 +116,12 @@ def _read_trained(path: Path) -> dict[str, float]:
 
 def _score(task: Task) -> dict[str, Any]:
     """Encode, score, draw, and track it all as one run."""
+    from gdm_repr import tracking
     from gdm_repr.analysis.runner import perform
     from gdm_repr.analysis.subject import Subject
     from gdm_repr.encode import encode
     from gdm_repr.latents.summary import as_metrics, summarise
-    from gdm_repr.tracking import run as tracking
-    from gdm_repr.tracking.facts import ROUND_TRIP_RMSE
+    from gdm_repr.tracking.keys import ROUND_TRIP_RMSE
 
     choice, model, folder = task.choice, Path(task.model), task.place
     encoding, analyses = choice.encode_config(model, folder), choice.analyses(model, folder)
@@ -173,7 +173,7 @@ def _draw(subject: Subject, folder: Path, seed: int) -> list[Path]:
     """Draw samples, and how the first of them come about."""
     import numpy as np
 
-    from gdm_repr.analysis.options import first_latent
+    from gdm_repr.analysis.draws import first_latent
     from gdm_repr.pictures import as_grid, save_sheet
     from gdm_repr.process_strip import process_frames
 

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from gdm_repr.analysis.intervals.estimate import Estimate, agreeing
-from gdm_repr.analysis.total_correlation.estimators import ESTIMATORS, Floats, correlation, permuted
+from gdm_repr.analysis.intervals.estimate import Estimate, Floats, agreeing
+from gdm_repr.analysis.total_correlation.estimators import ESTIMATORS, correlation, permuted
 from gdm_repr.boundary import arguments
 from gdm_repr.boundary.arguments import integer, integers, table
 from gdm_repr.boundary.isolation import isolated

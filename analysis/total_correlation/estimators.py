@@ -34,11 +34,11 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.special import digamma, logsumexp, ndtri
 
+from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.boundary.isolation import isolated
 
 __all__ = ["ESTIMATORS", "Estimator", "correlation", "normal_scores", "permuted"]
 
-Floats = NDArray[np.float64]
 Blocks = Sequence[NDArray[np.int64]]
 
 NEIGHBOURS = 5  # k of the nearest-neighbour estimator

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from gdm_repr.analysis.columns.layout import Layout, counted
 from gdm_repr.analysis.report.figures import COLOURS, MARKERS, WIDTH, mark_bands, new_figure
 from gdm_repr.analysis.report.page import Picture
-from gdm_repr.analysis.total_correlation.answers import Row, find
+from gdm_repr.analysis.total_correlation.answers import Row
 from gdm_repr.analysis.total_correlation.estimate import ElementNormality, check_constant, samples
 from gdm_repr.analysis.total_correlation.estimators import correlation
+from gdm_repr.analysis.total_correlation.sentences import find
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,5 +1,13 @@
 """What single elements do, ranked and shown (Sec. 4.4, Fig. 6)."""
 
-from gdm_repr.analysis.traversal.measure import ANALYSIS, main
+from collections.abc import Sequence
 
-__all__ = ["ANALYSIS", "main"]
+from gdm_repr.analysis.runner import Analysis, run_analysis
+from gdm_repr.analysis.traversal.options import TraversalConfig
+
+ANALYSIS = Analysis("traversal", TraversalConfig)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``gdm-repr analyse traversal``."""
+    return run_analysis(ANALYSIS, argv)

@@ -19,14 +19,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-from gdm_repr.analysis.intervals.estimate import Estimate
+from gdm_repr.analysis.intervals.estimate import Estimate, Floats
 from gdm_repr.analysis.traversal.paths import FEATURE_MEASURES, IMAGE_MEASURES, Measures
 from gdm_repr.boundary.isolation import isolated
-
-Floats = NDArray[np.float64]
 
 LEVEL = 0.05  # false-discovery rate
 KINDS = (*FEATURE_MEASURES, *IMAGE_MEASURES)

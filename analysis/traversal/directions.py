@@ -24,9 +24,9 @@ from torch import Tensor
 from gdm_repr.boundary import numerals
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.coordinates import Flow
-from gdm_repr.edit.operations import band_mask, element_mask, untouched_groups
-from gdm_repr.generation import Generation, Mask
+from gdm_repr.generation import Generation
 from gdm_repr.grouping import Grouping
+from gdm_repr.masks import Mask, band_mask, element_mask, untouched_groups
 
 _MOST_OF_A_RANGE = 1_000_000
 
@@ -103,7 +103,7 @@ def choose_pool(
     Args:
         grouping: the groups.
         channels: C.
-        band: as :func:`gdm_repr.edit.operations.band_mask` reads it. When None, the groups that
+        band: as :func:`gdm_repr.masks.band_mask` reads it. When None, the groups that
             hold the elements, or the first one generated when there are none.
         elements: ``7``, ``7:1`` or a range ``0-5``; all of the band when empty.
 

@@ -34,19 +34,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
+from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.analysis.traversal.directions import Direction, Path
-from gdm_repr.api import rms_by_group
 from gdm_repr.basis import Basis
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.coordinates import Flow
-from gdm_repr.edit.operations import untouched_groups
-from gdm_repr.grouping import Grouping, group_std
+from gdm_repr.grouping import Grouping, group_std, rms_by_group
+from gdm_repr.masks import untouched_groups
 
-Floats = NDArray[np.float64]
 Features = Callable[[Tensor], Tensor]
 """Images (B, C, H, W) in [-1, 1] to features (B, F)."""
 

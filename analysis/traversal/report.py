@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 from gdm_repr.analysis.intervals.estimate import Estimate
 from gdm_repr.analysis.report.page import Picture, Table
@@ -10,16 +11,22 @@ from gdm_repr.analysis.subject import Anchors, Subject
 from gdm_repr.analysis.traversal import figures
 from gdm_repr.analysis.traversal.atlas import LEVEL, Atlas
 from gdm_repr.analysis.traversal.directions import Direction, Pool
-from gdm_repr.analysis.traversal.measure import TraversalConfig
-from gdm_repr.edit.operations import element_mask, untouched_groups
+from gdm_repr.analysis.traversal.measure import PAIRED, _measure
+from gdm_repr.analysis.traversal.options import TraversalConfig
 from gdm_repr.grouping import Grouping
-from gdm_repr.tracking.facts import (
+from gdm_repr.masks import element_mask, untouched_groups
+from gdm_repr.tracking.keys import (
     TRAVERSAL_EFFECT,
     TRAVERSAL_MONOTONICITY,
     TRAVERSAL_PASSING,
     TRAVERSAL_PASSING_RANDOM,
     band_metric,
 )
+
+if TYPE_CHECKING:
+    from gdm_repr.analysis.journal import Journal
+    from gdm_repr.analysis.report.page import Report
+
 
 SHEET_ROWS, MOVING_ROWS = 32, 8  # of the sheet, and of the animation
 LISTED = 8  # elements that the answer names
@@ -250,3 +257,73 @@ def metrics(atlas: Atlas) -> dict[str, float]:
         steady = entry.numbers["monotonicity"].value
         values[band_metric(TRAVERSAL_MONOTONICITY, entry.name)] = steady
     return values
+
+
+def analyse(config: TraversalConfig, subject: Subject, journal: Journal) -> Report:
+    """Measure, and write down what was found.
+
+    Raises:
+        ValueError: for bands, elements or features that can't be had, or too few images.
+    """
+    from gdm_repr.analysis.report.page import Report
+    from gdm_repr.analysis.traversal.atlas import build_atlas
+    from gdm_repr.analysis.traversal.directions import (
+        choose_pool,
+        element_directions,
+        random_directions,
+    )
+
+    pool = choose_pool(
+        subject.model.grouping, subject.model.shape[0], band=config.band, elements=config.elements
+    )
+    elements = element_directions(pool)
+    random = random_directions(pool, config.directions, seed=config.seed)
+    kind: Literal["images", "samples"] = "samples" if config.source == "samples" else "images"
+    anchors = subject.anchors(config.anchors, kind, seed=config.seed)
+    extractors = config.extractors()
+    measured = _measure(config, subject, journal, anchors, [*elements, *random], extractors)
+    atlases = {
+        name: build_atlas(
+            name,
+            {each.name: measured[each.name] for each in elements},
+            {each.name: measured[f"raw {each.name}"] for each in elements},
+            {each.name: measured[each.name] for each in random},
+            seed=config.seed,
+        )
+        for name in config.features
+    }
+    main = atlases[config.features[0]]
+    by_name = {each.name: each for each in elements}
+    ranked = [by_name[entry.name] for entry in main.entries]
+    who = "encoded images" if kind == "images" else "samples"
+    return Report(
+        title="Traversals",
+        question="What does each single element do, and is it more than any other direction does?",
+        answer=answer(main, pool, subject, who),
+        pictures=pictures(config, subject, main, pool, ranked, anchors, who),
+        tables=tables(atlases, subject.model.grouping),
+        method={
+            "anchors": f"{config.anchors} {who}, chosen at random",
+            "elements": pool.count,
+            "places": list(config.values),
+            "random directions": f"{config.directions}, from random orthonormal bases of the band",
+            "unit": f"mean distance of two of {min(PAIRED, len(subject.store))} decoded images",
+            "seed": config.seed,
+            "features": [each.fingerprint() for each in extractors.values()],
+        },
+        controls=[
+            "Random directions of the same band, traversed at the same pace: what any direction "
+            "does. Each takes an element's test, too.",
+            "The same moves, in stds, of the images' own coefficients, without the model.",
+        ],
+        limits=[
+            "One element is not one attribute: a number says how much changes and how steadily, "
+            "not what, nor that nothing else does. Look at the sheets.",
+            "An element may pass the test as any fixed direction may that does more than average; "
+            "only beside the random directions that pass does it say something of elements.",
+            "Values beyond 2 are rare among latents of images; straightness, monotonicity and "
+            "drift are over the whole range.",
+            "Intervals and tests are over images; they leave out another training seed.",
+        ],
+        metrics=[(0, metrics(main))],
+    )

@@ -21,7 +21,8 @@ from gdm_repr.edit.options import AgainConfig, EditConfig
 from gdm_repr.edit.sheets import KINDS, Sheet, check_parts
 from gdm_repr.files import only_writer, parse_json, read_text, write_text
 from gdm_repr.recipe import Difference, find_difference
-from gdm_repr.tracking.facts import EARLY_CHANGE, git_state, versions
+from gdm_repr.tracking.facts import git_state, versions
+from gdm_repr.tracking.keys import EARLY_CHANGE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,8 +89,9 @@ def make(name: str, config: EditConfig, recipe: Mapping[str, Any] | None = None)
 
 def _make(name: str, config: EditConfig, recipe: Mapping[str, Any] | None) -> int:
     """Make the pictures as the only writer of their folder."""
+    from gdm_repr import tracking
     from gdm_repr.edit.operations import decode_edits, effects
-    from gdm_repr.tracking import run as tracking
+    from gdm_repr.tracking.keys import ROUND_TRIP_RMSE
 
     editor = open_work(name, config)
     paths = [config.out / f"{name}.{suffix}" for suffix in ("json", "png", "gif")]
@@ -129,7 +131,7 @@ def _make(name: str, config: EditConfig, recipe: Mapping[str, Any] | None) -> in
         errors = [float(e) for each in inputs if each.error is not None for e in each.error]
         if errors:
             rmse = math.sqrt(sum(e * e for e in errors) / len(errors))
-            tracked.metrics({tracking.ROUND_TRIP_RMSE: rmse})
+            tracked.metrics({ROUND_TRIP_RMSE: rmse})
         early = [effect.early for effect in measured if effect.kept]
         if early:
             tracked.metrics({EARLY_CHANGE: max(early)})

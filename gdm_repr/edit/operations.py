@@ -16,77 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gdm_repr.api import rms_by_group
-from gdm_repr.boundary import numerals
 from gdm_repr.boundary.isolation import isolated
-from gdm_repr.generation import Generation, Mask, group_elements, shared_groups
-from gdm_repr.grouping import Grouping
-
-NOTHING = "none"
-_SHOWN = 8  # band names told in an error
-
-
-def band_mask(spec: str, grouping: Grouping, channels: int) -> Mask:
-    """Return the elements of bands, bool (C, d).
-
-    Args:
-        spec: parts joined by ``+``, each a group's name, a group's number, a range of indices in
-            all channels such as ``0-29`` (the paper's [0, 29], its ends included), or ``none``.
-        grouping: the groups.
-        channels: C.
-
-    Raises:
-        ValueError: if there is no such band.
-
-    Example:
-        >>> from gdm_repr.grouping import build_grouping
-        >>> bands = build_grouping("bands", (1, 2, 4), cuts=[2, 5])
-        >>> [band_mask(spec, bands, 1).nonzero()[1].tolist() for spec in ("2_4", "0", "0-2+7-7")]
-        [[2, 3, 4], [0, 1], [0, 1, 2, 7]]
-    """
-    mask = np.zeros((channels, grouping.d), np.bool_)
-    for part in spec.split("+"):
-        named = part in grouping.names
-        group = grouping.names.index(part) if named else numerals.place(part)
-        span = numerals.span(part)
-        if group is not None and group < grouping.k:
-            mask |= group_elements(grouping, [group])
-        elif span and span[0] <= span[1] < grouping.d:
-            mask[:, span[0] : span[1] + 1] = True
-        elif part != NOTHING:
-            names = ", ".join(grouping.names[:_SHOWN]) + (", .." if grouping.k > _SHOWN else "")
-            raise ValueError(
-                f"band {part!r}: unknown; give a name ({names}), a number below {grouping.k}, "
-                f"indices such as 0-{grouping.d - 1}, or {NOTHING}"
-            )
-    return mask
-
-
-def element_mask(spec: str, channels: int, d: int) -> Mask:
-    """Return one element as a mask, bool (C, d).
-
-    Args:
-        spec: index n in all channels, as ``7``, or in channel c, as ``7:1``.
-        channels: C.
-        d: elements of a channel.
-
-    Raises:
-        ValueError: if there is no such element.
-
-    Example:
-        >>> element_mask("1:2", 3, 2).tolist()
-        [[False, False], [False, False], [False, True]]
-    """
-    n, colon, c = spec.partition(":")
-    index, channel = numerals.place(n), numerals.place(c) if colon else 0
-    if index is None or channel is None or index >= d or channel >= channels:
-        raise ValueError(
-            f"element {spec!r}: unknown; give an index below {d}, as 7, or with a channel below "
-            f"{channels}, as 7:0"
-        )
-    mask = np.zeros((channels, d), np.bool_)
-    mask[channel if colon else slice(None), index] = True
-    return mask
+from gdm_repr.generation import Generation
+from gdm_repr.grouping import Grouping, rms_by_group
+from gdm_repr.masks import Mask, group_elements, untouched_groups
 
 
 @isolated
@@ -201,14 +134,6 @@ class Effect:
     kept: int
     early: float
     rms: tuple[float, ...]
-
-
-def untouched_groups(grouping: Grouping, changed: Mask) -> int:
-    """Return how many groups, from the first generated on, have no element in a mask (C, d)."""
-    same: Mask = ~changed
-    if not grouping.per_channel:
-        same = np.logical_and.reduce(same, axis=0, keepdims=True)
-    return shared_groups(grouping, same)
 
 
 @isolated

@@ -2,56 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
-import numpy as np
-from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_settings import NoDecode
+from pydantic import AfterValidator, Field
 
-from gdm_repr.boundary import numerals
 from gdm_repr.command import Command, UserPath, UserPlace
-from gdm_repr.config import Seed, SolverConfig
+from gdm_repr.config import Numbers, Seed, SolverConfig, Words
 from gdm_repr.files import user_place
 
-MOST_VALUES = 1000  # of one range: a sheet has one column for each
-
-
-def _words(value: object) -> object:
-    """Read ``a,b`` as two words, and numbers of a YAML file as words."""
-    if isinstance(value, str):
-        return value.split(",")
-    return [str(v) for v in value] if isinstance(value, Sequence) else [str(value)]
-
-
-def _numbers(value: object) -> object:
-    """Read ``-3:3:7`` as 7 even steps from -3 to 3, and ``-1,2`` as two numbers."""
-    if not isinstance(value, str):
-        return value if isinstance(value, Sequence) else [value]
-    if value.count(":") != 2:
-        if wrong := [part for part in value.split(",") if numerals.real(part) is None]:
-            raise ValueError(f"{wrong[0]!r} is none; {numerals.RULE}")
-        return [numerals.real(part) for part in value.split(",")]
-    first, last, n = value.split(":")
-    ends, count = [numerals.real(first), numerals.real(last)], numerals.place(n)
-    if ends[0] is None or ends[1] is None or count is None or not 1 <= count <= MOST_VALUES:
-        raise ValueError(
-            f"a range is FIRST:LAST:HOW_MANY, such as -3:3:7, of at most {MOST_VALUES} numbers; "
-            f"{numerals.RULE}"
-        )
-    return np.linspace(ends[0], ends[1], count).tolist()
-
-
-# NoDecode: an environment variable gives the text of a flag, not JSON.
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 Places = Annotated[Words, AfterValidator(lambda words: tuple(map(user_place, words)))]
-Numbers = Annotated[
-    Annotated[
-        tuple[Annotated[float, Field(allow_inf_nan=False)], ...], Field(max_length=MOST_VALUES)
-    ],
-    NoDecode,
-    BeforeValidator(_numbers),
-]
 
 
 class EditConfig(SolverConfig):

@@ -55,13 +55,13 @@ def check_parts(editor: Editor, config: EditConfig) -> None:
     Raises:
         ValueError: naming the first.
     """
-    from gdm_repr.edit import operations as edits
+    from gdm_repr.masks import band_mask, element_mask
 
     grouping, channels = editor.model.grouping, editor.model.shape[0]
     for band in (*getattr(config, "bands", ()), *getattr(config, "fixed", ())):
-        edits.band_mask(band, grouping, channels)
+        band_mask(band, grouping, channels)
     for element in getattr(config, "elements", ()):
-        edits.element_mask(element, channels, grouping.d)
+        element_mask(element, channels, grouping.d)
     editor.find(config.items, "--items")
     if isinstance(config, MixConfig):
         editor.find(config.references, "--references", config.reference_data)
@@ -70,11 +70,12 @@ def check_parts(editor: Editor, config: EditConfig) -> None:
 def mix(editor: Editor, config: MixConfig) -> Sheet:
     """Replace bands by the references' (Fig. 7)."""
     from gdm_repr.edit import operations as edits
+    from gdm_repr.masks import band_mask
 
     n = len(config.items)
     grouping, channels = editor.model.grouping, editor.model.shape[0]
     bands = config.bands or grouping.names
-    masks = [edits.band_mask(band, grouping, channels) for band in bands]
+    masks = [band_mask(band, grouping, channels) for band in bands]
     originals = editor.originals(config.items, "--items")
     references = editor.originals(config.references, "--references", config.reference_data)
     rows = []
@@ -98,12 +99,13 @@ def mix(editor: Editor, config: MixConfig) -> Sheet:
 def vary(editor: Editor, config: VaryConfig) -> Sheet:
     """Keep bands and draw the rest, the same noise for every item and row (Fig. 9)."""
     from gdm_repr.edit import operations as edits
+    from gdm_repr.masks import NOTHING, band_mask
 
     grouping, channels = editor.model.grouping, editor.model.shape[0]
     first = [grouping.names[group] for group in grouping.order]
-    nested = ["+".join(first[:r]) or edits.NOTHING for r in range(grouping.k)]
+    nested = ["+".join(first[:r]) or NOTHING for r in range(grouping.k)]
     fixed_sets = config.fixed or nested
-    masks = [~edits.band_mask(fixed, grouping, channels) for fixed in fixed_sets]
+    masks = [~band_mask(fixed, grouping, channels) for fixed in fixed_sets]
     originals = editor.originals(config.items, "--items")
     noise = editor.model.noise(config.n, seed=config.seed)
     rows = []
@@ -119,9 +121,10 @@ def vary(editor: Editor, config: VaryConfig) -> Sheet:
 def set_elements(editor: Editor, config: SetConfig) -> Sheet:
     """Set or shift single elements (Fig. 8)."""
     from gdm_repr.edit import operations as edits
+    from gdm_repr.masks import element_mask
 
     channels, d = editor.model.shape[0], editor.model.grouping.d
-    masks = [edits.element_mask(element, channels, d) for element in config.elements]
+    masks = [element_mask(element, channels, d) for element in config.elements]
     originals = editor.originals(config.items, "--items")
     rows = []
     for i, name in enumerate(originals.ids):
@@ -139,10 +142,11 @@ def set_elements(editor: Editor, config: SetConfig) -> Sheet:
 def interpolate(editor: Editor, config: InterpolateConfig) -> Sheet:
     """Go from one image's band to another's (Fig. 3)."""
     from gdm_repr.edit import operations as edits
+    from gdm_repr.masks import band_mask
 
     grouping, channels = editor.model.grouping, editor.model.shape[0]
     bands = config.bands or grouping.names
-    masks = [edits.band_mask(band, grouping, channels) for band in bands]
+    masks = [band_mask(band, grouping, channels) for band in bands]
     originals = editor.originals(config.items, "--items")
     t = [j / (config.n - 1) for j in range(config.n)]
     rows = []

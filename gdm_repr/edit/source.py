@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gdm_repr.api import GDM
+from gdm_repr.api import GDM, model_preprocess
 from gdm_repr.boundary import numerals
 from gdm_repr.data.loading import ImageDataset, open_data
-from gdm_repr.decode import open_latents
 from gdm_repr.edit.options import EditConfig
-from gdm_repr.encode import model_preprocess
 from gdm_repr.generation import Generation
+from gdm_repr.latents.matching import open_latents
 from gdm_repr.ode import Plan, encode
 from gdm_repr.solvers import SOLVERS
 

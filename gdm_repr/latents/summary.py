@@ -13,7 +13,7 @@ from scipy.special import ndtr
 
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.latents.store import LatentStore
-from gdm_repr.tracking.facts import (
+from gdm_repr.tracking.keys import (
     BAND_KS,
     BAND_KURTOSIS,
     BAND_MEAN,

@@ -8,10 +8,10 @@ checksums, so that a flipped bit is an error and not a latent.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,10 @@ from gdm_repr.latents.format import (
     shard_path,
 )
 from gdm_repr.recipe import Difference, find_difference, short
+
+if TYPE_CHECKING:
+    from gdm_repr.data.loading import Batch
+
 
 # The settings behind a digest; the last of the data's is what the user calls them.
 BEHIND = {
@@ -306,3 +310,43 @@ def _list_array(values: npt.NDArray[Any]) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(
         flat, type=list_type(values.dtype.name, values.shape[1])
     )
+
+
+def shard_batches(writer: StoreWriter, shards: Sequence[int], size: int) -> Iterator[range]:
+    """Cut the rows of the given shards into batches that do not cross shards."""
+    for shard in shards:
+        rows = writer.rows(shard)
+        for start in range(rows.start, rows.stop, size):
+            yield range(start, min(start + size, rows.stop))
+
+
+class ShardRows:
+    """Collects the encoded rows of one shard."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.batches: list[Batch] = []
+        self.arrays: dict[str, list[Any]] = {}
+
+    def add(self, batch: Batch, arrays: dict[str, Any]) -> None:
+        """Add a batch: its facts and its arrays by name, z among them."""
+        self.batches.append(batch)
+        for name, array in arrays.items():
+            self.arrays.setdefault(name, []).append(array)
+
+    def write(self, writer: StoreWriter, shard: int) -> None:
+        """Write the shard."""
+        import numpy as np
+
+        joined = {name: np.concatenate(parts) for name, parts in self.arrays.items()}
+        names = writer.manifest.labels
+        writer.write(
+            shard,
+            index=np.concatenate([batch.index for batch in self.batches]),
+            ids=[i for batch in self.batches for i in batch.ids],
+            sources=[s for batch in self.batches for s in batch.sources],
+            labels={name: [v for b in self.batches for v in b.labels[name]] for name in names},
+            z=joined.pop("z"),
+            errors=joined,
+            rejected=[(r.index, r.id, r.reason) for b in self.batches for r in b.rejected],
+        )

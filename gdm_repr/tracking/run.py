@@ -29,22 +29,9 @@ from gdm_repr.boundary.streams import sturdy_streams
 from gdm_repr.boundary.text import printable, write_csv
 from gdm_repr.command import run_command
 from gdm_repr.files import user_path
-from gdm_repr.tracking.facts import (
-    BAND_KS,
-    BAND_KURTOSIS,
-    BAND_MEAN,
-    BAND_STD,
-    IMAGES_PER_SECOND,
-    LATENT_RMSE,
-    LOSS,
+from gdm_repr.tracking.facts import changed_tag, flatten, git_state, recorded_params, versions
+from gdm_repr.tracking.keys import (
     MAX_TAG,
-    ROUND_TRIP_RMSE,
-    band_metric,
-    changed_tag,
-    flatten,
-    git_state,
-    recorded_params,
-    versions,
 )
 from gdm_repr.tracking.record import (
     RECORD,
@@ -60,21 +47,7 @@ from gdm_repr.tracking.record import (
 )
 from gdm_repr.tracking.sender import replay, spawn_sender
 
-__all__ = [
-    "BAND_KS",
-    "BAND_KURTOSIS",
-    "BAND_MEAN",
-    "BAND_STD",
-    "IMAGES_PER_SECOND",
-    "LATENT_RMSE",
-    "LOSS",
-    "ROUND_TRIP_RMSE",
-    "Run",
-    "band_metric",
-    "main",
-    "metric_key",
-    "start",
-]
+__all__ = ["Run", "main", "start"]
 
 # How long a job that is done waits for what is left to be sent; the sender itself goes on after.
 _PATIENCE_S = 60.0

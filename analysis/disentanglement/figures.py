@@ -1,0 +1,55 @@
+"""Pictures of the analysis ``disentanglement``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from gdm_repr.analysis.disentanglement.scores import Score
+
+
+def _draw(found: Mapping[tuple[str, str], Sequence[Score]]) -> Figure:
+    import numpy as np
+
+    from gdm_repr.analysis.report.figures import COLOURS, MARKERS, new_figure
+
+    bands = list(dict.fromkeys(band for _, band in found))
+    kinds = list(dict.fromkeys(s.name for scores in found.values() for s in scores))
+    sources = list(dict.fromkeys(of for of, _ in found))
+    columns = min(3, len(kinds))
+    lines = -(-len(kinds) // columns)
+    figure = new_figure(0.6 + lines * (1 + 0.35 * len(bands)))
+    panels = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    for axes in panels.ravel()[len(kinds) :]:
+        axes.set_visible(False)
+    for axes, kind in zip(panels.ravel(), kinds, strict=False):
+        for number, of in enumerate(sources):
+            for place, band in enumerate(bands):
+                for s in found.get((of, band), []):
+                    if s.name != kind:
+                        continue
+                    y = place + (0.6 * (number + 0.5) / len(sources) - 0.3)
+                    axes.plot([0, s.null_high], [y, y], color="0.8", linewidth=5, zorder=0)
+                    axes.errorbar(
+                        s.value,
+                        y,
+                        xerr=np.clip([[s.value - s.low], [s.high - s.value]], 0, None),
+                        fmt=MARKERS[number],
+                        color=COLOURS[number],
+                        markersize=5,
+                        capsize=2,
+                        label=of,
+                    )
+        axes.set_yticks(range(len(bands)), bands)
+        axes.set_title(kind, fontsize="medium")
+        axes.set_xlabel("nats" if kind in ("gaussian_tc", "mutual_information") else "score")
+    panels[0, 0].invert_yaxis()
+    drawn = [axes.get_legend_handles_labels() for axes in panels.ravel()]
+    legend = {name: handle for pair in drawn for handle, name in zip(*pair, strict=True)}
+    figure.legend(
+        legend.values(), legend.keys(), loc="outside lower center", ncols=3, frameon=False
+    )
+    return figure

@@ -1,0 +1,145 @@
+"""The report of disentanglement: the answer, tables of scores, metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gdm_repr.analysis.disentanglement.figures import _draw
+from gdm_repr.analysis.disentanglement.measure import _inputs, _measure
+from gdm_repr.analysis.disentanglement.options import LATENTS, LEAST, RAW, DisentanglementConfig
+from gdm_repr.boundary.names import key_part, metric_key
+from gdm_repr.tracking.keys import DISENTANGLEMENT
+
+if TYPE_CHECKING:
+    from gdm_repr.analysis.disentanglement.scores import Score
+    from gdm_repr.analysis.journal import Journal
+    from gdm_repr.analysis.report.page import Report
+    from gdm_repr.analysis.subject import Subject
+
+
+def analyse(config: DisentanglementConfig, subject: Subject, journal: Journal) -> Report:
+    """Measure, and write down what was found.
+
+    Raises:
+        ValueError: for scores or factors that are not there, or too few images.
+    """
+    from gdm_repr.analysis.report.page import Picture, Report, Table
+
+    config.check()
+    baselines, rows, factors, left_out = _inputs(config, subject)
+    found = _measure(config, subject, journal, rows, factors, baselines)
+    names = factors.names if factors else ()
+    table = [
+        {"of": of, "band": band} | _row(score)
+        for (of, band), scores in found.items()
+        for score in scores
+    ]
+    return Report(
+        title="Disentanglement",
+        question="How well do the latents separate the known factors?",
+        answer=_answer(found, names),
+        pictures=[
+            Picture(
+                "scores",
+                "Scores with 95 % intervals over images, latents beside the images' own "
+                "coefficients of the same band and other models, if any; gray: 95 % of what "
+                "unrelated factors give.",
+                _draw(found),
+            )
+        ]
+        if table
+        else [],
+        tables=[
+            Table.of_rows(
+                "scores",
+                "Scores with 95 % intervals; the null (mean, 95 %, p); drift is the change from "
+                "n/2 to n images; code length is the number of latents. From 19 permutations on, "
+                "the interval lies above the null's mean exactly where p is .05 or less.",
+                table,
+            )
+        ]
+        if table
+        else [],
+        method={
+            "images": len(rows),
+            "factors": list(names) or "none",
+            "labels left out": left_out or "none",
+            "permutations": config.permutations,
+            "half-samples": config.resamples,
+            "seed": config.seed,
+        },
+        controls=[
+            "The images' own coefficients at the same elements.",
+            "Other models of the same images (--baseline); codes have no bands, and a length of "
+            "their own.",
+            "The same scores after the factors were permuted over the images.",
+        ],
+        limits=[
+            "DCI and MIG depend on the number of latents: compare scores of one code length only.",
+            "A score says how factors lie in latents, not whether a band generates them.",
+        ],
+        metrics=[(0, _metrics(found))],
+    )
+
+
+def _answer(found: Mapping[tuple[str, str], Sequence[Score]], names: Sequence[str]) -> list[str]:
+    """Say the scores of every band, with the control's and the null's beside."""
+    from gdm_repr.analysis.intervals.estimate import Estimate, number
+
+    if not found:
+        return [
+            f"Nothing could be scored: it takes {LEAST} images, and most scores take labels that "
+            "are factors."
+        ]
+    bands = [band for of, band in found if of == LATENTS]
+    others = {(of, band, s.name): s for (of, band), each in found.items() for s in each}
+    sources = [of for of in dict.fromkeys(of for of, _ in found) if of != LATENTS]
+    kinds = list(dict.fromkeys(s.name for band in bands for s in found[LATENTS, band]))
+    lines = []
+    for kind in kinds:
+        each = []
+        for band in bands:
+            for s in found[LATENTS, band]:
+                if s.name == kind:
+                    beside = [
+                        f"{'raw' if of == RAW else of} {number(others[of, band, kind].value, 2)}"
+                        for of in sources
+                        if (of, band, kind) in others
+                    ]
+                    each.append(
+                        f"{band} {Estimate(s.value, s.low, s.high)} (null "
+                        f"{number(s.null_high, 2)}, {', '.join(beside) or 'raw -'})"
+                    )
+        lines.append(f"{kind}: {'; '.join(each)}.")
+    n = found[LATENTS, bands[0]][0].n
+    known = f"factors {', '.join(names[:12])}" if names else "no factors are known"
+    return [f"n = {n} images, {known}; interval 95 %, null: 95 % of unrelated factors.", *lines]
+
+
+def _row(score: Score) -> dict[str, object]:
+    return {
+        "score": score.name,
+        "value": score.value,
+        "low": score.low,
+        "high": score.high,
+        "null mean": score.null_mean,
+        "null 95 %": score.null_high,
+        "p": score.p,
+        "drift": score.drift,
+        "code length": score.code_length,
+        "n": score.n,
+        "complete": score.complete,
+        "best": score.best,
+    }
+
+
+def _metrics(found: Mapping[tuple[str, str], Sequence[Score]]) -> dict[str, float]:
+    metrics: dict[str, Any] = {}
+    for (of, band), scores in found.items():
+        kind = DISENTANGLEMENT + ("" if of == LATENTS else "_control")
+        if of not in (LATENTS, RAW):
+            kind += f"/{key_part(of)}"
+        for score in scores:
+            metrics[metric_key(f"{kind}/{score.name}/{band}")] = score.value
+    return metrics
