@@ -52,7 +52,7 @@ def open_work(config: AllConfig) -> tuple[list[tuple[Analysis, Any]], Subject]:
     for name in config.settings:
         load(name)
     parts = [(analysis := load(name), part_options(analysis, config)) for name in names]
-    subject = Subject(config)
+    subject = Subject.open(config)
     refused: dict[str, list[str]] = {}
     for analysis, options in parts:
         try:

@@ -25,13 +25,13 @@ class Journal:
     """Results of finished units by key.
 
     Attributes:
-        path: the file.
+        path: the file; None where results are kept in memory only.
     """
 
     def __init__(
         self,
-        path: Path,
-        settings: Mapping[str, object],
+        path: Path | None = None,
+        settings: Mapping[str, object] | None = None,
         *,
         overwrite: bool = False,
         of: Mapping[str, object] | None = None,
@@ -41,7 +41,7 @@ class Journal:
         """Open a journal, or begin one.
 
         Args:
-            path: the file.
+            path: the file; None keeps results in memory, for the caller of one measurement.
             settings: what determines the results; plain values, and digests of what files hold.
             overwrite: begin anew.
             of: what the settings' digests are made of, to say which part differs.
@@ -51,7 +51,10 @@ class Journal:
         Raises:
             ValueError: if the file is there and was written with other settings.
         """
-        self.path = path
+        self.path, self._done = path, dict[str, Any]()
+        if path is None:
+            return
+        settings = settings or {}
         head = _head(settings, of, names)
         self._done = (
             {} if overwrite else read_journal(path, settings, of=of, names=names, spelled=spelled)
@@ -74,8 +77,9 @@ class Journal:
     def add(self, key: str, value: object) -> Any:  # noqa: ANN401
         """Keep a unit's result and return it as it will be read back."""
         line = _line(key, value)
-        with self.path.open("ab", buffering=0) as file:  # one write a line: SIGKILL loses none
-            file.write(line.encode() + b"\n")
+        if self.path is not None:
+            with self.path.open("ab", buffering=0) as file:  # one write a line: SIGKILL loses none
+                file.write(line.encode() + b"\n")
         self._done[key] = json.loads(line)["value"]
         return self._done[key]
 

@@ -10,18 +10,22 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gdm_repr.analysis.identity import identity, names, spelled, store_names
+from gdm_repr.analysis.journal import JOURNAL, Journal, read_head, read_journal
 from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.report.provenance import command_line, made_by
-from gdm_repr.command import run
+from gdm_repr.command import build, run
 from gdm_repr.files import only_writer
 
 if TYPE_CHECKING:
-    from gdm_repr.analysis.journal import Journal
+    from gdm_repr.analysis.found import Found
     from gdm_repr.analysis.report.page import Report, Written
     from gdm_repr.analysis.subject import Subject
+    from gdm_repr.api import GDM
+    from gdm_repr.latents.store import LatentStore
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,12 @@ class Analysis:
         """
         self._module("measure").check(config, subject)
 
-    def analyse(self, config: AnalysisConfig, subject: Subject, journal: Journal) -> Report:
-        """Measure, and say what was found."""
-        report: Report = self._module("report").analyse(config, subject, journal)
-        return report
+    def measure(
+        self, config: AnalysisConfig, subject: Subject, journal: Journal | None = None
+    ) -> Found:
+        """Measure; with a journal, what it holds is not measured again."""
+        found: Found = self._module("measure").measure(config, subject, journal or Journal())
+        return found
 
     def _module(self, name: str) -> Any:  # noqa: ANN401
         return importlib.import_module(f"gdm_repr.analysis.{self.name}.{name}")
@@ -109,13 +115,53 @@ def load(name: str) -> Analysis:
     return analysis
 
 
+def measure(
+    name: str,
+    model: GDM,
+    latents: str | Path | LatentStore,
+    *,
+    data: str | None = None,
+    labels: str | Path | None = None,
+    **options: Any,  # noqa: ANN401
+) -> Found:
+    """Measure, without a command: no file is written and nothing is tracked.
+
+    Args:
+        name: of the analysis, a key of :data:`ANALYSES`.
+        model: the model.
+        latents: the store that it encoded, or its folder.
+        data: the images that were encoded; a built-in name is found by itself.
+        labels: file of the labels they were encoded with, if any.
+        options: of the analysis, as in YAML: ``features="pixels", anchors=6``.
+
+    Returns:
+        What was measured. It shows its answer in a notebook; ``report()`` has pictures and tables.
+
+    Raises:
+        ValueError: for options that can't be used, or a store that the model did not make.
+    """
+    from gdm_repr.analysis.subject import Subject
+
+    analysis = load(name)
+    path = getattr(latents, "path", latents)
+    with TemporaryDirectory() as folder:
+        given = {"checkpoint": "", "latents": path, "data": data, "labels": labels, "out": folder}
+        config = build(analysis.options, {**given, **options}, "measure: ")
+        subject = Subject(model, config.latents, checkpoint=None, data=data, labels=config.labels)
+        labelled = bool(subject.store.manifest.labels)
+        config.check()
+        check_images(name, config, len(subject.store), labelled=labelled)
+        analysis.check(config, subject)
+        return analysis.measure(config, subject)
+
+
 def run_analysis(analysis: Analysis, argv: Sequence[str] | None) -> int:
     """Run one analysis as a command: ``main`` of every analysis."""
 
     def opened(config: AnalysisConfig) -> Subject:
         from gdm_repr.analysis.subject import Subject
 
-        subject = Subject(config)
+        subject = Subject.open(config)
         require(analysis, config, subject)
         return subject
 
@@ -134,7 +180,6 @@ def require(analysis: Analysis, config: AnalysisConfig, subject: Subject) -> Non
     Raises:
         ValueError: for options that can't be used, or an output folder of other settings.
     """
-    from gdm_repr.analysis.journal import JOURNAL, read_journal
     from gdm_repr.data.sources.registry import refuse_inside
 
     config.check()
@@ -218,7 +263,6 @@ def _perform(
 ) -> tuple[Report, Written]:
     """Measure, write and track as the only writer of the folder."""
     from gdm_repr import tracking
-    from gdm_repr.analysis.journal import JOURNAL, Journal
     from gdm_repr.analysis.report.page import is_written, remove_report, write_report
 
     if config.overwrite:
@@ -246,7 +290,7 @@ def _perform(
         tracked.inputs(
             str(manifest.settings["source"]), manifest.fingerprint["data"], str(config.latents)
         )
-        report = analysis.analyse(config, subject, journal)
+        report = analysis.measure(config, subject, journal).report()
         written = write_report(
             report,
             config.out,
@@ -267,8 +311,6 @@ def _perform(
 
 def _other_analysis(name: str, out: Path) -> str | None:
     """Return the name of another analysis whose journal a folder holds, as far as it is known."""
-    from gdm_repr.analysis.journal import JOURNAL, read_head
-
     other = read_head(out / JOURNAL).get("of", {}).get("analysis", name)
     return None if other == name else str(other)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -52,20 +53,50 @@ class Subject:
     """
 
     @isolated
-    def __init__(self, config: AnalysisConfig) -> None:
-        """Load the model and open the store.
+    def __init__(
+        self,
+        model: GDM,
+        latents: Path,
+        *,
+        checkpoint: str | None,
+        data: str | None = None,
+        labels: Path | None = None,
+    ) -> None:
+        """Open the store.
+
+        Args:
+            model: the model.
+            latents: the store's folder.
+            checkpoint: what the user calls the model, for errors; None where it has no name.
+            data: the images that were encoded; found by the store's own word when None.
+            labels: of these images, if any.
 
         Raises:
-            ValueError: for a checkpoint or store that can't be used together.
+            ValueError: if the model did not make the store.
         """
-        self._config = config
+        self._data, self._labels = data, labels
         self.checked: set[str] = set()
+        self.model, self.store, self.plan = open_latents(latents, model, checkpoint)
+        strict = self.model.checkpoint.model.denoiser.strict
+        self.generation = Generation(self.model.flow, self.plan, strict=strict)
+
+    @classmethod
+    def open(cls, config: AnalysisConfig) -> Subject:
+        """Load the model and open the store that options name.
+
+        Raises:
+            ValueError: for a checkpoint or store that can't be used, together or alone.
+        """
         model = GDM.from_pretrained(
             config.checkpoint, device=config.device, precision=config.precision
         )
-        self.model, self.store, self.plan = open_latents(config.latents, model, config.checkpoint)
-        strict = self.model.checkpoint.model.denoiser.strict
-        self.generation = Generation(self.model.flow, self.plan, strict=strict)
+        return cls(
+            model,
+            config.latents,
+            checkpoint=config.checkpoint,
+            data=config.data,
+            labels=config.labels,
+        )
 
     @cached_property
     def dataset(self) -> ImageDataset:
@@ -74,9 +105,9 @@ class Subject:
         Raises:
             ValueError: if they can't be found, or are not those.
         """
-        manifest, config = self.store.manifest, self._config
+        manifest = self.store.manifest
         settings = manifest.settings
-        data = config.data or settings["source"]
+        data = self._data or settings["source"]
         preprocess = Preprocess.model_validate(settings["preprocess"])
         # stores of earlier versions do not say how their items were chosen: the first were
         sample = settings.get("chosen") == "sample"
@@ -84,13 +115,13 @@ class Subject:
             dataset = open_data(
                 data,
                 preprocess,
-                labels=config.labels,
+                labels=self._labels,
                 limit=manifest.items if sample else None,
                 first=None if sample else manifest.items,
                 seed=settings["seed"],
             )
         except ValueError as error:
-            if config.data:
+            if self._data:
                 raise
             raise ValueError(
                 f"--data: the latents are of {data!r}, which is not found by its name alone "
@@ -98,7 +129,7 @@ class Subject:
             ) from None
         if dataset.fingerprint() != manifest.fingerprint["data"]:
             raise ValueError(
-                f"--data {data!r}: not the images that {str(config.latents)!r} was encoded from: "
+                f"--data {data!r}: not the images that {str(self.store.path)!r} was encoded from: "
                 f"{self._other(dataset)}"
             )
         return dataset

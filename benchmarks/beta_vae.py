@@ -205,7 +205,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("give --checkpoint, --latents and --cpu-minutes or --weights, or --quick")
     else:
         given = {"checkpoint": options.checkpoint, "latents": options.latents, "out": options.out}
-        subject = Subject(AnalysisConfig.model_validate(given))
+        subject = Subject.open(AnalysisConfig.model_validate(given))
         checkpoint = subject.model.checkpoint
         training, preprocess = checkpoint.training, checkpoint.preprocess
         data = options.data or training["data"]

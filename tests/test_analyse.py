@@ -291,7 +291,7 @@ def test_the_command_of_a_page_gives_its_options(tmp_path: Path) -> None:
 
 def subject(trained: Path, encoded: Path, data: str | None = None) -> Subject:
     options = {"checkpoint": str(trained), "latents": encoded, "out": "none", "data": data}
-    return Subject(FeatureConfig.model_validate(options))
+    return Subject.open(FeatureConfig.model_validate(options))
 
 
 def test_a_subject_s_images_are_those_of_its_latents(trained: Path, encoded: Path) -> None:

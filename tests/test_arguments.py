@@ -70,7 +70,7 @@ def subject(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Subject:
     argv = ["--checkpoint", str(trained), "--data", "digits", "--limit", str(N), "--steps", "3"]
     assert encode.main([*argv, "--out", str(out / "z"), "--no-track"]) == 0
     config = {"checkpoint": str(trained), "latents": out / "z", "out": out, "device": "cpu"}
-    return Subject(AnalysisConfig.model_validate(config))
+    return Subject.open(AnalysisConfig.model_validate(config))
 
 
 def _takers(subject: Subject) -> dict[str, Callable[[Any], Any]]:

@@ -22,7 +22,7 @@ IDS = ["b", "a"]
 @pytest.fixture(scope="module")
 def subject(trained: Path, encoded: Path) -> Subject:
     given = {"checkpoint": str(trained), "latents": encoded, "out": "unused"}
-    return Subject(AnalysisConfig.model_validate(given))
+    return Subject.open(AnalysisConfig.model_validate(given))
 
 
 @pytest.fixture(scope="module")

@@ -24,13 +24,13 @@ Make = Callable[..., Path]
 @pytest.fixture(scope="module")
 def subject(trained: Path, encoded: Path) -> Subject:
     given = {"checkpoint": str(trained), "latents": encoded, "out": encoded}
-    return Subject(AnalysisConfig.model_validate(given))
+    return Subject.open(AnalysisConfig.model_validate(given))
 
 
 def open_subject(model: Path, out: Path, *flags: str) -> Subject:
     argv = ["--checkpoint", str(model), "--data", "digits", "--out", str(out), "--workers", "0"]
     assert encode.main([*argv, "--no-track", *flags]) == 0
-    return Subject(
+    return Subject.open(
         AnalysisConfig.model_validate({"checkpoint": str(model), "latents": out, "out": out})
     )
 

@@ -127,7 +127,7 @@ def test_elements_are_single_numbers(trained: Path, encoded: Path, tmp_path: Pat
     def chosen(**more: object) -> tuple[str, list[str]]:
         options = {"checkpoint": str(trained), "latents": encoded, "out": tmp_path, **more}
         config = ElementFactorsConfig.model_validate(options)
-        pool, elements, random = choose_elements(config, Subject(config))
+        pool, elements, random = choose_elements(config, Subject.open(config))
         assert len(random) == 30
         assert all(not (each.support & ~pool.mask).any() for each in [*elements, *random])
         return pool.name, [each.name for each in elements]

@@ -78,7 +78,7 @@ def test_n_images_have_no_nth_principal_component(
 ) -> None:
     """It would be rounding, which other images, scaled by it, blow up."""
     given = {"checkpoint": str(trained), "latents": encoded, "out": tmp_path}
-    subject = Subject(AnalysisConfig.model_validate(given))
+    subject = Subject.open(AnalysisConfig.model_validate(given))
     columns, fold = layout(subject.model.grouping, 1, 64), np.arange(96) % 3
     for number, scores in enumerate(tables(PCA, subject, range(96), columns, fold, [], seed=0)):
         std = scores[fold != number].std(0)

@@ -397,7 +397,7 @@ def test_other_images_are_named(go: Go, trained: Path, tmp_path: Path) -> None:
 
     def told(data: str, labels: str | None = None) -> str:
         options = {"checkpoint": str(trained), "latents": latents, "out": "none", "data": data}
-        look = Subject(AnalysisConfig.model_validate({**options, "labels": labels}))
+        look = Subject.open(AnalysisConfig.model_validate({**options, "labels": labels}))
         with pytest.raises(ValueError, match="not the images that") as error:
             look.images([0])
         return str(error.value)

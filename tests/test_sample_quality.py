@@ -59,7 +59,7 @@ def test_a_killed_run_keeps_its_blocks(
 
 def test_the_sets(trained: Path, encoded: Path, tmp_path: Path) -> None:
     given = {"checkpoint": str(trained), "latents": encoded, "out": tmp_path}
-    subject = Subject(SampleQualityConfig.model_validate(given))
+    subject = Subject.open(SampleQualityConfig.model_validate(given))
     halves = choose_halves(len(subject.store), N, seed=2)
     blocks = Blocks(tmp_path / "blocks", Journal(tmp_path / "journal.jsonl", {}))
     sets = ImageSets(subject, blocks, halves, seed=2, batch_size=7, advance=lambda n: None)

@@ -171,6 +171,6 @@ def test_an_analysis_finds_the_images_of_a_store(how: str, trained: Path, tmp_pa
     if how == "before":
         as_an_earlier_version(store)
     given = {"checkpoint": str(trained), "latents": store, "out": tmp_path / "none"}
-    subject = Subject(AnalysisConfig.model_validate(given))
+    subject = Subject.open(AnalysisConfig.model_validate(given))
     assert subject.dataset.ids == subject.store.ids
     assert subject.images([0, 9]).shape == (2, 1, 8, 8)

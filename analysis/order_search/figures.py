@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gdm_repr.analysis.draws import first_latent
-from gdm_repr.analysis.order_search.measure import Found
+from gdm_repr.analysis.order_search.measure import OrderSearch
 from gdm_repr.analysis.order_search.orders import Order
 from gdm_repr.analysis.report.figures import COLOURS, WIDTH, new_figure
 from gdm_repr.pictures import LabelledSheet, label_sheet
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 NAMES = {"entropy": "area under the entropy, nats", "residual": "conditional variances"}
 
 
-def _name(order: Order) -> str:
+def shown(order: Order) -> str:
+    """Write an order: 2-0-1."""
     return "-".join(map(str, order))
 
 
-def _draw_spread(found: Found, ranked: Sequence[Order]) -> Figure:
+def draw_spread(found: OrderSearch, ranked: Sequence[Order]) -> Figure:
+    """Draw every order's score with its interval, by rank, and where searches came."""
     figure = new_figure(3.4, WIDTH * 1.1)
     axes = figure.add_subplot()
     values = np.array([[found.scores[o][key] for key in ("value", "low", "high")] for o in ranked])
@@ -55,7 +57,8 @@ def _draw_spread(found: Found, ranked: Sequence[Order]) -> Figure:
     return figure
 
 
-def _draw_predictors(found: Found, ranked: Sequence[Order]) -> Figure:
+def draw_predictors(found: OrderSearch, ranked: Sequence[Order]) -> Figure:
+    """Draw scores over what predicts them."""
     figure = new_figure(3.0, WIDTH)
     panels = figure.subplots(1, 2, sharey=True)
     values = [found.scores[order]["value"] for order in ranked]
@@ -74,9 +77,10 @@ def _draw_predictors(found: Found, ranked: Sequence[Order]) -> Figure:
     return figure
 
 
-def _draw_processes(
+def draw_processes(
     config: OrderSearchConfig, subject: Subject, best: Order, worst: Order
 ) -> LabelledSheet:
+    """Show images on their way, in the best and the worst order."""
     frames = subject.model.grouping.k + 1
     z = subject.model.noise(config.strips, seed=first_latent(config.seed))
     rows, labels = [], []
@@ -84,6 +88,6 @@ def _draw_processes(
         strip = process_frames(subject.model.with_order(order), z, subject.plan, frames)
         for i, row in enumerate(np.moveaxis(strip.x.cpu().numpy(), 0, 1)):
             rows.append(row)
-            labels.append(f"{label}\n{_name(order)}" if i == 0 else "")
+            labels.append(f"{label}\n{shown(order)}" if i == 0 else "")
     columns = ["noise", *[""] * (frames - 2), "image"]
     return label_sheet(rows, labels, columns, tile=48)

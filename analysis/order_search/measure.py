@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gdm_repr.analysis.draws import first_latent
+from gdm_repr.analysis.found import Found
 from gdm_repr.analysis.intervals.estimate import Estimate
 from gdm_repr.analysis.order_search.options import OrderSearchConfig
 from gdm_repr.analysis.order_search.orders import Order, Predictors
@@ -17,6 +19,7 @@ from gdm_repr.analysis.order_search.orders import Order, Predictors
 if TYPE_CHECKING:
     from gdm_repr.analysis.features.extractors import Extractor
     from gdm_repr.analysis.intervals.estimate import Floats
+    from gdm_repr.analysis.journal import Journal
     from gdm_repr.analysis.order_search.orders import Draw, Order
     from gdm_repr.analysis.subject import Subject
 
@@ -105,12 +108,99 @@ class Searched:
     samples: int
 
 
-@dataclass(frozen=True)
-class Found:
-    """All that was measured; scores hold value, low, high and floor."""
+@dataclass(frozen=True, eq=False)
+class OrderSearch(Found):
+    """What was measured.
+
+    Attributes:
+        feature: name of the features that scores are of.
+        scores: of random orders and of those found: value, low, high and floor.
+        searches: each with the order that it found.
+        predicted: what is known of the random orders without a sample.
+        correlations: rank correlation of each predictor with the scores.
+    """
 
     feature: str
     scores: Mapping[Order, Mapping[str, float]]
     searches: Sequence[Searched]
     predicted: Mapping[Order, Predictors]
     correlations: Mapping[str, Estimate]
+
+
+def measure(config: OrderSearchConfig, subject: Subject, journal: Journal) -> OrderSearch:
+    """Score random orders, search for good ones, and see what predicts a score.
+
+    Raises:
+        ValueError: for features that can't be had, a model of one order, or too few images.
+    """
+    from tqdm import tqdm
+
+    from gdm_repr.analysis.order_search.orders import (
+        covariance,
+        learned_scores,
+        learned_search,
+        predict,
+        random_orders,
+        rank_correlation,
+        split_half,
+    )
+    from gdm_repr.analysis.sample_quality.image_sets import choose_halves
+
+    extractor = next(iter(config.extractors().values()))  # first: weights may be missing
+    k, first = subject.model.grouping.k, first_latent(config.seed)
+    subject.model.with_order(tuple(reversed(range(k))))  # refused by a model of one order
+    halves = choose_halves(len(subject.store), config.n, config.seed)
+    real, other = (_features(extractor, subject, rows) for rows in (halves.real, halves.other))
+    orders = random_orders(k, config.orders, ORDERS_SEED)
+    candidates = len(random_orders(k, config.candidates, config.seed))  # few groups have fewer
+    checked = min(config.checked, candidates)
+    search_cost = candidates * config.first + checked * config.n
+    cost = (len(orders) + config.searches) * config.n + config.searches * search_cost
+    with tqdm(total=cost, unit="img", unit_scale=True, desc="orders") as bar:
+
+        def scored(order: Order) -> dict[str, Any]:
+            key = f"score {list(order)}"
+            if key not in journal:
+                draw = _drawing(config, subject, extractor, first, bar.update)
+                samples = draw(order, 0, config.n)
+                halves = split_half(real, samples)
+                journal.add(key, _score(config, real, samples, other) | {"halves": halves})
+            else:
+                bar.update(config.n)
+            entry: dict[str, Any] = journal[key]
+            return entry
+
+        scores = {order: scored(order) for order in orders}
+        searches: list[Searched] = []
+        for number in range(config.searches):
+            key = f"search {number}"
+            seed = first + (number + 1) * SEARCH_GAP
+            if key not in journal:
+                found = learned_search(
+                    random_orders(k, config.candidates, seed),
+                    _drawing(config, subject, extractor, seed, bar.update),
+                    real,
+                    first=config.first,
+                    checked=checked,
+                    last=config.n,
+                    seed=seed,
+                )
+                journal.add(key, {"order": found.order, "samples": found.samples})
+            else:
+                bar.update(search_cost)
+            entry = journal[key]
+            order = tuple(entry["order"])
+            value = scored(order)
+            rank = 1 + sum(each["value"] < value["value"] for each in scores.values())
+            searches.append(Searched(order, value["value"], rank, entry["samples"]))
+    x = subject.model.to_basis(subject.images(halves.fit)).cpu().double().flatten(1).numpy()
+    S = covariance(x)
+    predicted = {order: predict(S, subject.model.grouping, order) for order in orders}
+    values = [scores[order]["value"] for order in orders]
+    correlations = {
+        name: rank_correlation([getattr(predicted[o], name) for o in orders], values)
+        for name in ("entropy", "residual")
+    } | {"places": rank_correlation(learned_scores(orders, values).tolist(), values)}
+    first_half, second_half = zip(*(scores[o]["halves"] for o in orders), strict=True)
+    correlations["halves"] = rank_correlation(first_half, second_half)
+    return OrderSearch(config, subject, extractor.name, scores, searches, predicted, correlations)

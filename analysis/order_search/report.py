@@ -8,42 +8,33 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gdm_repr.analysis.draws import first_latent
 from gdm_repr.analysis.intervals.estimate import Estimate, number
 from gdm_repr.analysis.order_search.figures import (
     NAMES,
-    _draw_predictors,
-    _draw_processes,
-    _draw_spread,
-    _name,
+    draw_predictors,
+    draw_processes,
+    draw_spread,
+    shown,
 )
 from gdm_repr.analysis.order_search.measure import (
-    ORDERS_SEED,
-    SEARCH_GAP,
-    Found,
-    Searched,
-    _drawing,
-    _features,
-    _score,
+    OrderSearch,
 )
-from gdm_repr.analysis.order_search.options import OrderSearchConfig
 from gdm_repr.analysis.order_search.orders import Order
 from gdm_repr.analysis.report.page import Picture, Report, Table
 from gdm_repr.boundary.names import metric_key
 from gdm_repr.tracking.keys import ORDER_CORRELATION, ORDER_SCORE
 
 if TYPE_CHECKING:
-    from gdm_repr.analysis.journal import Journal
-    from gdm_repr.analysis.order_search.options import OrderSearchConfig
-    from gdm_repr.analysis.subject import Subject
+    pass
 
 BEST = 0.1  # the share of random orders that a search should come into
 PLACES = "places of the groups, learned from other orders"
 HALVES = "other halves of samples and images, each scored by itself"
 
 
-def make_report(config: OrderSearchConfig, subject: Subject, found: Found) -> Report:
+def report(found: OrderSearch) -> Report:
     """Write down what was found."""
+    config, subject = found.config, found.subject
     ranked = sorted(found.scores, key=lambda order: found.scores[order]["value"])
     best, worst = ranked[0], ranked[-1]
     budget = len(ranked) * config.n
@@ -55,8 +46,8 @@ def make_report(config: OrderSearchConfig, subject: Subject, found: Found) -> Re
     candidates = min(config.candidates, math.factorial(len(best)))  # few groups have fewer orders
     predictor = max(NAMES, key=lambda name: abs(found.correlations[name].value))
     answer = [
-        f"Of {len(ranked)} random orders {_name(best)} is the best, {_named(found, best)}, and "
-        f"{_name(worst)} the worst, {_named(found, worst)} (Frechet distance in {found.feature}, "
+        f"Of {len(ranked)} random orders {shown(best)} is the best, {_named(found, best)}, and "
+        f"{shown(worst)} the worst, {_named(found, worst)} (Frechet distance in {found.feature}, "
         f"n = {config.n}; real against real {number(found.scores[best]['floor'])}).",
         f"Orders differ by {number(spread)} (standard deviation); one score's standard error over "
         f"other images and latents, which orders share, is {number(error)}. Scored by one half of "
@@ -79,19 +70,19 @@ def make_report(config: OrderSearchConfig, subject: Subject, found: Found) -> Re
                 f"Frechet distance of every order, sorted, with 95 % intervals ({groups} "
                 "groups left out); triangles are what the searches found, the dashed line is real "
                 "against real.",
-                _draw_spread(found, ranked),
+                draw_spread(found, ranked),
             ),
             Picture(
                 "processes",
                 "Generation in the best and in the worst order, of the same latents, from noise "
                 "to the image.",
-                _draw_processes(config, subject, best, worst),
+                draw_processes(config, subject, best, worst),
             ),
             Picture(
                 "predictors",
                 "What the covariance of real images predicts (less should be better), against "
                 "the score.",
-                _draw_predictors(found, ranked),
+                draw_predictors(found, ranked),
             ),
         ],
         tables=_tables(found, ranked, budget),
@@ -122,12 +113,12 @@ def make_report(config: OrderSearchConfig, subject: Subject, found: Found) -> Re
     )
 
 
-def _named(found: Found, order: Order) -> Estimate:
+def _named(found: OrderSearch, order: Order) -> Estimate:
     score = found.scores[order]
     return Estimate(score["value"], score["low"], score["high"])
 
 
-def _spread(found: Found, groups: int) -> tuple[float, float]:
+def _spread(found: OrderSearch, groups: int) -> tuple[float, float]:
     """Return the standard deviation over orders, and the typical standard error of one."""
     from scipy.stats import t
 
@@ -136,11 +127,11 @@ def _spread(found: Found, groups: int) -> tuple[float, float]:
     return float(np.std(values, ddof=1)), float(np.median(widths) / t.ppf(0.975, groups - 1))
 
 
-def _tables(found: Found, ranked: Sequence[Order], budget: int) -> list[Table]:
+def _tables(found: OrderSearch, ranked: Sequence[Order], budget: int) -> list[Table]:
     orders = [
         {
             "rank": rank,
-            "order": _name(order),
+            "order": shown(order),
             "Frechet distance": found.scores[order]["value"],
             "low": found.scores[order]["low"],
             "high": found.scores[order]["high"],
@@ -152,7 +143,7 @@ def _tables(found: Found, ranked: Sequence[Order], budget: int) -> list[Table]:
     searches = [
         {
             "search": i,
-            "order": _name(each.order),
+            "order": shown(each.order),
             "Frechet distance": each.value,
             "rank": each.rank,
             "samples": each.samples,
@@ -180,7 +171,7 @@ def _tables(found: Found, ranked: Sequence[Order], budget: int) -> list[Table]:
     ]
 
 
-def _metrics(found: Found, ranked: Sequence[Order]) -> dict[str, float]:
+def _metrics(found: OrderSearch, ranked: Sequence[Order]) -> dict[str, float]:
     values = [found.scores[order]["value"] for order in ranked]
     metrics: dict[str, Any] = {
         f"{ORDER_SCORE}/best": values[0],
@@ -191,85 +182,3 @@ def _metrics(found: Found, ranked: Sequence[Order]) -> dict[str, float]:
     }
     metrics |= {f"{ORDER_CORRELATION}/{name}": e.value for name, e in found.correlations.items()}
     return {metric_key(key): value for key, value in metrics.items()}
-
-
-def analyse(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Report:
-    """Measure, and write down what was found.
-
-    Raises:
-        ValueError: for features that can't be had, a model of one order, or too few images.
-    """
-    from tqdm import tqdm
-
-    from gdm_repr.analysis.order_search.orders import (
-        covariance,
-        learned_scores,
-        learned_search,
-        predict,
-        random_orders,
-        rank_correlation,
-        split_half,
-    )
-    from gdm_repr.analysis.order_search.report import make_report
-    from gdm_repr.analysis.sample_quality.image_sets import choose_halves
-
-    extractor = next(iter(config.extractors().values()))  # first: weights may be missing
-    k, first = subject.model.grouping.k, first_latent(config.seed)
-    subject.model.with_order(tuple(reversed(range(k))))  # refused by a model of one order
-    halves = choose_halves(len(subject.store), config.n, config.seed)
-    real, other = (_features(extractor, subject, rows) for rows in (halves.real, halves.other))
-    orders = random_orders(k, config.orders, ORDERS_SEED)
-    candidates = len(random_orders(k, config.candidates, config.seed))  # few groups have fewer
-    checked = min(config.checked, candidates)
-    search_cost = candidates * config.first + checked * config.n
-    cost = (len(orders) + config.searches) * config.n + config.searches * search_cost
-    with tqdm(total=cost, unit="img", unit_scale=True, desc="orders") as bar:
-
-        def scored(order: Order) -> dict[str, Any]:
-            key = f"score {list(order)}"
-            if key not in journal:
-                draw = _drawing(config, subject, extractor, first, bar.update)
-                samples = draw(order, 0, config.n)
-                halves = split_half(real, samples)
-                journal.add(key, _score(config, real, samples, other) | {"halves": halves})
-            else:
-                bar.update(config.n)
-            entry: dict[str, Any] = journal[key]
-            return entry
-
-        scores = {order: scored(order) for order in orders}
-        searches: list[Searched] = []
-        for number in range(config.searches):
-            key = f"search {number}"
-            seed = first + (number + 1) * SEARCH_GAP
-            if key not in journal:
-                found = learned_search(
-                    random_orders(k, config.candidates, seed),
-                    _drawing(config, subject, extractor, seed, bar.update),
-                    real,
-                    first=config.first,
-                    checked=checked,
-                    last=config.n,
-                    seed=seed,
-                )
-                journal.add(key, {"order": found.order, "samples": found.samples})
-            else:
-                bar.update(search_cost)
-            entry = journal[key]
-            order = tuple(entry["order"])
-            value = scored(order)
-            rank = 1 + sum(each["value"] < value["value"] for each in scores.values())
-            searches.append(Searched(order, value["value"], rank, entry["samples"]))
-    x = subject.model.to_basis(subject.images(halves.fit)).cpu().double().flatten(1).numpy()
-    S = covariance(x)
-    predicted = {order: predict(S, subject.model.grouping, order) for order in orders}
-    values = [scores[order]["value"] for order in orders]
-    correlations = {
-        name: rank_correlation([getattr(predicted[o], name) for o in orders], values)
-        for name in ("entropy", "residual")
-    } | {"places": rank_correlation(learned_scores(orders, values).tolist(), values)}
-    first_half, second_half = zip(*(scores[o]["halves"] for o in orders), strict=True)
-    correlations["halves"] = rank_correlation(first_half, second_half)
-    return make_report(
-        config, subject, Found(extractor.name, scores, searches, predicted, correlations)
-    )

@@ -146,7 +146,7 @@ def _score(task: Task) -> dict[str, Any]:
         tags=task.tags,
     ) as tracked:
         encode(encoding)
-        subject, metrics = Subject(analyses[0][1]), dict[str, float]()
+        subject, metrics = Subject.open(analyses[0][1]), dict[str, float]()
         for analysis, options in analyses:
             report, written = perform(analysis, options, subject)
             for step, values in report.metrics:
