@@ -35,12 +35,13 @@ digits: $(READY)  ## train on handwritten digits, encode, decode, sample, analys
 	@echo "report     $(DIGITS)/analysis/index.html"
 
 test: $(READY)  ## run the tests and the doctests
-	$(BIN)/python -m pytest --numprocesses auto
+	$(BIN)/python -m pytest --numprocesses auto --durations=15
 
-lint: $(READY)  ## ruff and mypy
+lint: $(READY)  ## ruff, mypy, and which module may import which
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
 fuzz: $(READY)  ## feed the loaders many more damaged files than the tests do (about 20 minutes)
 	$(BIN)/python -m pytest tests/test_fuzz.py --hypothesis-profile=long

@@ -20,3 +20,8 @@ def __getattr__(name: str) -> object:
 
         return measure
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Name what is loaded on first use, too."""
+    return sorted({*globals(), *__all__})
