@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gdm_repr.files import parse_json, read_bytes
+from gdm_repr.files import parse_json, read_bytes, write_text
 from gdm_repr.recipe import Difference, find_difference
 
 JOURNAL = "journal.jsonl"  # in an analysis's folder
@@ -62,9 +62,7 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Written anew without a line that a kill cut short; only then is a new one appended.
         kept = [json.dumps(head), *map(_line, self._done, self._done.values())]
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        temporary.replace(path)
+        write_text(path, "".join(line + "\n" for line in kept), sync=False)
 
     def __contains__(self, key: str) -> bool:
         """Tell whether a unit is finished."""

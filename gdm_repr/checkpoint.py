@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +37,7 @@ from gdm_repr.checkpoint_check import (
 from gdm_repr.config import MODEL_FILE, SHIPPED, ModelConfig
 from gdm_repr.data.images import Preprocess
 from gdm_repr.denoiser import Denoiser
-from gdm_repr.files import user_path
+from gdm_repr.files import user_path, write_atomically
 from gdm_repr.grouping import Grouping, Shape, build_grouping
 from gdm_repr.models import build_network
 from gdm_repr.process import PROCESSES
@@ -119,17 +118,15 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
 
     A digest of all tensors and facts goes there, too (:mod:`gdm_repr.boundary.tensor_file`).
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(facts, sort_keys=True)
-    try:
-        save_file(plain, temporary, metadata={FACTS: text, DIGEST: digest(plain, text)})
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+    metadata = {FACTS: text, DIGEST: digest(plain, text)}
+
+    def write(temporary: Path) -> None:
+        save_file(plain, temporary, metadata=metadata)
         temporary.chmod(0o644)  # safetensors makes its files private
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    write_atomically(path, write)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from gdm_repr.analysis.columns.layout import Layout
 from gdm_repr.analysis.draws import first_latent
 from gdm_repr.boundary.isolation import isolated
+from gdm_repr.boundary.npy_file import write_array
 from gdm_repr.latents.store import LatentStore, open_store
 
 if TYPE_CHECKING:
@@ -90,10 +91,7 @@ def encoded_noise(
                     model.encode(model.decode(batch, subject.plan), subject.plan, check=False).z
                     for batch in torch.split(noise, batch_size)
                 ]
-                temporary = file.with_name(f".{file.name}")
-                with temporary.open("wb") as opened:
-                    np.save(opened, columns.take(_array(torch.cat(z))))
-                temporary.replace(file)
+                write_array(file, columns.take(_array(torch.cat(z))))
                 journal.add(key, len(part))
             tables.append(np.load(file, allow_pickle=False))
             bar.update(len(part))

@@ -142,7 +142,7 @@ def write_report(
         command=command,
         made_by=made_by,
     )
-    _write(page, text)
+    write_text(page, text, sync=False)
     plain = _plain(report, facts, command)
     plain["pictures"] = [
         {"name": picture.name, "caption": picture.caption, "files": files}
@@ -227,7 +227,11 @@ def write_index(entries: Sequence[Entry], out: Path, *, command: str, made_by: s
             picture = _shown(entry.picture.stem, entry.report.title, entry.picture)
         shown.append({"report": entry.report, "page": entry.page, "picture": picture})
     page = user_path(out) / "index.html"
-    _write(page, _template("index.html").render(entries=shown, command=command, made_by=made_by))
+    write_text(
+        page,
+        _template("index.html").render(entries=shown, command=command, made_by=made_by),
+        sync=False,
+    )
     return page
 
 
@@ -338,11 +342,3 @@ def _fact(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_fact, value))
     return number(value)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file as a whole, so that a page half written is never seen."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    # a name that is no UTF-8 becomes JSON's own escape of it; pages have none
-    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-    temporary.replace(path)

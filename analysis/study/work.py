@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from gdm_repr.analysis.study.choices import Choice
 from gdm_repr.command import run_command
-from gdm_repr.files import parse_json, read_bytes
+from gdm_repr.files import parse_json, read_bytes, write_text
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.subject import Subject
@@ -188,9 +188,7 @@ def _draw(subject: Subject, folder: Path, seed: int) -> list[Path]:
 
 
 def _write(path: Path, facts: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(facts, indent=2) + "\n", sync=False)
 
 
 def _end_with_parent() -> None:

@@ -14,6 +14,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from gdm_repr.files import write_atomically
+
 Array = npt.NDArray[Any]
 BOMB_BYTES = 64 << 20  # smaller ones may unpack to whatever they like
 BOMB_RATIO = 500  # to the packed size; blank images reach some 200
@@ -34,6 +36,16 @@ def map_npy(path: Path) -> Array:
         return np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # a broken header is parsed as Python and raises what that raises
         raise ValueError(_reason(error)) from error
+
+
+def write_array(path: Path, array: Array) -> None:
+    """Write a ``.npy`` file whole or not at all."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # a name would be given the ending .npy
+            np.save(file, array, allow_pickle=False)
+
+    write_atomically(path, write, sync=False)
 
 
 def read_npz(path: Path, keys: Collection[str] | None = None) -> tuple[dict[str, Array], set[str]]:

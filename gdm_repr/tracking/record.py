@@ -26,7 +26,7 @@ from typing import Any, TypedDict
 from urllib.parse import unquote
 
 from gdm_repr.boundary.text import printable
-from gdm_repr.files import parse_json, read_bytes, user_path
+from gdm_repr.files import parse_json, read_bytes, user_path, write_text
 
 RECORD = "track.jsonl"
 SENT = "track.sent.json"
@@ -126,9 +126,7 @@ def read_sent(out: Path, uri: str) -> Sent:
 def write_sent(out: Path, uri: str, sent: Sent) -> None:
     """Keep what a tracking server has of a record; the file is replaced as a whole."""
     everything = _all_sent(out) | {without_password(uri): sent}
-    temporary = out / f".{SENT}.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, out / SENT)
+    write_text(out / SENT, json.dumps(everything, indent=2) + "\n", sync=False)
 
 
 def _all_sent(out: Path) -> dict[str, Sent]:
