@@ -1,0 +1,52 @@
+"""Measuring without a command: the same numbers, and nothing written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gdm_repr import GDM
+from gdm_repr.analysis import measure
+from gdm_repr.latents import open_store
+
+
+def test_measuring_gives_what_the_command_gives(
+    trained: Path, encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gdm_repr.analysis.leakage import main
+
+    monkeypatch.chdir(tmp_path)
+    found = measure("leakage", GDM.from_pretrained(trained), open_store(encoded), images=4)
+    assert not list(tmp_path.iterdir())
+    told = found.report().answer
+    argv = ["--checkpoint", str(trained), "--latents", str(encoded), "--images", "4"]
+    assert main([*argv, "--out", "page", "--no-track"]) == 0
+    page = json.loads(Path("page/result.json").read_text(encoding="utf-8"))
+    assert page["answer"] == list(told)
+    shown = found._repr_html_()  # type: ignore[operator]
+    assert all(f"<p>{line[:20]}" in shown for line in told)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("nothing", {}, "analysis 'nothing': unknown; choose from"),
+        ("leakage", {"images": 0}, "images"),
+        ("leakage", {"imagse": 4}, "imagse"),
+        ("leakage", {"images": 97}, "96 images only"),
+        ("order_search", {"features": "pixels", "n": 8}, "trained on orders='fixed'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(
+    trained: Path, encoded: Path, name: str, options: dict[str, object], says: str
+) -> None:
+    model = GDM.from_pretrained(trained)
+    with pytest.raises(ValueError, match=says):
+        measure(name, model, encoded, **options)
+
+
+def test_a_store_of_another_model_is_refused(encoded: Path) -> None:
+    with pytest.raises(ValueError, match="made by"):
+        measure("leakage", GDM.from_pretrained("scenes"), encoded)
