@@ -12,7 +12,7 @@ from scipy import stats
 
 from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.analysis.total_correlation.estimate import (
-    TotalCorrelation,
+    TotalCorrelationEstimate,
     element_normality,
     total_correlation,
 )
@@ -139,7 +139,9 @@ def ids(case: Case) -> str:
     return case.name
 
 
-def estimate(case: Case, estimator: str, seed: int = 0, **settings: int) -> TotalCorrelation:
+def estimate(
+    case: Case, estimator: str, seed: int = 0, **settings: int
+) -> TotalCorrelationEstimate:
     z = case.draw(case.n, np.random.default_rng([seed, case.n]))
     settings = {"permutations": 19, "resamples": 20} | settings
     return total_correlation(z, estimator=estimator, blocks=case.blocks, seed=seed, **settings)

@@ -7,7 +7,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 
-from gdm_repr.analysis.total_correlation.answers import measure
+from gdm_repr.analysis.total_correlation.answers import answer
 from gdm_repr.analysis.total_correlation.estimate import element_normality
 from gdm_repr.analysis.total_correlation.figures import (
     correlation_picture,
@@ -52,7 +52,7 @@ def test_a_panel_for_each_question_and_a_dot_for_each_source() -> None:
         Question("chosen_elements", "chosen elements", ((0,), (9,))),
     ]
     rows = [
-        measure(source, table, question, "gaussian", permutations=19, resamples=10, seed=0)
+        answer(source, table, question, "gaussian", permutations=19, resamples=10, seed=0)
         for question in asked
         for source, table in (("latents", Z), ("noise", NOISE), ("few", NOISE[:20]))
     ]

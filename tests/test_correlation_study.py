@@ -5,12 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gdm_repr.analysis.total_correlation.answers import LATENTS, Row, fits, measure, most_columns
+from gdm_repr.analysis.total_correlation.answers import (
+    LATENTS,
+    Answer,
+    answer,
+    find,
+    fits,
+    most_columns,
+)
 from gdm_repr.analysis.total_correlation.estimate import element_normality, total_correlation
 from gdm_repr.analysis.total_correlation.questions import Question
 from gdm_repr.analysis.total_correlation.sentences import (
     as_table,
-    find,
     normality_sentence,
     sentences,
 )
@@ -23,11 +29,11 @@ FEW = {"permutations": 19, "resamples": 10, "seed": 0}
 
 
 def test_a_question_picks_its_columns() -> None:
-    row = measure(LATENTS, Z, PAIR, "gaussian", **FEW)
+    row = answer(LATENTS, Z, PAIR, "gaussian", **FEW)
     expected = total_correlation(Z[:, [0, 2]], permutations=19, resamples=10)
     assert row.tc == expected
     assert expected.low < -0.5 * np.log(1 - 0.36) < expected.high
-    blocks = measure(LATENTS, Z, BLOCKS, "gaussian", **FEW)
+    blocks = answer(LATENTS, Z, BLOCKS, "gaussian", **FEW)
     assert blocks.tc is not None
     assert blocks.tc.low < 0 < blocks.tc.high  # the pair is inside one block
 
@@ -42,7 +48,7 @@ def test_a_question_picks_its_columns() -> None:
     ],
 )
 def test_a_refusal_is_a_row_with_its_reason(table: np.ndarray, estimator: str, note: str) -> None:
-    row = measure("raw", table, PAIR, estimator, **FEW)
+    row = answer("raw", table, PAIR, estimator, **FEW)
     assert row.tc is None
     with pytest.raises(ValueError, match=note):
         raise ValueError(row.note)
@@ -52,8 +58,8 @@ def test_a_refusal_is_a_row_with_its_reason(table: np.ndarray, estimator: str, n
 
 def test_a_record_gives_the_row_again() -> None:
     for table in (Z, Z[:40]):
-        row = measure(LATENTS, table, PAIR, "gaussian", **FEW)
-        assert Row.of(LATENTS, PAIR, "gaussian", row.record()) == row
+        row = answer(LATENTS, table, PAIR, "gaussian", **FEW)
+        assert Answer.of(LATENTS, PAIR, "gaussian", row.record()) == row
 
 
 def test_neighbours_are_asked_of_few_columns_only() -> None:
@@ -66,14 +72,14 @@ def test_neighbours_are_asked_of_few_columns_only() -> None:
         z = np.random.default_rng(0).standard_normal((1797, columns))
         question = Question("q", "q", tuple((i,) for i in range(columns)))
         if refused:
-            assert measure(LATENTS, z, question, "knn", **FEW).tc is None
+            assert answer(LATENTS, z, question, "knn", **FEW).tc is None
     assert most_columns(10**9) == 8
 
 
 def test_sentences_hold_value_interval_null_and_control() -> None:
     noise = np.random.default_rng(1).standard_normal((600, 3))
     rows = [
-        measure(source, table, question, "gaussian", **FEW)
+        answer(source, table, question, "gaussian", **FEW)
         for question in (PAIR, BLOCKS)
         for source, table in ((LATENTS, Z), ("fresh noise", noise))
     ]
@@ -87,7 +93,7 @@ def test_sentences_hold_value_interval_null_and_control() -> None:
     assert "In the same order: fresh noise " in said
     (alone,) = sentences(rows[2:], ["gaussian"])
     assert "None is told from independent" in alone
-    (refused,) = sentences([measure(LATENTS, Z[:40], PAIR, "gaussian", **FEW)], ["gaussian"])
+    (refused,) = sentences([answer(LATENTS, Z[:40], PAIR, "gaussian", **FEW)], ["gaussian"])
     assert refused.startswith("No value within pair: 40 samples are too few")
 
 

@@ -17,7 +17,13 @@ from gdm_repr.analysis.traversal.directions import (
     random_directions,
     traverse,
 )
-from gdm_repr.analysis.traversal.paths import MAP_SIDE, Measures, Ruler, measure, typical_distance
+from gdm_repr.analysis.traversal.paths import (
+    MAP_SIDE,
+    Measures,
+    Ruler,
+    measure_paths,
+    typical_distance,
+)
 from gdm_repr.basis import build_basis
 from gdm_repr.coordinates import Flow
 from gdm_repr.generation import Generation
@@ -48,7 +54,7 @@ RULER = Ruler(FLOW, BASIS, {"pixels": lambda x: x.flatten(1)}, {"pixels": T}, VA
 
 def traversed(direction: Direction, z: Tensor) -> Measures:
     by = generation()
-    return measure(RULER, direction, traverse(by, z, by.states(z), direction, VALUES))
+    return measure_paths(RULER, direction, traverse(by, z, by.states(z), direction, VALUES))
 
 
 def anchors(n: int = 6) -> Tensor:
@@ -104,7 +110,9 @@ def test_a_basis_shares_out_all_that_the_elements_do() -> None:
 
 
 def test_the_control_moves_one_std_a_unit() -> None:
-    found = measure(RULER, element("4"), move_coefficients(FLOW, anchors(), element("4"), VALUES))
+    found = measure_paths(
+        RULER, element("4"), move_coefficients(FLOW, anchors(), element("4"), VALUES)
+    )
     np.testing.assert_allclose(found.numbers["effect/pixels"], float(FLOW.std[0, 4]) / T)
     np.testing.assert_allclose(found.numbers["own"], 1)
     np.testing.assert_allclose(found.shares, [[0, 1, 0]] * 6, atol=1e-12)
@@ -116,7 +124,7 @@ def on_path(points: Tensor, values: tuple[float, ...]) -> Measures:
     data[..., 0, :2] = points
     basis = build_basis("identity", SHAPE[1:])
     ruler = Ruler(FLOW, basis, {"pixels": lambda x: x.flatten(1)}, {"pixels": 1.0}, values)
-    return measure(ruler, element("0"), [(data, data[:, 0])])
+    return measure_paths(ruler, element("0"), [(data, data[:, 0])])
 
 
 def test_a_circle_is_as_long_as_its_arc_and_not_straight() -> None:
@@ -181,7 +189,7 @@ def test_large_maps_are_averaged_down() -> None:
     flow = Flow(lambda x, A: x, grouping, PROCESSES["linear"], mean, mean + 1)
     ruler = Ruler(flow, build_basis("dct", (side, side)), {}, {}, VALUES)
     direction = element_directions(choose_pool(grouping, 1, elements=["0"]))[0]
-    found = measure(ruler, direction, move_coefficients(flow, mean[None], direction, VALUES))
+    found = measure_paths(ruler, direction, move_coefficients(flow, mean[None], direction, VALUES))
     assert found.map.shape == (MAP_SIDE, MAP_SIDE)
     np.testing.assert_allclose(found.map, 1 / side, rtol=1e-5)  # index 0 is the mean over pixels
     np.testing.assert_allclose(found.numbers["area"], 1, rtol=1e-5)

@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import mutual_info_score
 
+from gdm_repr.analysis.disentanglement.estimate import LatentScore
 from gdm_repr.analysis.disentanglement.importance import completeness, disentanglement
 from gdm_repr.analysis.disentanglement.information import (
     Values,
@@ -21,7 +22,7 @@ from gdm_repr.analysis.disentanglement.information import (
 )
 from gdm_repr.analysis.disentanglement.input import Factors, Settings, read_factors
 from gdm_repr.analysis.disentanglement.interventional import SHARED, _Sharing
-from gdm_repr.analysis.disentanglement.scores import SCORES, Score, score, scores, udr_scores
+from gdm_repr.analysis.disentanglement.scores import SCORES, score, scores, udr_scores
 from gdm_repr.analysis.disentanglement.unsupervised import relative_strength, udr
 from gdm_repr.analysis.intervals.estimate import Floats
 
@@ -288,7 +289,7 @@ def test_missing_labels_may_hold_anything() -> None:
 def test_seed_alone_decides(world: tuple[Floats, Factors]) -> None:
     z = world[0] + rng(27).standard_normal(world[0].shape)
 
-    def run(seed: int, images: int) -> tuple[Score, ...]:
+    def run(seed: int, images: int) -> tuple[LatentScore, ...]:
         settings = replace(QUICK, train=images, test=images // 2)
         return score("factor_vae", z, world[1], settings=settings, resamples=5, seed=seed)
 

@@ -16,7 +16,7 @@ from gdm_repr.boundary.isolation import isolated
 
 
 @dataclass(frozen=True)
-class Score:
+class LatentScore:
     """A score, beside what unrelated latents would get.
 
     Attributes:
@@ -71,13 +71,13 @@ def estimate(
     complete: float,
     best: str,
     settings: Settings,
-) -> tuple[Score, ...]:
+) -> tuple[LatentScore, ...]:
     """Add interval and null to values.
 
     Args:
         evaluate: values by name, from rows and a generator.
         null: values where nothing is related, from a generator.
-        n: see :class:`Score`, as for what follows but the seed.
+        n: see :class:`LatentScore`, as for what follows but the seed.
         permutations: see there.
         resamples: see there.
         seed: of the generators.
@@ -111,7 +111,7 @@ def estimate(
         around = Estimate(middle, middle - error, middle + error)
         agreed = agreeing(around, p, permutations, float(drawn.mean()))
         found.append(
-            Score(
+            LatentScore(
                 name=name,
                 value=middle,
                 low=agreed.low,

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+import numpy as np
+from matplotlib.figure import Figure
 
-    from gdm_repr.analysis.disentanglement.scores import Score
+from gdm_repr.analysis.disentanglement.estimate import LatentScore
+from gdm_repr.analysis.report.figures import COLOURS, MARKERS, new_figure
 
 
-def _draw(found: Mapping[tuple[str, str], Sequence[Score]]) -> Figure:
-    import numpy as np
-
-    from gdm_repr.analysis.report.figures import COLOURS, MARKERS, new_figure
-
+def draw_scores(found: Mapping[tuple[str, str], Sequence[LatentScore]]) -> Figure:
+    """Draw scores with intervals over their null: a panel a score, a row a band."""
     bands = list(dict.fromkeys(band for _, band in found))
     kinds = list(dict.fromkeys(s.name for scores in found.values() for s in scores))
     sources = list(dict.fromkeys(of for of, _ in found))

@@ -7,23 +7,44 @@ so that none is told without it, nor without what unrelated factors would give.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 
+import numpy as np
+from tqdm import tqdm
+
+from gdm_repr.analysis.columns.baselines import Baseline, open_baselines, shared_rows
+from gdm_repr.analysis.disentanglement.estimate import LatentScore
+from gdm_repr.analysis.disentanglement.input import Factors, Settings, read_factors
 from gdm_repr.analysis.disentanglement.options import LATENTS, LEAST, RAW, DisentanglementConfig
+from gdm_repr.analysis.disentanglement.scores import SCORES, score
+from gdm_repr.analysis.found import Found
+from gdm_repr.analysis.intervals.estimate import Floats
+from gdm_repr.analysis.journal import Journal
+from gdm_repr.analysis.subject import Subject
 from gdm_repr.boundary import numerals
-
-if TYPE_CHECKING:
-    from gdm_repr.analysis.columns.baselines import Baseline
-    from gdm_repr.analysis.disentanglement.input import Factors
-    from gdm_repr.analysis.disentanglement.scores import Score
-    from gdm_repr.analysis.intervals.estimate import Floats
-    from gdm_repr.analysis.journal import Journal
-    from gdm_repr.analysis.subject import Subject
+from gdm_repr.masks import group_elements
 
 ALL = "all bands"
 CHUNK = 256  # images read at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Disentanglement(Found):
+    """What was measured.
+
+    Attributes:
+        n: images looked at.
+        factors: names of the labels that are factors.
+        left_out: why other labels are none, by name.
+        scores: by (latents, raw coefficients or a baseline's name, band).
+    """
+
+    n: int
+    factors: Sequence[str]
+    left_out: Mapping[str, str]
+    scores: Mapping[tuple[str, str], Sequence[LatentScore]]
 
 
 def check(config: DisentanglementConfig, subject: Subject) -> None:
@@ -33,12 +54,22 @@ def check(config: DisentanglementConfig, subject: Subject) -> None:
         subject.require_images()
 
 
+def measure(config: DisentanglementConfig, subject: Subject, journal: Journal) -> Disentanglement:
+    """Score the latents, the images' own coefficients and other models.
+
+    Raises:
+        ValueError: for factors, images or a baseline that are not there.
+    """
+    baselines, rows, factors, left_out = _inputs(config, subject)
+    scores = _scores(config, subject, journal, rows, factors, baselines)
+    names = factors.names if factors else ()
+    return Disentanglement(config, subject, len(rows), names, left_out, scores)
+
+
 def _inputs(
     config: DisentanglementConfig, subject: Subject
 ) -> tuple[list[Baseline], list[int], Factors | None, dict[str, str]]:
     """Return other models, rows of the store, their factors, and labels that are none."""
-    from gdm_repr.analysis.columns.baselines import open_baselines, shared_rows
-
     baselines = open_baselines(config.baseline, subject)
     rows = subject.rows(min(config.images, len(subject.store)), seed=config.seed)
     rows = shared_rows(baselines, subject, rows)
@@ -53,8 +84,6 @@ def _factors(
     Raises:
         ValueError: for names that are no labels, or labels that are no factors though asked for.
     """
-    from gdm_repr.analysis.disentanglement.input import read_factors
-
     known = list(subject.store.manifest.labels)
     for name in config.factors:
         if name not in known:
@@ -87,25 +116,15 @@ def _factors(
     return read_factors(kept, continuous=config.continuous, circular=periods), left_out
 
 
-def _measure(
+def _scores(
     config: DisentanglementConfig,
     subject: Subject,
     journal: Journal,
     rows: Sequence[int],
     factors: Factors | None,
     baselines: Sequence[Baseline],
-) -> dict[tuple[str, str], list[Score]]:
-    """Score what the journal does not have; a method that needs more factors or latents is passed.
-
-    Returns:
-        Scores by (latents, raw coefficients or a baseline's name, band).
-    """
-    import hashlib
-
-    from tqdm import tqdm
-
-    from gdm_repr.analysis.disentanglement.scores import SCORES, Score, Settings, score
-
+) -> dict[tuple[str, str], list[LatentScore]]:
+    """Score what the journal does not have; pass methods that need more factors or latents."""
     if len(rows) < LEAST:
         return {}
     tables = _tables(subject, rows, baselines)
@@ -116,7 +135,7 @@ def _measure(
         for name in config.scores
         if SCORES[name].factors <= count and SCORES[name].latents <= z.shape[1]
     ]
-    found: dict[tuple[str, str], list[Score]] = {}
+    found: dict[tuple[str, str], list[LatentScore]] = {}
     for of, band, name in tqdm(wanted, desc="disentanglement", unit="score"):
         key = f"{name}, {of}, {band}"
         if of not in (LATENTS, RAW):  # another file may lie under the same path
@@ -132,7 +151,7 @@ def _measure(
             )
             journal.add(key, [asdict(each) for each in scored])
         found.setdefault((of, band), []).extend(
-            Score(**{**each, "factors": tuple(each["factors"]), "settings": Settings(**s)})
+            LatentScore(**{**each, "factors": tuple(each["factors"]), "settings": Settings(**s)})
             for each in journal[key]
             for s in [each["settings"]]
         )
@@ -143,10 +162,6 @@ def _tables(
     subject: Subject, rows: Sequence[int], baselines: Sequence[Baseline]
 ) -> dict[tuple[str, str], Floats]:
     """Return columns by (source, band), in the order of generation; codes are of all bands."""
-    import numpy as np
-
-    from gdm_repr.masks import group_elements
-
     grouping = subject.model.grouping
     parts = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
     whole = {

@@ -3,49 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gdm_repr.analysis.disentanglement.figures import _draw
-from gdm_repr.analysis.disentanglement.measure import _inputs, _measure
-from gdm_repr.analysis.disentanglement.options import LATENTS, LEAST, RAW, DisentanglementConfig
+from gdm_repr.analysis.disentanglement.estimate import LatentScore
+from gdm_repr.analysis.disentanglement.figures import draw_scores
+from gdm_repr.analysis.disentanglement.measure import Disentanglement
+from gdm_repr.analysis.disentanglement.options import LATENTS, LEAST, RAW
+from gdm_repr.analysis.intervals.estimate import Estimate, number
+from gdm_repr.analysis.report.page import Picture, Report, Table
 from gdm_repr.boundary.names import key_part, metric_key
 from gdm_repr.tracking.keys import DISENTANGLEMENT
 
-if TYPE_CHECKING:
-    from gdm_repr.analysis.disentanglement.scores import Score
-    from gdm_repr.analysis.journal import Journal
-    from gdm_repr.analysis.report.page import Report
-    from gdm_repr.analysis.subject import Subject
 
-
-def analyse(config: DisentanglementConfig, subject: Subject, journal: Journal) -> Report:
-    """Measure, and write down what was found.
-
-    Raises:
-        ValueError: for scores or factors that are not there, or too few images.
-    """
-    from gdm_repr.analysis.report.page import Picture, Report, Table
-
-    config.check()
-    baselines, rows, factors, left_out = _inputs(config, subject)
-    found = _measure(config, subject, journal, rows, factors, baselines)
-    names = factors.names if factors else ()
+def report(found: Disentanglement) -> Report:
+    """Write down what was found."""
+    config, scores = found.config, found.scores
     table = [
         {"of": of, "band": band} | _row(score)
-        for (of, band), scores in found.items()
-        for score in scores
+        for (of, band), each in scores.items()
+        for score in each
     ]
     return Report(
         title="Disentanglement",
         question="How well do the latents separate the known factors?",
-        answer=_answer(found, names),
+        answer=_answer(scores, found.factors),
         pictures=[
             Picture(
                 "scores",
                 "Scores with 95 % intervals over images, latents beside the images' own "
                 "coefficients of the same band and other models, if any; gray: 95 % of what "
                 "unrelated factors give.",
-                _draw(found),
+                draw_scores(scores),
             )
         ]
         if table
@@ -62,9 +50,9 @@ def analyse(config: DisentanglementConfig, subject: Subject, journal: Journal) -
         if table
         else [],
         method={
-            "images": len(rows),
-            "factors": list(names) or "none",
-            "labels left out": left_out or "none",
+            "images": found.n,
+            "factors": list(found.factors) or "none",
+            "labels left out": found.left_out or "none",
             "permutations": config.permutations,
             "half-samples": config.resamples,
             "seed": config.seed,
@@ -79,14 +67,14 @@ def analyse(config: DisentanglementConfig, subject: Subject, journal: Journal) -
             "DCI and MIG depend on the number of latents: compare scores of one code length only.",
             "A score says how factors lie in latents, not whether a band generates them.",
         ],
-        metrics=[(0, _metrics(found))],
+        metrics=[(0, _metrics(scores))],
     )
 
 
-def _answer(found: Mapping[tuple[str, str], Sequence[Score]], names: Sequence[str]) -> list[str]:
+def _answer(
+    found: Mapping[tuple[str, str], Sequence[LatentScore]], names: Sequence[str]
+) -> list[str]:
     """Say the scores of every band, with the control's and the null's beside."""
-    from gdm_repr.analysis.intervals.estimate import Estimate, number
-
     if not found:
         return [
             f"Nothing could be scored: it takes {LEAST} images, and most scores take labels that "
@@ -117,7 +105,7 @@ def _answer(found: Mapping[tuple[str, str], Sequence[Score]], names: Sequence[st
     return [f"n = {n} images, {known}; interval 95 %, null: 95 % of unrelated factors.", *lines]
 
 
-def _row(score: Score) -> dict[str, object]:
+def _row(score: LatentScore) -> dict[str, object]:
     return {
         "score": score.name,
         "value": score.value,
@@ -134,7 +122,7 @@ def _row(score: Score) -> dict[str, object]:
     }
 
 
-def _metrics(found: Mapping[tuple[str, str], Sequence[Score]]) -> dict[str, float]:
+def _metrics(found: Mapping[tuple[str, str], Sequence[LatentScore]]) -> dict[str, float]:
     metrics: dict[str, Any] = {}
     for (of, band), scores in found.items():
         kind = DISENTANGLEMENT + ("" if of == LATENTS else "_control")

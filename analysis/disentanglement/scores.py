@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdm_repr.analysis.disentanglement.estimate import Score, estimate, score_rng
+from gdm_repr.analysis.disentanglement.estimate import LatentScore, estimate, score_rng
 from gdm_repr.analysis.disentanglement.importance import (
     dci_boosted,
     dci_forest,
@@ -43,7 +43,7 @@ from gdm_repr.boundary import arguments
 from gdm_repr.boundary.arguments import count, table
 from gdm_repr.boundary.isolation import isolated
 
-__all__ = ["SCORES", "Method", "Score", "Settings", "read_factors", "score", "scores", "udr_scores"]
+__all__ = ["SCORES", "Method", "Settings", "read_factors", "score", "scores", "udr_scores"]
 
 Compute = Callable[[Floats, Factors, Settings, np.random.Generator], Values]
 
@@ -98,7 +98,7 @@ def score(
     permutations: int | None = None,
     resamples: int | None = None,
     seed: int = 0,
-) -> tuple[Score, ...]:
+) -> tuple[LatentScore, ...]:
     """Score latents by one method.
 
     Interval: the method runs on random halves of the images, drawn without replacement, whose
@@ -178,7 +178,7 @@ def scores(
     permutations: int | None = None,
     resamples: int | None = None,
     seed: int = 0,
-) -> tuple[Score, ...]:
+) -> tuple[LatentScore, ...]:
     """Score latents by several methods.
 
     Args:
@@ -222,7 +222,7 @@ def udr_scores(
     permutations: int = 19,
     resamples: int = 20,
     seed: int = 0,
-) -> tuple[Score, ...]:
+) -> tuple[LatentScore, ...]:
     """Score models by how well those of other seeds agree with them (see `udr`).
 
     Args:

@@ -1,18 +1,15 @@
-"""Measure questions about tables by estimators, and say what was found."""
+"""Questions about tables, answered by estimators."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gdm_repr.analysis.total_correlation.estimate import (
-    TotalCorrelation,
-    total_correlation,
-)
+from gdm_repr.analysis.total_correlation.estimate import TotalCorrelationEstimate, total_correlation
 from gdm_repr.analysis.total_correlation.estimators import ESTIMATORS
 from gdm_repr.analysis.total_correlation.questions import Question
 from gdm_repr.boundary.isolation import isolated
@@ -22,7 +19,7 @@ FEW = {"knn": 8}  # columns beyond which an estimator is not asked
 
 
 @dataclass(frozen=True)
-class Row:
+class Answer:
     """An answer, or why there is none.
 
     Attributes:
@@ -38,7 +35,7 @@ class Row:
     question: Question
     estimator: str
     n: int
-    tc: TotalCorrelation | None
+    tc: TotalCorrelationEstimate | None
     note: str = ""
 
     def record(self) -> dict[str, Any]:
@@ -46,9 +43,11 @@ class Row:
         return {"n": self.n, "tc": asdict(self.tc) if self.tc else None, "note": self.note}
 
     @classmethod
-    def of(cls, source: str, question: Question, estimator: str, record: Mapping[str, Any]) -> Row:
-        """Make a row of what :meth:`record` returned."""
-        tc = TotalCorrelation(**record["tc"]) if record["tc"] else None
+    def of(
+        cls, source: str, question: Question, estimator: str, record: Mapping[str, Any]
+    ) -> Answer:
+        """Make an answer of what :meth:`record` returned."""
+        tc = TotalCorrelationEstimate(**record["tc"]) if record["tc"] else None
         return cls(source, question, estimator, record["n"], tc, record["note"])
 
 
@@ -62,13 +61,23 @@ def most_columns(n: int, most: int = FEW["knn"]) -> int:
     return max(allowed, default=0)
 
 
+def find(
+    answers: Sequence[Answer], source: str, name: str, estimator: str
+) -> TotalCorrelationEstimate | None:
+    """Return one result, or None where there is none."""
+    for each in answers:
+        if (each.source, each.question.name, each.estimator) == (source, name, estimator):
+            return each.tc
+    return None
+
+
 def fits(question: Question, estimator: str) -> bool:
     """Tell whether an estimator is meant for that many columns."""
     return question.d <= FEW.get(estimator, question.d)
 
 
 @isolated
-def measure(
+def answer(
     source: str,
     table: NDArray[Any],
     question: Question,
@@ -77,7 +86,7 @@ def measure(
     permutations: int,
     resamples: int,
     seed: int,
-) -> Row:
+) -> Answer:
     """Estimate total correlation; a refusal (too few samples, constant columns) becomes a note.
 
     Args:
@@ -94,7 +103,7 @@ def measure(
     last = max(int(block.max()) for block in blocks)
     if last >= width:
         note = f"needs column {last}, but there are {width} columns"
-        return Row(source, question, estimator, n, None, note)
+        return Answer(source, question, estimator, n, None, note)
     columns = np.concatenate(blocks)
     ends = np.cumsum([len(block) for block in blocks])[:-1]
     try:
@@ -107,5 +116,5 @@ def measure(
             seed=seed,
         )
     except ValueError as error:
-        return Row(source, question, estimator, n, None, str(error).removeprefix("z: "))
-    return Row(source, question, estimator, n, tc)
+        return Answer(source, question, estimator, n, None, str(error).removeprefix("z: "))
+    return Answer(source, question, estimator, n, tc)

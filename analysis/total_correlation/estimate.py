@@ -34,7 +34,7 @@ _SINGULAR = 1e-9  # smallest eigenvalue of a correlation matrix that counts as f
 
 
 @dataclass(frozen=True)
-class TotalCorrelation:
+class TotalCorrelationEstimate:
     """Total correlation in nats, beside what independent blocks would give.
 
     Attributes:
@@ -82,7 +82,7 @@ def total_correlation(
     permutations: int = 200,
     resamples: int = 100,
     seed: int = 0,
-) -> TotalCorrelation:
+) -> TotalCorrelationEstimate:
     """Estimate the total correlation of columns, or between blocks of columns.
 
     Interval: the estimator runs on random halves drawn without replacement. Their variance about
@@ -155,7 +155,7 @@ def total_correlation(
     # A lower bound may lie below 0 and yet above what independent blocks give.
     chance = 0.0 if value > 0 else min(0.0, float(null.mean()) - bias)
     agreed = agreeing(around, p, permutations, chance)
-    return TotalCorrelation(
+    return TotalCorrelationEstimate(
         value=value,
         low=agreed.low,
         high=agreed.high,

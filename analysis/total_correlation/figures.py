@@ -4,77 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from gdm_repr.analysis.columns.layout import Layout, counted
 from gdm_repr.analysis.report.figures import COLOURS, MARKERS, WIDTH, mark_bands, new_figure
-from gdm_repr.analysis.report.page import Picture
-from gdm_repr.analysis.total_correlation.answers import Row
+from gdm_repr.analysis.total_correlation.answers import Answer, find
 from gdm_repr.analysis.total_correlation.estimate import ElementNormality, check_constant, samples
 from gdm_repr.analysis.total_correlation.estimators import correlation
-from gdm_repr.analysis.total_correlation.sentences import find
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _NORMAL_95 = 1.96  # two-sided 95 % point of N(0, 1)
 _BAND_NAMES = 8  # more names than this overlap
 _BANDS_MARKED = 12  # as mark_bands does
 
 
-def pictures(
-    rows: Sequence[Row],
-    normality: Mapping[str, ElementNormality],
-    tables: Mapping[str, NDArray[Any]],
-    shown: Sequence[str],
-    columns: Layout,
-    estimator: str,
-) -> list[Picture]:
-    """Draw the pictures of a report.
-
-    Args:
-        rows: results.
-        normality: results by source.
-        tables: samples by source.
-        shown: sources whose correlation matrices are drawn, where there are such tables and no
-            column is constant.
-        columns: of the tables.
-        estimator: whose results are drawn.
-    """
-    bands = columns.bands
-    which = counted(len(columns.columns), columns.whole())
-    drawn = [
-        Picture(
-            "total_correlation",
-            f"Total correlation by the estimator {estimator}, with 95 % intervals. Gray tick: 95 % "
-            "of tables with independent columns lie at its left. The axis is linear about 0, then "
-            f"logarithmic. n = {', '.join(f'{len(t)} ({name})' for name, t in tables.items())}.",
-            total_correlation_figure(rows, estimator),
-        ),
-        Picture(
-            "normality",
-            f"Distance of each column to N(0, 1), Kolmogorov-Smirnov, {which}. A distance's "
-            "95 % interval is as wide to each side as the null is high (dashed).",
-            normality_figure(normality, bands),
-        ),
-    ]
-    varying = {
-        name: tables[name] for name in shown if name in tables and np.ptp(tables[name], 0).all()
-    }
-    if varying:
-        lacking = [name for name in shown if name in tables and name not in varying]
-        caption = f"Correlation of all pairs of columns ({which}), on one scale; squares are bands."
-        if lacking:
-            caption += f" Not drawn, since a column is constant: {', '.join(lacking)}."
-        drawn.append(Picture("correlation", caption, correlation_picture(varying, bands)))
-    return drawn
-
-
-def total_correlation_figure(rows: Sequence[Row], estimator: str) -> Figure:
+def total_correlation_figure(rows: Sequence[Answer], estimator: str) -> Figure:
     """Draw total correlation as dots with intervals, one panel a question, one row a source.
 
     A tick marks the null: 95 % of tables with rows permuted lie at its left. The axis is linear
@@ -115,7 +64,7 @@ def total_correlation_figure(rows: Sequence[Row], estimator: str) -> Figure:
 
 
 def _panel(
-    axes: Axes, rows: Sequence[Row], name: str, sources: Sequence[str], estimator: str
+    axes: Axes, rows: Sequence[Answer], name: str, sources: Sequence[str], estimator: str
 ) -> None:
     found = [find(rows, source, name, estimator) for source in sources]
     for place, tc in enumerate(found):
@@ -189,9 +138,6 @@ def correlation_picture(
     Raises:
         ValueError: if a band lies outside the columns, or a column is constant.
     """
-    from matplotlib.colors import PowerNorm
-    from matplotlib.patches import Rectangle
-
     matrices = {}
     for title, table in tables.items():
         x = samples(table)

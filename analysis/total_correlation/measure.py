@@ -1,36 +1,86 @@
-"""What the analysis ``total_correlation`` measures."""
+"""Are latents independent: ``python -m gdm_repr.analysis.total_correlation`` (Sec. 4.4).
+
+Total correlation within bands, between bands and of chosen elements, by several estimators, beside
+controls; and whether single elements are N(0, 1). See
+:mod:`gdm_repr.analysis.total_correlation.estimate`.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
+from tqdm import tqdm
+
+from gdm_repr.analysis.columns import sources
+from gdm_repr.analysis.columns.layout import Layout, layout
+from gdm_repr.analysis.columns.sources import Table as Columns
+from gdm_repr.analysis.found import Found
+from gdm_repr.analysis.journal import Journal
+from gdm_repr.analysis.subject import Subject
+from gdm_repr.analysis.total_correlation.answers import LATENTS, Answer, answer, fits, most_columns
+from gdm_repr.analysis.total_correlation.estimate import ElementNormality, element_normality
 from gdm_repr.analysis.total_correlation.options import (
     BASELINE,
     CONTROLS,
     LEAST,
     TotalCorrelationConfig,
 )
+from gdm_repr.analysis.total_correlation.questions import Question, questions
 
-if TYPE_CHECKING:
-    from gdm_repr.analysis.columns.layout import Layout
-    from gdm_repr.analysis.columns.sources import Table as Columns
-    from gdm_repr.analysis.journal import Journal
-    from gdm_repr.analysis.subject import Subject
-    from gdm_repr.analysis.total_correlation.answers import Row
-    from gdm_repr.analysis.total_correlation.questions import Question
+
+@dataclass(frozen=True, eq=False)
+class TotalCorrelation(Found):
+    """What was measured.
+
+    Attributes:
+        n: latents looked at.
+        columns: of the tables.
+        tables: the latents and their controls, by name.
+        answers: to every question, by every estimator that fits it, of every table.
+        normality: of single elements, by table; not of the images' own numbers.
+    """
+
+    n: int
+    columns: Layout
+    tables: Mapping[str, Columns]
+    answers: Sequence[Answer]
+    normality: Mapping[str, ElementNormality]
 
 
 def check(config: TotalCorrelationConfig, subject: Subject) -> None:
     """Refuse elements, images and a baseline that are not there."""
-    from gdm_repr.analysis.columns.layout import layout
-    from gdm_repr.analysis.columns.sources import other_store
-
-    layout(subject.model.grouping, subject.model.shape[0], config.columns, config.elements)
+    _layout(config, subject)
     if config.baseline is not None:
-        other_store(config.baseline, subject)
+        sources.other_store(config.baseline, subject)
     if {"raw", "pca"} & set(config.controls):
         subject.require_images()
+
+
+def measure(config: TotalCorrelationConfig, subject: Subject, journal: Journal) -> TotalCorrelation:
+    """Ask every question of the latents and of their controls, and test single elements.
+
+    Raises:
+        ValueError: for elements, images or a baseline that are not there.
+    """
+    rows = subject.rows(min(config.images, len(subject.store)), seed=config.seed)
+    columns = _layout(config, subject)
+    tables = _tables(config, subject, journal, rows, columns)
+    fewest = min(map(len, tables.values()))  # so that no control is refused where latents are not
+    asked = questions(columns, most_columns(fewest) if config.first is None else config.first)
+    answers = _answers(config, journal, asked, tables)
+    normality = {
+        name: element_normality(table)
+        for name, table in tables.items()
+        if name not in (CONTROLS["raw"], CONTROLS["pca"])
+    }
+    return TotalCorrelation(config, subject, len(rows), columns, tables, answers, normality)
+
+
+def _layout(config: TotalCorrelationConfig, subject: Subject) -> Layout:
+    model = subject.model
+    return layout(model.grouping, model.shape[0], config.columns, config.elements)
 
 
 def _tables(
@@ -41,9 +91,6 @@ def _tables(
     columns: Layout,
 ) -> dict[str, Columns]:
     """Return the latents and their controls, by name."""
-    from gdm_repr.analysis.columns import sources
-    from gdm_repr.analysis.total_correlation.answers import LATENTS
-
     n, seed = len(rows), config.seed
     tables = {LATENTS: sources.stored_latents(subject.store, rows, columns)}
     if config.baseline is not None:
@@ -75,19 +122,13 @@ def _tables(
     return tables
 
 
-def _measure(
+def _answers(
     config: TotalCorrelationConfig,
     journal: Journal,
     asked: Sequence[Question],
     tables: Mapping[str, Columns],
-) -> list[Row]:
-    """Measure what the journal does not have."""
-    import hashlib
-
-    from tqdm import tqdm
-
-    from gdm_repr.analysis.total_correlation.answers import Row, fits, measure
-
+) -> list[Answer]:
+    """Answer what the journal does not."""
     wanted = [
         (question, estimator, source)
         for question in asked
@@ -100,7 +141,7 @@ def _measure(
     for question, estimator, source in tqdm(wanted, desc="total correlation", unit="estimate"):
         key = f"{question.name} {estimator} {source} {digests[source][:16]}"
         if key not in journal:
-            row = measure(
+            new = answer(
                 source,
                 tables[source],
                 question,
@@ -109,6 +150,6 @@ def _measure(
                 resamples=config.resamples,
                 seed=config.seed,
             )
-            journal.add(key, row.record())
-        found.append(Row.of(source, question, estimator, journal[key]))
+            journal.add(key, new.record())
+        found.append(Answer.of(source, question, estimator, journal[key]))
     return found

@@ -1,20 +1,24 @@
-"""Are latents independent: ``python -m gdm_repr.analysis.total_correlation`` (Sec. 4.4).
-
-Total correlation within bands, between bands and of chosen elements, by several estimators, beside
-controls; and whether single elements are N(0, 1). See
-:mod:`gdm_repr.analysis.total_correlation.estimate`.
-"""
+"""What is said and shown of total correlation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+import numpy as np
 
-from gdm_repr.analysis.total_correlation.measure import _measure, _tables
-from gdm_repr.analysis.total_correlation.options import (
-    BASELINE,
-    CONTROLS,
-    TotalCorrelationConfig,
+from gdm_repr.analysis.columns.layout import counted
+from gdm_repr.analysis.report.page import Picture, Report, Table
+from gdm_repr.analysis.total_correlation.answers import FEW, LATENTS
+from gdm_repr.analysis.total_correlation.figures import (
+    correlation_picture,
+    normality_figure,
+    total_correlation_figure,
+)
+from gdm_repr.analysis.total_correlation.measure import TotalCorrelation
+from gdm_repr.analysis.total_correlation.options import BASELINE, CONTROLS
+from gdm_repr.analysis.total_correlation.sentences import (
+    as_table,
+    normality_rows,
+    normality_sentence,
+    sentences,
 )
 from gdm_repr.boundary.names import key_part
 from gdm_repr.tracking.keys import (
@@ -23,14 +27,6 @@ from gdm_repr.tracking.keys import (
     TOTAL_CORRELATION_CONTROL,
     band_metric,
 )
-
-if TYPE_CHECKING:
-    from gdm_repr.analysis.columns.layout import Layout
-    from gdm_repr.analysis.journal import Journal
-    from gdm_repr.analysis.report.page import Report
-    from gdm_repr.analysis.subject import Subject
-    from gdm_repr.analysis.total_correlation.answers import Row
-    from gdm_repr.analysis.total_correlation.estimate import ElementNormality
 
 MEANINGS = {
     "fresh noise": "independent columns, so that it shows the estimators' own error.",
@@ -52,49 +48,18 @@ REACH = {
 }
 
 
-def analyse(config: TotalCorrelationConfig, subject: Subject, journal: Journal) -> Report:
-    """Measure, and write down what was found.
-
-    Raises:
-        ValueError: for options that can't be used, or images or a baseline that are not there.
-    """
-    from gdm_repr.analysis.columns.layout import layout
-    from gdm_repr.analysis.report.page import Report, Table
-    from gdm_repr.analysis.total_correlation import figures
-    from gdm_repr.analysis.total_correlation.answers import FEW, LATENTS, most_columns
-    from gdm_repr.analysis.total_correlation.estimate import element_normality
-    from gdm_repr.analysis.total_correlation.questions import questions
-    from gdm_repr.analysis.total_correlation.sentences import (
-        as_table,
-        normality_rows,
-        normality_sentence,
-        sentences,
-    )
-
-    config.check()
-    rows = subject.rows(min(config.images, len(subject.store)), seed=config.seed)
-    columns = layout(
-        subject.model.grouping, subject.model.shape[0], config.columns, config.elements
-    )
-    tables = _tables(config, subject, journal, rows, columns)
-    fewest = min(map(len, tables.values()))  # so that no control is refused where latents are not
-    asked = questions(columns, most_columns(fewest) if config.first is None else config.first)
-    found = _measure(config, journal, asked, tables)
-    normality = {
-        name: element_normality(table)
-        for name, table in tables.items()
-        if name not in (CONTROLS["raw"], CONTROLS["pca"])
-    }
+def report(found: TotalCorrelation) -> Report:
+    """Write down what was found."""
+    config = found.config
     main, *others = config.estimators
-    shown = (LATENTS, BASELINE, CONTROLS["raw"])
     return Report(
         title="Total correlation",
         question="Are the latents independent, within bands and between them?",
         answer=[
-            *sentences(found, [main, *(name for name in others if name in FEW)]),
-            normality_sentence(normality, columns.whole()),
+            *sentences(found.answers, [main, *(name for name in others if name in FEW)]),
+            normality_sentence(found.normality, found.columns.whole()),
         ],
-        pictures=figures.pictures(found, normality, tables, shown, columns, main),
+        pictures=_pictures(found, main),
         tables=[
             Table.of_rows(
                 "total_correlation",
@@ -102,18 +67,20 @@ def analyse(config: TotalCorrelationConfig, subject: Subject, journal: Journal) 
                 "columns give (null mean, what 95 % of permuted tables stay below, p); drift is "
                 "the change from n/2 to n samples; the note says why there is no value. Of a value "
                 "above 0 the interval lies above 0 exactly where p is .05 or less.",
-                as_table(found),
+                as_table(found.answers),
             ),
             Table.of_rows(
                 "normality",
                 "Kolmogorov-Smirnov distance of each element to N(0, 1) with its 95 % interval; q "
                 "is p adjusted for the number of elements (Benjamini, Hochberg 1995).",
-                normality_rows(normality, columns),
+                normality_rows(found.normality, found.columns),
             ),
         ],
-        method=_method(config, len(rows), columns),
+        method=_method(found),
         controls=[
-            f"{name[0].upper()}{name[1:]}: {MEANINGS[name]}" for name in tables if name in MEANINGS
+            f"{name[0].upper()}{name[1:]}: {MEANINGS[name]}"
+            for name in found.tables
+            if name in MEANINGS
         ],
         limits=[
             *(REACH[name] for name in config.estimators),
@@ -123,14 +90,44 @@ def analyse(config: TotalCorrelationConfig, subject: Subject, journal: Journal) 
             "p-values are of single questions; of twenty independent ones, one lies below 0.05.",
             "The interval is over images; it leaves out another training seed.",
         ],
-        metrics=[(0, _metrics(found, normality, main))],
+        metrics=[(0, _metrics(found, main))],
     )
 
 
-def _method(config: TotalCorrelationConfig, n: int, columns: Layout) -> dict[str, object]:
+def _pictures(found: TotalCorrelation, main: str) -> list[Picture]:
+    """Show answers by the main estimator, normality, and correlations of columns that vary."""
+    tables, bands = found.tables, found.columns.bands
+    which = counted(len(found.columns.columns), found.columns.whole())
+    drawn = [
+        Picture(
+            "total_correlation",
+            f"Total correlation by the estimator {main}, with 95 % intervals. Gray tick: 95 % "
+            "of tables with independent columns lie at its left. The axis is linear about 0, then "
+            f"logarithmic. n = {', '.join(f'{len(t)} ({name})' for name, t in tables.items())}.",
+            total_correlation_figure(found.answers, main),
+        ),
+        Picture(
+            "normality",
+            f"Distance of each column to N(0, 1), Kolmogorov-Smirnov, {which}. A distance's "
+            "95 % interval is as wide to each side as the null is high (dashed).",
+            normality_figure(found.normality, bands),
+        ),
+    ]
+    shown = {name: tables[name] for name in (LATENTS, BASELINE, CONTROLS["raw"]) if name in tables}
+    varying = {name: table for name, table in shown.items() if np.ptp(table, 0).all()}
+    if varying:
+        caption = f"Correlation of all pairs of columns ({which}), on one scale; squares are bands."
+        if lacking := [name for name in shown if name not in varying]:
+            caption += f" Not drawn, since a column is constant: {', '.join(lacking)}."
+        drawn.append(Picture("correlation", caption, correlation_picture(varying, bands)))
+    return drawn
+
+
+def _method(found: TotalCorrelation) -> dict[str, object]:
+    config, columns = found.config, found.columns
     left_out = {name: count for name, count in columns.left_out.items() if count}
     return {
-        "latents": n,
+        "latents": found.n,
         "columns": {
             name: f"{stop - start} of {columns.whole(name)}"
             for name, (start, stop) in columns.bands.items()
@@ -143,14 +140,10 @@ def _method(config: TotalCorrelationConfig, n: int, columns: Layout) -> dict[str
     }
 
 
-def _metrics(
-    found: Sequence[Row], normality: Mapping[str, ElementNormality], main: str
-) -> dict[str, float]:
+def _metrics(found: TotalCorrelation, main: str) -> dict[str, float]:
     """Return values by key: the main estimator's under the bare name, others with theirs."""
-    from gdm_repr.analysis.total_correlation.answers import LATENTS
-
     values = {}
-    for row in found:
+    for row in found.answers:
         if row.tc is None:
             continue
         name = (
@@ -160,6 +153,6 @@ def _metrics(
         if row.source != LATENTS:
             kind = f"{TOTAL_CORRELATION_CONTROL}/{key_part(row.source)}"
         values[band_metric(kind, name)] = row.tc.value
-    for source, each in normality.items():
+    for source, each in found.normality.items():
         values[band_metric(NOT_NORMAL, source)] = float(each.rejected.mean())
     return values

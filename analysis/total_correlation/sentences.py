@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from gdm_repr.analysis.columns.layout import Layout
 from gdm_repr.analysis.columns.layout import counted as counted_columns
 from gdm_repr.analysis.intervals.estimate import LEVEL, Estimate, number
-from gdm_repr.analysis.total_correlation.answers import LATENTS, Row
-from gdm_repr.analysis.total_correlation.estimate import ElementNormality, TotalCorrelation
+from gdm_repr.analysis.total_correlation.answers import LATENTS, Answer, find
+from gdm_repr.analysis.total_correlation.estimate import ElementNormality, TotalCorrelationEstimate
 from gdm_repr.analysis.total_correlation.questions import Question
 
 
-def as_table(rows: Sequence[Row]) -> list[dict[str, object]]:
+def as_table(rows: Sequence[Answer]) -> list[dict[str, object]]:
     """Return the rows as those of a table, by heading."""
     fields = {
         "TC (nats)": "value",
@@ -39,15 +39,7 @@ def as_table(rows: Sequence[Row]) -> list[dict[str, object]]:
     ]
 
 
-def find(rows: Sequence[Row], source: str, name: str, estimator: str) -> TotalCorrelation | None:
-    """Return one result, or None where there is none."""
-    for row in rows:
-        if (row.source, row.question.name, row.estimator) == (source, name, estimator):
-            return row.tc
-    return None
-
-
-def sentences(rows: Sequence[Row], estimators: Sequence[str]) -> list[str]:
+def sentences(rows: Sequence[Answer], estimators: Sequence[str]) -> list[str]:
     """Say what was found of the latents by some estimators, with the controls beside.
 
     What an estimator refused is said of the first one, and left out of the others.
@@ -64,7 +56,9 @@ def sentences(rows: Sequence[Row], estimators: Sequence[str]) -> list[str]:
 
 
 def _by_one(
-    rows: Sequence[Row], estimator: str, found: Sequence[tuple[Question, TotalCorrelation]]
+    rows: Sequence[Answer],
+    estimator: str,
+    found: Sequence[tuple[Question, TotalCorrelationEstimate]],
 ) -> list[str]:
     """Say what one estimator found: the latents with interval and p, then the controls."""
     latents = "; ".join(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -105,8 +106,6 @@ def draw_shares(atlas: Atlas, grouping: Grouping, band: Sequence[int]) -> Figure
         grouping: the groups.
         band: those that the elements are of.
     """
-    import matplotlib
-
     own = np.array([entry.numbers["own"].value for entry in atlas.entries])
     shares = np.array([[share.value for share in entry.shares] for entry in atlas.entries])
     others = [g for g in grouping.order if g not in band and shares[:, g].max() > 0]

@@ -9,50 +9,107 @@ All elements of a band are traversed, ranked and shown, so that no row is picked
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any, Literal
 
+import torch
+from tqdm import tqdm
+
+from gdm_repr.analysis.features.extractors import Extractor
+from gdm_repr.analysis.found import Found
+from gdm_repr.analysis.journal import Journal
+from gdm_repr.analysis.subject import Anchors, Subject
+from gdm_repr.analysis.traversal.atlas import Atlas, build_atlas
+from gdm_repr.analysis.traversal.directions import (
+    Direction,
+    Pool,
+    choose_pool,
+    element_directions,
+    move_coefficients,
+    random_directions,
+    traverse,
+)
 from gdm_repr.analysis.traversal.options import TraversalConfig
-
-if TYPE_CHECKING:
-    from gdm_repr.analysis.features.extractors import Extractor
-    from gdm_repr.analysis.journal import Journal
-    from gdm_repr.analysis.subject import Anchors, Subject
-    from gdm_repr.analysis.traversal.directions import Direction
-    from gdm_repr.analysis.traversal.paths import Measures
+from gdm_repr.analysis.traversal.paths import Measures, Ruler, measure_paths, typical_distance
 
 BLOCK = 32  # anchors whose features are held at a time; "other anchors" are those of the block
 PAIRED = 64  # images whose distances give the unit
 
 
+@dataclass(frozen=True, eq=False)
+class Traversal(Found):
+    """What was measured.
+
+    Attributes:
+        pool: the elements, and the latents that they are of.
+        elements: their directions, in the order of the pool.
+        anchors: what was moved.
+        paired: images whose distances give the unit.
+        features: fingerprints of the features.
+        atlases: the elements ranked, by feature; the first one's ranks are shown.
+    """
+
+    pool: Pool
+    elements: Sequence[Direction]
+    anchors: Anchors
+    paired: int
+    features: Sequence[Mapping[str, Any]]
+    atlases: Mapping[str, Atlas]
+
+
 def check(config: TraversalConfig, subject: Subject) -> None:
     """Refuse bands, elements and features that can't be had, and more anchors than images."""
-    from gdm_repr.analysis.traversal.directions import choose_pool
-
-    grouping, channels = subject.model.grouping, subject.model.shape[0]
-    choose_pool(grouping, channels, band=config.band, elements=config.elements)
+    _pool(config, subject)
     if config.source != "samples":
         subject.rows(config.anchors, seed=config.seed)
     config.require_features(subject)
 
 
-def _measure(
+def measure(config: TraversalConfig, subject: Subject, journal: Journal) -> Traversal:
+    """Traverse elements and random directions, and rank the elements.
+
+    Raises:
+        ValueError: for bands, elements or features that can't be had, or too few images.
+    """
+    pool = _pool(config, subject)
+    elements = element_directions(pool)
+    random = random_directions(pool, config.directions, seed=config.seed)
+    kind: Literal["images", "samples"] = "samples" if config.source == "samples" else "images"
+    anchors = subject.anchors(config.anchors, kind, seed=config.seed)
+    extractors = config.extractors()
+    paired = min(PAIRED, len(subject.store))
+    scale = _scale(config, subject, journal, extractors, paired)
+    ruler = Ruler(subject.model.flow, subject.model.basis, extractors, scale, config.values)
+    measured = _measures(config, subject, journal, anchors, [*elements, *random], ruler)
+    atlases = {
+        name: build_atlas(
+            name,
+            {each.name: measured[each.name] for each in elements},
+            {each.name: measured[f"raw {each.name}"] for each in elements},
+            {each.name: measured[each.name] for each in random},
+            seed=config.seed,
+        )
+        for name in config.features
+    }
+    features = [each.fingerprint() for each in extractors.values()]
+    return Traversal(config, subject, pool, elements, anchors, paired, features, atlases)
+
+
+def _pool(config: TraversalConfig, subject: Subject) -> Pool:
+    grouping, channels = subject.model.grouping, subject.model.shape[0]
+    return choose_pool(grouping, channels, band=config.band, elements=config.elements)
+
+
+def _measures(
     config: TraversalConfig,
     subject: Subject,
     journal: Journal,
     anchors: Anchors,
     directions: Sequence[Direction],
-    extractors: Mapping[str, Extractor],
+    ruler: Ruler,
 ) -> dict[str, Measures]:
     """Measure the directions that the journal does not have, in blocks of anchors."""
-    import torch
-    from tqdm import tqdm
-
-    from gdm_repr.analysis.traversal.directions import move_coefficients, traverse
-    from gdm_repr.analysis.traversal.paths import Measures, Ruler, measure
-
-    generation, flow, size = subject.generation, subject.model.flow, config.batch_size
-    scale = _scale(config, subject, journal, extractors)
-    ruler = Ruler(flow, subject.model.basis, extractors, scale, config.values)
+    generation, size = subject.generation, config.batch_size
     blocks = torch.split(anchors.z, BLOCK)
     keys = [
         [f"block {b}, direction {each.name}" for each in directions] for b in range(len(blocks))
@@ -84,10 +141,10 @@ def _measure(
                     batch_size=size,
                     advance=bar.update,
                 )
-                found = {"latents": measure(ruler, direction, paths).plain()}
+                found = {"latents": measure_paths(ruler, direction, paths).plain()}
                 if not direction.name.startswith("random"):
-                    moved = move_coefficients(flow, origin, direction, config.values)
-                    found["raw"] = measure(ruler, direction, moved).plain()
+                    moved = move_coefficients(ruler.flow, origin, direction, config.values)
+                    found["raw"] = measure_paths(ruler, direction, moved).plain()
                 journal.add(key, found)
     measured = {}
     for i, direction in enumerate(directions):
@@ -103,14 +160,10 @@ def _scale(
     subject: Subject,
     journal: Journal,
     extractors: Mapping[str, Extractor],
+    n: int,
 ) -> dict[str, float]:
-    """Return the mean distance of two images of the store, as the model decodes them."""
-    import torch
-
-    from gdm_repr.analysis.traversal.paths import typical_distance
-
+    """Return the mean distance of two of n images of the store, as the model decodes them."""
     if "scale" not in journal:
-        n = min(PAIRED, len(subject.store))
         if n < 2:
             raise ValueError(f"--latents: {n} images; distances need at least 2")
         z = subject.z(subject.rows(n, seed=config.seed + 1))

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
 from gdm_repr.analysis.options import FeatureConfig, Needs
 from gdm_repr.config import MANY, Numbers, Words
-
-if TYPE_CHECKING:
-    pass
-
 
 LEAST = 6  # anchors: of fewer, no p of Wilcoxon's test is below .02
 

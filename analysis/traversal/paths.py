@@ -134,7 +134,7 @@ def typical_distance(features: Features, images: Iterable[Tensor]) -> float:
 
 @isolated
 @torch.no_grad()
-def measure(ruler: Ruler, direction: Direction, paths: Iterable[Path]) -> Measures:
+def measure_paths(ruler: Ruler, direction: Direction, paths: Iterable[Path]) -> Measures:
     """Measure the paths of n anchors along one direction; n V features are held meanwhile."""
     found: list[dict[str, Tensor]] = []
     maps: list[Tensor] = []

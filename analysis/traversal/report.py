@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
 
 from gdm_repr.analysis.intervals.estimate import Estimate
-from gdm_repr.analysis.report.page import Picture, Table
-from gdm_repr.analysis.subject import Anchors, Subject
+from gdm_repr.analysis.report.page import Picture, Report, Table
+from gdm_repr.analysis.subject import Subject
 from gdm_repr.analysis.traversal import figures
 from gdm_repr.analysis.traversal.atlas import LEVEL, Atlas
-from gdm_repr.analysis.traversal.directions import Direction, Pool
-from gdm_repr.analysis.traversal.measure import PAIRED, _measure
-from gdm_repr.analysis.traversal.options import TraversalConfig
+from gdm_repr.analysis.traversal.directions import Pool
+from gdm_repr.analysis.traversal.measure import Traversal
 from gdm_repr.grouping import Grouping
 from gdm_repr.masks import element_mask, untouched_groups
 from gdm_repr.tracking.keys import (
@@ -22,11 +20,6 @@ from gdm_repr.tracking.keys import (
     TRAVERSAL_PASSING_RANDOM,
     band_metric,
 )
-
-if TYPE_CHECKING:
-    from gdm_repr.analysis.journal import Journal
-    from gdm_repr.analysis.report.page import Report
-
 
 SHEET_ROWS, MOVING_ROWS = 32, 8  # of the sheet, and of the animation
 LISTED = 8  # elements that the answer names
@@ -38,7 +31,44 @@ MEANING = (
 INTERVALS = ("straightness", "monotonicity", "alike", "drift", "row", "column", "area")
 
 
-def answer(atlas: Atlas, pool: Pool, subject: Subject, who: str) -> list[str]:
+def report(found: Traversal) -> Report:
+    """Write down what was found."""
+    config, main = found.config, next(iter(found.atlases.values()))
+    who = "encoded images" if found.anchors.rows else "samples"
+    return Report(
+        title="Traversals",
+        question="What does each single element do, and is it more than any other direction does?",
+        answer=_answer(main, found.pool, found.subject, who),
+        pictures=_pictures(found, main, who),
+        tables=_tables(found.atlases, found.subject.model.grouping),
+        method={
+            "anchors": f"{config.anchors} {who}, chosen at random",
+            "elements": found.pool.count,
+            "places": list(config.values),
+            "random directions": f"{config.directions}, from random orthonormal bases of the band",
+            "unit": f"mean distance of two of {found.paired} decoded images",
+            "seed": config.seed,
+            "features": found.features,
+        },
+        controls=[
+            "Random directions of the same band, traversed at the same pace: what any direction "
+            "does. Each takes an element's test, too.",
+            "The same moves, in stds, of the images' own coefficients, without the model.",
+        ],
+        limits=[
+            "One element is not one attribute: a number says how much changes and how steadily, "
+            "not what, nor that nothing else does. Look at the sheets.",
+            "An element may pass the test as any fixed direction may that does more than average; "
+            "only beside the random directions that pass does it say something of elements.",
+            "Values beyond 2 are rare among latents of images; straightness, monotonicity and "
+            "drift are over the whole range.",
+            "Intervals and tests are over images; they leave out another training seed.",
+        ],
+        metrics=[(0, _metrics(main))],
+    )
+
+
+def _answer(atlas: Atlas, pool: Pool, subject: Subject, who: str) -> list[str]:
     """Say what was found of the first element, and of all of them."""
     first, average = atlas.entries[0], atlas.average
     E, R = len(atlas.entries), len(atlas.random)
@@ -107,26 +137,11 @@ def _where_it_falls(atlas: Atlas, pool: Pool, subject: Subject) -> str:
     return text
 
 
-def pictures(
-    config: TraversalConfig,
-    subject: Subject,
-    atlas: Atlas,
-    pool: Pool,
-    ranked: Sequence[Direction],
-    anchors: Anchors,
-    who: str,
-) -> list[Picture]:
-    """Draw sheets, animations and figures.
-
-    Args:
-        config: the command's options.
-        subject: model and decoder.
-        atlas: of the main feature.
-        pool: what was traversed.
-        ranked: the elements, by rank.
-        anchors: that were measured.
-        who: what they are.
-    """
+def _pictures(found: Traversal, atlas: Atlas, who: str) -> list[Picture]:
+    """Show sheets, animations and figures of the main feature's atlas."""
+    config, subject, pool = found.config, found.subject, found.pool
+    by_name = {each.name: each for each in found.elements}
+    ranked = [by_name[entry.name] for entry in atlas.entries]
     shown = list(range(len(ranked)))
     if len(shown) > SHEET_ROWS:
         shown = [*shown[: SHEET_ROWS // 2], *shown[-(SHEET_ROWS // 2) :]]
@@ -135,7 +150,7 @@ def pictures(
         f"q = {atlas.entries[i].q:.2g}"
         for i in shown
     ]
-    of = [anchors]
+    of = [found.anchors]
     if config.source == "both":
         of.append(subject.anchors(1, "samples", seed=config.seed))
     sheets = figures.draw_sheets(
@@ -191,7 +206,7 @@ def pictures(
     ]
 
 
-def tables(atlases: Mapping[str, Atlas], grouping: Grouping) -> list[Table]:
+def _tables(atlases: Mapping[str, Atlas], grouping: Grouping) -> list[Table]:
     """Return the atlas of every feature, the random directions, and the bands."""
     main = next(iter(atlases.values()))
     every, shares, random = [], [], []
@@ -246,7 +261,7 @@ def _columns(name: str, estimate: Estimate) -> dict[str, object]:
     return {name: estimate.value, f"{name} low": estimate.low, f"{name} high": estimate.high}
 
 
-def metrics(atlas: Atlas) -> dict[str, float]:
+def _metrics(atlas: Atlas) -> dict[str, float]:
     """Return what is tracked of the main feature's atlas."""
     values = {
         TRAVERSAL_PASSING: float(atlas.passing),
@@ -257,73 +272,3 @@ def metrics(atlas: Atlas) -> dict[str, float]:
         steady = entry.numbers["monotonicity"].value
         values[band_metric(TRAVERSAL_MONOTONICITY, entry.name)] = steady
     return values
-
-
-def analyse(config: TraversalConfig, subject: Subject, journal: Journal) -> Report:
-    """Measure, and write down what was found.
-
-    Raises:
-        ValueError: for bands, elements or features that can't be had, or too few images.
-    """
-    from gdm_repr.analysis.report.page import Report
-    from gdm_repr.analysis.traversal.atlas import build_atlas
-    from gdm_repr.analysis.traversal.directions import (
-        choose_pool,
-        element_directions,
-        random_directions,
-    )
-
-    pool = choose_pool(
-        subject.model.grouping, subject.model.shape[0], band=config.band, elements=config.elements
-    )
-    elements = element_directions(pool)
-    random = random_directions(pool, config.directions, seed=config.seed)
-    kind: Literal["images", "samples"] = "samples" if config.source == "samples" else "images"
-    anchors = subject.anchors(config.anchors, kind, seed=config.seed)
-    extractors = config.extractors()
-    measured = _measure(config, subject, journal, anchors, [*elements, *random], extractors)
-    atlases = {
-        name: build_atlas(
-            name,
-            {each.name: measured[each.name] for each in elements},
-            {each.name: measured[f"raw {each.name}"] for each in elements},
-            {each.name: measured[each.name] for each in random},
-            seed=config.seed,
-        )
-        for name in config.features
-    }
-    main = atlases[config.features[0]]
-    by_name = {each.name: each for each in elements}
-    ranked = [by_name[entry.name] for entry in main.entries]
-    who = "encoded images" if kind == "images" else "samples"
-    return Report(
-        title="Traversals",
-        question="What does each single element do, and is it more than any other direction does?",
-        answer=answer(main, pool, subject, who),
-        pictures=pictures(config, subject, main, pool, ranked, anchors, who),
-        tables=tables(atlases, subject.model.grouping),
-        method={
-            "anchors": f"{config.anchors} {who}, chosen at random",
-            "elements": pool.count,
-            "places": list(config.values),
-            "random directions": f"{config.directions}, from random orthonormal bases of the band",
-            "unit": f"mean distance of two of {min(PAIRED, len(subject.store))} decoded images",
-            "seed": config.seed,
-            "features": [each.fingerprint() for each in extractors.values()],
-        },
-        controls=[
-            "Random directions of the same band, traversed at the same pace: what any direction "
-            "does. Each takes an element's test, too.",
-            "The same moves, in stds, of the images' own coefficients, without the model.",
-        ],
-        limits=[
-            "One element is not one attribute: a number says how much changes and how steadily, "
-            "not what, nor that nothing else does. Look at the sheets.",
-            "An element may pass the test as any fixed direction may that does more than average; "
-            "only beside the random directions that pass does it say something of elements.",
-            "Values beyond 2 are rare among latents of images; straightness, monotonicity and "
-            "drift are over the whole range.",
-            "Intervals and tests are over images; they leave out another training seed.",
-        ],
-        metrics=[(0, metrics(main))],
-    )
