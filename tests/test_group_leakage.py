@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gdm_repr.analysis.intervals.estimate import Estimate
 from gdm_repr.analysis.leakage.figures import draw_leakage
-from gdm_repr.analysis.leakage.matrix import WAYS, Leakage, measure_leakage
+from gdm_repr.analysis.leakage.matrix import WAYS, LeakageMatrix, measure_leakage
 from gdm_repr.analysis.leakage.noise_dependence import noise_dependence
 from gdm_repr.coordinates import Flow
 from gdm_repr.generation import Generation
@@ -359,7 +359,7 @@ def test_what_cannot_be_measured_is_refused() -> None:
 def test_the_figure_shows_every_entry(name: str, way: str, tmp_path: Path) -> None:
     grouping = GROUPINGS[name]
     generation = Generation(gaussian(grouping)[0], plan(grouping), strict=False)
-    result: Leakage = measure_leakage(generation, latents(5), way=way)
+    result: LeakageMatrix = measure_leakage(generation, latents(5), way=way)
     figure = draw_leakage(result)
     figure.savefig(tmp_path / "leakage.png")
     axes = figure.axes[0]
@@ -377,7 +377,7 @@ def test_the_figure_shows_every_entry(name: str, way: str, tmp_path: Path) -> No
 def test_a_figure_of_many_groups_stays_readable(tmp_path: Path) -> None:
     k = 64
     matrix = np.tril(np.random.default_rng(0).random((k, k)))
-    result = Leakage(
+    result = LeakageMatrix(
         way="redraw",
         names=tuple(f"g{j}" for j in range(k)),
         value=matrix,

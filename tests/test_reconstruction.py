@@ -16,14 +16,14 @@ from gdm_repr.analysis.reconstruction.figures import draw_curves, draw_gaps, sho
 from gdm_repr.analysis.reconstruction.measure import choose_rows
 from gdm_repr.analysis.reconstruction.options import ReconstructionConfig
 from gdm_repr.analysis.reconstruction.report import make_metrics, make_tables
-from gdm_repr.analysis.reconstruction.summary import PAIRS, WAYS, Measured, summarise
+from gdm_repr.analysis.reconstruction.summary import PAIRS, WAYS, ImageValues, summarise
 
 KEPT, N = (0, 6, 22, 64), 12
 FALL = np.array([1.0, 0.5, 0.08, 0.0])
 ENDS = {"0_5": 6, "6_21": 22, "22_63": 64}
 
 
-def measured() -> Measured:
+def measured() -> ImageValues:
     """Distances that fall alike for all images; the control's are twice the model's."""
     size = np.random.default_rng(0).uniform(1, 3, (N, 1))
     distances = {
@@ -33,7 +33,7 @@ def measured() -> Measured:
     by_way = {way: {"psnr": 10 - 5 * d, "pixels": d} for way, d in distances.items()}
     float16 = {"psnr": np.full(N, 40.0), "pixels": 0.2 * size[:, 0]}
     values = tuple(3 * m for m in KEPT)
-    return Measured(KEPT, values, by_way, float16, np.full(N, 140.0), draws=2)
+    return ImageValues(KEPT, values, by_way, float16, np.full(N, 140.0), draws=2)
 
 
 def test_distances_are_relative_to_unrelated_images() -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from gdm_repr.analysis.band_variance.measure import Summary
+from gdm_repr.analysis.band_variance.measure import LEVEL, BandVariance
 from gdm_repr.analysis.draws import fresh_noise
 from gdm_repr.analysis.report.figures import (
     COLOURS,
@@ -18,7 +16,6 @@ from gdm_repr.analysis.report.figures import (
     mark_bands,
     new_figure,
 )
-from gdm_repr.analysis.subject import Anchors, Subject
 from gdm_repr.edit.operations import vary
 from gdm_repr.masks import group_elements
 from gdm_repr.pictures import LabelledSheet, label_sheet
@@ -26,27 +23,19 @@ from gdm_repr.pictures import LabelledSheet, label_sheet
 DRAWS = 8  # columns of the sheet
 ROWS = 6  # of the sheet, at most
 
-Summaries = Mapping[str, tuple[Summary, ...]]  # of latents and control, by feature
 
-
-def draw_curves(summaries: Summaries, ends: Mapping[str, int], level: float) -> Figure:
-    """Draw the variance left against m, a panel a feature.
-
-    Args:
-        summaries: latents and control.
-        ends: the bands, as from :func:`gdm_repr.analysis.report.figures.band_ends`.
-        level: marked by a line.
-    """
-    figure = new_figure(3.4, max(WIDTH, 3.2 * len(summaries)))
-    panels = figure.subplots(1, len(summaries), squeeze=False, sharey=True)[0]
-    for axes, (name, pair) in zip(panels, summaries.items(), strict=True):
+def draw_curves(found: BandVariance) -> Figure:
+    """Draw the variance left against m, a panel a feature."""
+    figure = new_figure(3.4, max(WIDTH, 3.2 * len(found.left)))
+    panels = figure.subplots(1, len(found.left), squeeze=False, sharey=True)[0]
+    for axes, (name, pair) in zip(panels, found.left.items(), strict=True):
         for number, (of, label) in enumerate(zip(pair, ("latents", "control: DCT"), strict=True)):
             c = of.curve
             line_with_band(
                 axes, c.kept, c.value, c.low, c.high, number=number, label=label, dashed=number > 0
             )
-        mark_bands(axes, ends)
-        axes.axhline(level, color="0.5", linewidth=0.8)
+        mark_bands(axes, found.ends)
+        axes.axhline(LEVEL, color="0.5", linewidth=0.8)
         axes.set_ylim(0, None)
         axes.set_xlabel("m, latents fixed")
         axes.set_title(name, fontsize="medium", pad=16)
@@ -55,14 +44,15 @@ def draw_curves(summaries: Summaries, ends: Mapping[str, int], level: float) -> 
     return figure
 
 
-def draw_shares(summaries: Summaries, bands: Sequence[str]) -> Figure:
+def draw_shares(found: BandVariance) -> Figure:
     """Draw each band's two shares, features and controls side by side."""
-    figure = new_figure(max(2.8, 1.4 + 0.25 * len(bands) * len(summaries)))
+    bands = list(found.ends)
+    figure = new_figure(max(2.8, 1.4 + 0.25 * len(bands) * len(found.left)))
     panels = figure.subplots(1, 2, sharey=True)
-    places, slots = np.arange(len(bands)), 2 * len(summaries)
+    places, slots = np.arange(len(bands)), 2 * len(found.left)
     for axes, way in zip(panels, ("drawn", "fixed"), strict=True):
         slot = 0
-        for number, (feature, pair) in enumerate(summaries.items()):
+        for number, (feature, pair) in enumerate(found.left.items()):
             colour = COLOURS[number % len(COLOURS)]
             for control, of in enumerate(pair):
                 shares = [(e.value, e.low, e.high) for e in getattr(of, way)]
@@ -92,11 +82,11 @@ def draw_shares(summaries: Summaries, bands: Sequence[str]) -> Figure:
     return figure
 
 
-def draw_sheet(subject: Subject, anchors: Anchors, seed: int) -> LabelledSheet:
+def draw_sheet(found: BandVariance) -> LabelledSheet:
     """Draw the first anchor, and draws with more and more bands fixed."""
+    subject, z = found.subject, found.anchors.z[:1]
     generation, basis, grouping = subject.generation, subject.model.basis, subject.model.grouping
-    z = anchors.z[:1]
-    noise = fresh_noise((z.shape[1], z.shape[2]), seed, 0, range(DRAWS)).to(z.device)
+    noise = fresh_noise((z.shape[1], z.shape[2]), found.config.seed, 0, range(DRAWS)).to(z.device)
     original = basis.inverse(generation.decode(z))
     rows, labels = [], []
     for done in sorted(set(np.linspace(0, grouping.k - 1, ROWS).round().astype(int).tolist())):

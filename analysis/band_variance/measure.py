@@ -1,23 +1,39 @@
-"""What the analysis ``band_variance`` measures."""
+"""Which band holds what: ``python -m gdm_repr.analysis.band_variance`` (Sec. 4.2, Fig. 4a).
+
+Images are drawn with some latents fixed, and what still varies is measured in features; see
+:mod:`gdm_repr.analysis.band_variance.variance` for the estimate and its control.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
 
 from gdm_repr.analysis.band_variance.options import BandVarianceConfig
+from gdm_repr.analysis.band_variance.variance import (
+    anchor_variances,
+    band_ends,
+    control_variances,
+    to_grid,
+)
+from gdm_repr.analysis.features.extractors import Extractor
+from gdm_repr.analysis.found import Found
+from gdm_repr.analysis.intervals import curves
+from gdm_repr.analysis.intervals.estimate import Estimate, Floats
+from gdm_repr.analysis.journal import Journal
+from gdm_repr.analysis.subject import Anchors, Subject
+from gdm_repr.masks import Mask, first_elements, group_elements
 
-if TYPE_CHECKING:
-    from gdm_repr.analysis.intervals.curves import Curve
-    from gdm_repr.analysis.intervals.estimate import Estimate, Floats
-    from gdm_repr.analysis.journal import Journal
-    from gdm_repr.analysis.subject import Anchors, Subject
-    from gdm_repr.masks import Mask
+LEVEL = 0.1  # of the free variance: what is left when latents "suffice"
 
 
 @dataclass(frozen=True)
-class Summary:
+class VarianceLeft:
     """What one feature says of latents, or of the control.
 
     Attributes:
@@ -26,31 +42,34 @@ class Summary:
         fixed: share left when one band is fixed and the others drawn.
     """
 
-    curve: Curve
+    curve: curves.Curve
     drawn: tuple[Estimate, ...]
     fixed: tuple[Estimate, ...]
 
 
-def summarise(
-    variances: Floats, kept: Sequence[int], bands: int, draws: int, *, seed: int = 0
-) -> Summary:
-    """Summarise variances of n anchors.
+@dataclass(frozen=True, eq=False)
+class BandVariance(Found):
+    """What was measured.
 
-    Args:
-        variances: (n, M + 2k): for each of M prefixes, each band drawn, and each band fixed.
-        kept: latents fixed in the prefixes, beginning with 0.
-        bands: k.
-        draws: an anchor.
-        seed: of the bootstrap.
+    Attributes:
+        anchors: whose latents were fixed.
+        ends: how many latents are made when each band is done, in the order of generation.
+        left: variance left of latents and of the control, by feature.
+        gaps: latents' curve less the control's at every m, by feature.
+        enough: latents that settle nine tenths of the first feature's variance, and the control's.
+        bend: latents at which the first feature's curve bends most.
+        cuts: of bands of equal shares; none where the curve does not tell.
+        fingerprints: of the features.
     """
-    from gdm_repr.analysis.intervals.curves import curve
-    from gdm_repr.analysis.intervals.estimate import Estimate
 
-    m = len(kept)
-    prefixes = curve(variances[:, :m], kept, draws, seed=seed)
-    every = curve(variances, range(variances.shape[1]), draws, seed=seed)
-    shares = tuple(map(Estimate, every.value[m:], every.low[m:], every.high[m:]))
-    return Summary(prefixes, shares[:bands], shares[bands:])
+    anchors: Anchors
+    ends: Mapping[str, int]
+    left: Mapping[str, tuple[VarianceLeft, ...]]
+    gaps: Mapping[str, Sequence[Estimate]]
+    enough: tuple[Estimate, ...]
+    bend: Estimate
+    cuts: Sequence[int]
+    fingerprints: Sequence[Mapping[str, Any]]
 
 
 def check(config: BandVarianceConfig, subject: Subject) -> None:
@@ -60,19 +79,65 @@ def check(config: BandVarianceConfig, subject: Subject) -> None:
     subject.require_images()
 
 
-def _measure(
+def measure(config: BandVarianceConfig, subject: Subject, journal: Journal) -> BandVariance:
+    """Measure what varies when the first latents, one band or all but one are fixed.
+
+    Raises:
+        ValueError: for features that can't be had, or more anchors or draws than there are images.
+    """
+    grouping, seed, ends = subject.model.grouping, config.seed, band_ends(subject.model.grouping)
+    kept = sorted({*curves.cut_grid(grouping.index.size, config.cuts), *ends.values()})
+    bands = [group_elements(grouping, [group]) for group in grouping.order]
+    masks = [*(first_elements(grouping, m) for m in kept), *(~band for band in bands), *bands]
+    anchors = subject.anchors(config.anchors, config.source, seed=seed)
+    extractors = config.extractors()
+    rows = _rows(config, subject, journal, anchors, masks, extractors)
+    variances = {
+        name: [np.array([row[of][name] for row in rows]) for of in ("latents", "control")]
+        for name in config.features
+    }
+    prefixes = {name: [of[:, : len(kept)] for of in pair] for name, pair in variances.items()}
+    left = {
+        name: tuple(_left(of, kept, len(bands), config) for of in pair)
+        for name, pair in variances.items()
+    }
+    main, settled = config.features[0], partial(curves.suffices, level=LEVEL)
+    value, groups = left[main][0].curve.value, config.groups or grouping.k
+    falls = groups > 1 and bool(np.isfinite(value).all())
+    return BandVariance(
+        config,
+        subject,
+        anchors,
+        ends,
+        left,
+        gaps={name: curves.difference(*pair, seed=seed) for name, pair in prefixes.items()},
+        enough=tuple(curves.place(of, kept, settled, seed=seed) for of in prefixes[main]),
+        bend=to_grid(curves.place(prefixes[main][0], kept, curves.knee, seed=seed), kept),
+        cuts=curves.suggested_cuts(kept, value, groups) if falls else (),
+        fingerprints=[each.fingerprint() for each in extractors.values()],
+    )
+
+
+def _left(
+    variances: Floats, kept: Sequence[int], bands: int, config: BandVarianceConfig
+) -> VarianceLeft:
+    """Summarise variances (n, M + 2k): of M prefixes, each band drawn, and each band fixed."""
+    m, settings = len(kept), {"draws": config.draws, "seed": config.seed}
+    every = curves.curve(variances, range(variances.shape[1]), **settings)
+    shares = tuple(map(Estimate, every.value[m:], every.low[m:], every.high[m:]))
+    prefixes = curves.curve(variances[:, :m], kept, **settings)
+    return VarianceLeft(prefixes, shares[:bands], shares[bands:])
+
+
+def _rows(
     config: BandVarianceConfig,
     subject: Subject,
     journal: Journal,
     anchors: Anchors,
     masks: Sequence[Mask],
+    extractors: Mapping[str, Extractor],
 ) -> list[Any]:
     """Measure the anchors that the journal does not have."""
-    from tqdm import tqdm
-
-    from gdm_repr.analysis.band_variance.variance import anchor_variances, control_variances
-
-    extractors = config.extractors()
     phi, basis = list(extractors.values()), subject.model.basis
     images = anchors.rows or subject.rows(config.anchors, seed=config.seed)
     pool_rows = subject.rows(min(config.pool, len(subject.store)), seed=config.seed + 1)

@@ -1,18 +1,14 @@
-"""Which band holds what: ``python -m gdm_repr.analysis.band_variance`` (Sec. 4.2, Fig. 4a).
-
-Images are drawn with some latents fixed, and what still varies is measured in features; see
-:mod:`gdm_repr.analysis.band_variance.variance` for the estimate and its control.
-"""
+"""The page of band variance."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import partial
-from typing import TYPE_CHECKING
 
-from gdm_repr.analysis.band_variance.measure import Summary, _measure, summarise
-from gdm_repr.analysis.band_variance.options import BandVarianceConfig
+from gdm_repr.analysis.band_variance import figures
+from gdm_repr.analysis.band_variance.measure import LEVEL, BandVariance
+from gdm_repr.analysis.band_variance.variance import around
+from gdm_repr.analysis.intervals.estimate import Estimate
+from gdm_repr.analysis.report.page import Picture, Report, Table
 from gdm_repr.tracking.keys import (
     BAND_VARIANCE,
     BAND_VARIANCE_CONTROL,
@@ -20,75 +16,34 @@ from gdm_repr.tracking.keys import (
     band_metric,
 )
 
-if TYPE_CHECKING:
-    from gdm_repr.analysis.intervals.estimate import Estimate, Floats
-    from gdm_repr.analysis.journal import Journal
-    from gdm_repr.analysis.report.page import Report, Table
-    from gdm_repr.analysis.subject import Subject
 
-LEVEL = 0.1  # of the free variance: what is left when latents "suffice"
-
-
-def analyse(config: BandVarianceConfig, subject: Subject, journal: Journal) -> Report:
-    """Measure, and write down what was found.
-
-    Raises:
-        ValueError: for features that can't be had, or more anchors or draws than there are images.
-    """
-    import numpy as np
-
-    from gdm_repr.analysis.band_variance import figures
-    from gdm_repr.analysis.band_variance.variance import around, to_grid
-    from gdm_repr.analysis.intervals.curves import cut_grid, knee, place, suffices, suggested_cuts
-    from gdm_repr.analysis.report.figures import band_ends
-    from gdm_repr.analysis.report.page import Picture, Report
-    from gdm_repr.masks import first_elements, group_elements
-
-    grouping, seed = subject.model.grouping, config.seed
-    ends = band_ends(grouping)
-    kept = sorted({*cut_grid(grouping.index.size, config.cuts), *ends.values()})
-    bands = [group_elements(grouping, [group]) for group in grouping.order]
-    masks = [*(first_elements(grouping, m) for m in kept), *(~band for band in bands), *bands]
-    anchors = subject.anchors(config.anchors, config.source, seed=seed)
-    rows = _measure(config, subject, journal, anchors, masks)
-    variances = {
-        name: tuple(np.array([row[of][name] for row in rows]) for of in ("latents", "control"))
-        for name in config.features
-    }
-    summaries = {
-        name: tuple(summarise(of, kept, len(bands), config.draws, seed=seed) for of in pair)
-        for name, pair in variances.items()
-    }
-    main = config.features[0]
-    latents, control = summaries[main]
-    prefixes = [of[:, : len(kept)] for of in variances[main]]
-    enough, enough_control = (
-        place(of, kept, partial(suffices, level=LEVEL), seed=seed) for of in prefixes
-    )
-    bend = to_grid(place(prefixes[0], kept, knee, seed=seed), kept)
-    groups = config.groups or grouping.k
-    falls = groups > 1 and bool(np.isfinite(latents.curve.value).all())
-    cuts = suggested_cuts(kept, latents.curve.value, groups) if falls else ()
+def report(found: BandVariance) -> Report:
+    """Write down what was found."""
+    config, subject = found.config, found.subject
+    main, (enough, enough_control) = config.features[0], found.enough
+    latents, control = found.left[main]
+    kept, total = latents.curve.kept, subject.model.grouping.index.size
+    groups, cuts = config.groups or subject.model.grouping.k, ", ".join(map(str, found.cuts))
     each_band = "; ".join(
         f"{band} {own.percent()}, control {other.percent()}"
-        for band, own, other in zip(ends, latents.drawn, control.drawn, strict=True)
+        for band, own, other in zip(found.ends, latents.drawn, control.drawn, strict=True)
     )
-    first = next(iter(ends))
+    first = next(iter(found.ends))
     answer = [
         f"Drawing one band afresh, all others fixed, gives this share of the variance of free "
         f"generation in {main}: {each_band}.",
         f"Fixing band {first} alone leaves {latents.fixed[0].percent()} of it; fixing the same of "
         f"an image's own coefficients leaves {control.fixed[0].percent()}.",
         f"Nine tenths of the variance are settled by the first {_count(enough)} of "
-        f"{grouping.index.size} latents (control: {_count(enough_control)}).",
-        _bends(bend, len(kept))
-        + (f" {groups} bands of equal shares would be cut at {_listed(cuts)}." if cuts else "")
+        f"{total} latents (control: {_count(enough_control)}).",
+        _bends(found.bend, len(kept))
+        + (f" {groups} bands of equal shares would be cut at {cuts}." if cuts else "")
         + f" Resolution: m was measured at {len(kept)} values"
         + ("" if math.isnan(enough.value) else _between(around(enough.value, kept)))
         + "; between them curves are read on straight lines.",
     ]
     who = "encoded images" if config.source == "images" else "samples"
-    n = f"n = {len(rows)} {who}, {config.draws} draws each; 95 % bootstrap intervals over them"
+    n = f"n = {config.anchors} {who}, {config.draws} draws each; 95 % bootstrap intervals over them"
     return Report(
         title="Band variance",
         question="Which band holds what, and how many latents suffice?",
@@ -99,29 +54,29 @@ def analyse(config: BandVarianceConfig, subject: Subject, journal: Journal) -> R
                 "Variance left when the first m latents are fixed, relative to none fixed "
                 f"({n}). Dashed: the control, coefficients of real images. Gray line: "
                 f"{100 * LEVEL:.0f} %.",
-                figures.draw_curves(summaries, ends, LEVEL),
+                figures.draw_curves(found),
             ),
             Picture(
                 "bands",
                 "Variance left with one band drawn (left) and with one band fixed (right), "
                 f"relative to free generation ({n}). Open: the control.",
-                figures.draw_shares(summaries, list(ends)),
+                figures.draw_shares(found),
             ),
             Picture(
                 "draws",
-                f"An anchor ({anchors.ids[0]}) and draws with more and more bands fixed; a column "
-                "has the same noise in every row.",
-                figures.draw_sheet(subject, anchors, seed),
+                f"An anchor ({found.anchors.ids[0]}) and draws with more and more bands fixed; a "
+                "column has the same noise in every row.",
+                figures.draw_sheet(found),
             ),
         ],
-        tables=[_curve_table(summaries, variances, seed), _share_table(summaries, list(ends))],
+        tables=[_curve_table(found), _share_table(found)],
         method={
             "anchors": f"{config.anchors} {who}, chosen at random",
             "draws": f"{config.draws} an anchor",
-            "seed": seed,
+            "seed": config.seed,
             "control": "as many draws from the coefficients of "
             f"{min(config.pool, len(subject.store))} random images, or all of these",
-            "features": [each.fingerprint() for each in config.extractors().values()],
+            "features": found.fingerprints,
         },
         controls=[
             "The same with the images' own coefficients: an image's are fixed, the others come "
@@ -135,7 +90,7 @@ def analyse(config: BandVarianceConfig, subject: Subject, journal: Journal) -> R
             "drawn are not quite the data's.",
             "The interval is over images; it leaves out another training seed.",
         ],
-        metrics=_metrics(summaries, list(ends), main, enough),
+        metrics=_metrics(found, main),
     )
 
 
@@ -165,20 +120,14 @@ def _between(ends: tuple[int, int]) -> str:
     )
 
 
-def _listed(cuts: Sequence[int]) -> str:
-    return ", ".join(map(str, cuts))
-
-
-def _metrics(
-    summaries: dict[str, tuple[Summary, ...]], bands: Sequence[str], main: str, enough: Estimate
-) -> list[tuple[int, dict[str, float]]]:
+def _metrics(found: BandVariance, main: str) -> list[tuple[int, dict[str, float]]]:
     """Return bands of the main feature at step 0, and curves with m as step."""
-    values = {f"{BAND_VARIANCE}/suffices": enough.value}
+    values = {f"{BAND_VARIANCE}/suffices": found.enough[0].value}
     keys = (BAND_VARIANCE, BAND_VARIANCE_CONTROL)
-    for key, of in zip(keys, summaries[main], strict=True):
-        values |= {band_metric(key, b): s.value for b, s in zip(bands, of.drawn, strict=True)}
+    for key, of in zip(keys, found.left[main], strict=True):
+        values |= {band_metric(key, b): s.value for b, s in zip(found.ends, of.drawn, strict=True)}
     metrics = [(0, values)]
-    for name, pair in summaries.items():
+    for name, pair in found.left.items():
         for suffix, of in zip(("", "_control"), pair, strict=True):
             key = f"{BAND_VARIANCE_CURVE}{suffix}/{name}"
             points = zip(of.curve.kept, of.curve.value, strict=True)
@@ -186,16 +135,10 @@ def _metrics(
     return metrics
 
 
-def _curve_table(
-    summaries: dict[str, tuple[Summary, ...]], variances: dict[str, tuple[Floats, ...]], seed: int
-) -> Table:
-    from gdm_repr.analysis.intervals.curves import difference
-    from gdm_repr.analysis.report.page import Table
-
+def _curve_table(found: BandVariance) -> Table:
     rows = []
-    for name, (latents, control) in summaries.items():
-        a, b = latents.curve, control.curve
-        gaps = difference(*(of[:, : len(a.kept)] for of in variances[name]), seed=seed)
+    for name, (latents, control) in found.left.items():
+        a, b, gaps = latents.curve, control.curve, found.gaps[name]
         rows += [
             {
                 "feature": name,
@@ -220,9 +163,7 @@ def _curve_table(
     return Table.of_rows("curve", caption, rows)
 
 
-def _share_table(summaries: dict[str, tuple[Summary, ...]], bands: Sequence[str]) -> Table:
-    from gdm_repr.analysis.report.page import Table
-
+def _share_table(found: BandVariance) -> Table:
     rows = [
         {
             "feature": name,
@@ -235,8 +176,8 @@ def _share_table(summaries: dict[str, tuple[Summary, ...]], bands: Sequence[str]
             "its low": fixed.low,
             "its high": fixed.high,
         }
-        for name, pair in summaries.items()
+        for name, pair in found.left.items()
         for of, summary in zip(("latents", "control"), pair, strict=True)
-        for band, drawn, fixed in zip(bands, summary.drawn, summary.fixed, strict=True)
+        for band, drawn, fixed in zip(found.ends, summary.drawn, summary.fixed, strict=True)
     ]
     return Table.of_rows("bands", "Share of the free variance left, with 95 % intervals.", rows)

@@ -28,6 +28,7 @@ from gdm_repr.basis import Basis
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.edit.operations import vary
 from gdm_repr.generation import Generation
+from gdm_repr.grouping import Grouping
 from gdm_repr.masks import Mask, shared_groups
 
 Features = Callable[[Tensor], Tensor]
@@ -156,6 +157,13 @@ def control_variances(
             for phi, row in zip(features, running, strict=True):
                 row[number].add(phi(x))
     return [[welford.variance() for welford in row] for row in running]
+
+
+def band_ends(grouping: Grouping) -> dict[str, int]:
+    """Return how many latents are made when each group is done, in the order of generation."""
+    order, sizes = grouping.order, grouping.sizes()
+    totals = np.cumsum([sizes[group] for group in order]).tolist()
+    return dict(zip((grouping.names[group] for group in order), totals, strict=True))
 
 
 def place_interval(places: Sequence[float], kept: Sequence[int]) -> tuple[float, float]:

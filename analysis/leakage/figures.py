@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
 
-from gdm_repr.analysis.leakage.matrix import Leakage
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from gdm_repr.analysis.leakage.noise_dependence import NoiseDependence
+from gdm_repr.analysis.leakage.matrix import LeakageMatrix
+from gdm_repr.analysis.leakage.noise_dependence import NoiseDependence
+from gdm_repr.analysis.report.figures import COLOURS, MARKERS, new_figure
 
 
-def draw_leakage(leakage: Leakage) -> Figure:
+def draw_leakage(leakage: LeakageMatrix) -> Figure:
     """Draw the matrix and its control; the entries where zero is predicted are hatched."""
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Polygon
-
     k = len(leakage.names)
     control = np.array([estimate.value for estimate in leakage.control])
     grid = np.column_stack([leakage.value, np.full(k, np.nan), control])
@@ -57,11 +52,8 @@ def draw_leakage(leakage: Leakage) -> Figure:
     return figure
 
 
-def _draw_dependence(dependence: Mapping[str, list[NoiseDependence]]) -> Figure:
-    import numpy as np
-
-    from gdm_repr.analysis.report.figures import COLOURS, MARKERS, new_figure
-
+def draw_dependence(dependence: Mapping[str, list[NoiseDependence]]) -> Figure:
+    """Draw how far u depends on noise, over the share of noise in the moving group."""
     figure = new_figure(3.2)
     axes = figure.add_subplot()
     groups = list(dict.fromkeys(row.group for row in dependence["model"]))[:6]

@@ -21,7 +21,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -38,9 +37,6 @@ from gdm_repr.coordinates import Flow
 from gdm_repr.generation import Generation
 from gdm_repr.grouping import group_std, rms_by_group
 
-if TYPE_CHECKING:
-    pass
-
 Decode = Callable[[Tensor], Tensor]  # latents (B, C, d) to data (B, C, d)
 
 
@@ -54,7 +50,7 @@ class Entry:
 
 
 @dataclass(frozen=True, eq=False)
-class Leakage:
+class LeakageMatrix:
     """The k x k matrix M[i, j]: how far latent group j moves data group i.
 
     Attributes:
@@ -149,7 +145,7 @@ def measure_leakage(
     seed: int = 0,
     batch_size: int = 64,
     advance: Callable[[int], object] = lambda images: None,
-) -> Leakage:
+) -> LeakageMatrix:
     """Measure the leakage matrix at latents of real images or samples; see the module's docstring.
 
     Args:
@@ -186,7 +182,7 @@ def measure_leakage(
             squares[rows, :, column] = moved.square()[:, order].cpu().numpy()
             advance(len(z_rows))
     value, low, high = root_mean_square(squares, np.ones(n), seed)
-    return Leakage(
+    return LeakageMatrix(
         way=way,
         names=tuple(grouping.names[group] for group in order),
         value=value[:, :-1],

@@ -1,24 +1,47 @@
-"""What the analysis ``leakage`` measures."""
+"""Which latents move which data: ``python -m gdm_repr.analysis.leakage`` (Prop. 3.3).
+
+See :mod:`gdm_repr.analysis.leakage.matrix` for the matrix and
+:mod:`gdm_repr.analysis.leakage.noise_dependence` for what one evaluation of u looks at.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
 
 from gdm_repr.analysis.draws import first_latent
+from gdm_repr.analysis.found import Found
+from gdm_repr.analysis.intervals.estimate import Estimate
+from gdm_repr.analysis.journal import Journal
+from gdm_repr.analysis.leakage.matrix import WAYS, LeakageMatrix, measure_leakage
+from gdm_repr.analysis.leakage.noise_dependence import NoiseDependence, noise_dependence
 from gdm_repr.analysis.leakage.options import LeakageConfig
-
-if TYPE_CHECKING:
-    from gdm_repr.analysis.journal import Journal
-    from gdm_repr.analysis.leakage.matrix import Leakage
-    from gdm_repr.analysis.leakage.noise_dependence import NoiseDependence
-    from gdm_repr.analysis.subject import Subject
-    from gdm_repr.coordinates import Flow
-
+from gdm_repr.analysis.subject import Subject
+from gdm_repr.coordinates import Flow
+from gdm_repr.generation import Generation
+from gdm_repr.oracle import gaussian_oracle
 
 ORACLE_ELEMENTS = 512  # at most; a Gaussian of more takes a while and many images
 ORACLE_IMAGES = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Leakage(Found):
+    """What was measured, of the model and, where it is small enough, of the images' Gaussian.
+
+    Attributes:
+        matrices: by whose and way, as ``model redraw``.
+        dependence: on noise, by whose.
+    """
+
+    matrices: Mapping[str, LeakageMatrix]
+    dependence: Mapping[str, list[NoiseDependence]]
 
 
 def check(config: LeakageConfig, subject: Subject) -> None:
@@ -27,20 +50,16 @@ def check(config: LeakageConfig, subject: Subject) -> None:
     subject.require_images()
 
 
-def _measure(
-    config: LeakageConfig, subject: Subject, journal: Journal
-) -> tuple[dict[str, Leakage], dict[str, list[NoiseDependence]]]:
-    """Measure what the journal does not have, of the model and of the Gaussian."""
-    from tqdm import tqdm
+def measure(config: LeakageConfig, subject: Subject, journal: Journal) -> Leakage:
+    """Measure what the journal does not have, of the model and of the Gaussian.
 
-    from gdm_repr.analysis.leakage.matrix import WAYS, measure_leakage
-    from gdm_repr.analysis.leakage.noise_dependence import noise_dependence
-    from gdm_repr.generation import Generation
-
+    Raises:
+        ValueError: for more images than the store has, or a network without the derivative.
+    """
     n, model = config.images, subject.model
     rows = subject.rows(n, seed=config.seed)
     settings: dict[str, Any] = {"seed": config.seed, "batch_size": config.batch_size}
-    flows: dict[str, tuple[Flow, Any]] = {"model": (model.flow, subject.z(rows))}
+    flows: dict[str, tuple[Flow, Tensor]] = {"model": (model.flow, subject.z(rows))}
     if model.shape[0] * model.grouping.d <= ORACLE_ELEMENTS:
         z = model.noise(n, seed=first_latent(config.seed)).double().cpu()
         flows["Gaussian"] = (_gaussian(subject, config.seed), z)
@@ -57,23 +76,18 @@ def _measure(
                 generation = Generation(flow, subject.plan, strict=False)
                 found = measure_leakage(generation, z, way=way, advance=bar.update, **settings)
                 journal.add(key, _plain(found))
-            matrices[key] = _leakage(journal[key])
+            matrices[key] = _matrix(journal[key])
     for who, (flow, _) in flows.items():
         if who not in journal:
             x_bar = model.to_basis(subject.images(rows)).to(flow.mean)
             each_row = noise_dependence(flow, x_bar, **settings)
             journal.add(who, [asdict(row) for row in each_row])
         dependence[who] = [_dependence(row) for row in journal[who]]
-    return matrices, dependence
+    return Leakage(config, subject, matrices, dependence)
 
 
 def _gaussian(subject: Subject, seed: int) -> Flow:
     """Return the exact flow of the Gaussian that has the images' mean and covariance."""
-    import torch
-
-    from gdm_repr.coordinates import Flow
-    from gdm_repr.oracle import gaussian_oracle
-
     model = subject.model
     rows = subject.rows(min(len(subject.store), ORACLE_IMAGES), seed=seed + 1)
     x_bar = model.to_basis(subject.images(rows)).double().cpu().flatten(1)
@@ -87,26 +101,18 @@ def _gaussian(subject: Subject, seed: int) -> Flow:
     )
 
 
-def _plain(leakage: Leakage) -> dict[str, Any]:
+def _plain(leakage: LeakageMatrix) -> dict[str, Any]:
     arrays = {key: getattr(leakage, key).tolist() for key in ("value", "low", "high")}
     return {**asdict(leakage), **arrays}
 
 
-def _leakage(entry: Mapping[str, Any]) -> Leakage:
+def _matrix(entry: Mapping[str, Any]) -> LeakageMatrix:
     """Read back what :func:`_plain` gave."""
-    import numpy as np
-
-    from gdm_repr.analysis.intervals.estimate import Estimate
-    from gdm_repr.analysis.leakage.matrix import Leakage
-
     arrays = {key: np.array(entry[key]) for key in ("value", "low", "high")}
     control = tuple(Estimate(**estimate) for estimate in entry["control"])
-    return Leakage(**{**entry, **arrays, "names": tuple(entry["names"]), "control": control})
+    return LeakageMatrix(**{**entry, **arrays, "names": tuple(entry["names"]), "control": control})
 
 
 def _dependence(entry: Mapping[str, Any]) -> NoiseDependence:
-    from gdm_repr.analysis.intervals.estimate import Estimate
-    from gdm_repr.analysis.leakage.noise_dependence import NoiseDependence
-
     estimates = {key: Estimate(**entry[key]) for key in ("moving", "undiffused")}
     return NoiseDependence(**{**entry, **estimates})

@@ -1,38 +1,21 @@
-"""Which latents move which data: ``python -m gdm_repr.analysis.leakage`` (Prop. 3.3).
-
-See :mod:`gdm_repr.analysis.leakage.matrix` for the matrix and
-:mod:`gdm_repr.analysis.leakage.noise_dependence` for what one evaluation of u looks at.
-"""
+"""The page of leakage."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from gdm_repr.analysis.leakage.figures import _draw_dependence
-from gdm_repr.analysis.leakage.measure import ORACLE_ELEMENTS, ORACLE_IMAGES, _measure
-from gdm_repr.analysis.leakage.options import LeakageConfig
+from gdm_repr.analysis.intervals.estimate import Estimate, number
+from gdm_repr.analysis.leakage.figures import draw_dependence, draw_leakage
+from gdm_repr.analysis.leakage.matrix import WAYS, LeakageMatrix
+from gdm_repr.analysis.leakage.measure import ORACLE_ELEMENTS, ORACLE_IMAGES, Leakage
+from gdm_repr.analysis.leakage.noise_dependence import NoiseDependence
+from gdm_repr.analysis.report.page import Picture, Report, Table
 from gdm_repr.tracking.keys import LEAKAGE, LEAKAGE_FORBIDDEN, NOISE_DEPENDENCE, band_metric
 
-if TYPE_CHECKING:
-    from gdm_repr.analysis.journal import Journal
-    from gdm_repr.analysis.leakage.matrix import Leakage
-    from gdm_repr.analysis.leakage.noise_dependence import NoiseDependence
-    from gdm_repr.analysis.report.page import Picture, Report, Table
-    from gdm_repr.analysis.subject import Subject
 
-
-def analyse(config: LeakageConfig, subject: Subject, journal: Journal) -> Report:
-    """Measure, and write down what was found.
-
-    Raises:
-        ValueError: for more images than the store has, or a network without the derivative.
-    """
-    from gdm_repr.analysis.intervals.estimate import number
-    from gdm_repr.analysis.leakage.matrix import WAYS
-    from gdm_repr.analysis.report.page import Report
-
-    matrices, dependence = _measure(config, subject, journal)
+def report(found: Leakage) -> Report:
+    """Write down what was found."""
+    config, matrices, dependence = found.config, found.matrices, found.dependence
     model = {way: matrices[f"model {way}"] for way in WAYS}
     names = model["redraw"].names
     if len(names) == 1:
@@ -49,7 +32,7 @@ def analyse(config: LeakageConfig, subject: Subject, journal: Journal) -> Report
         title="Leakage",
         question="Does a latent group move only what is generated from it?",
         answer=answer,
-        pictures=_pictures(matrices, dependence),
+        pictures=_pictures(found),
         tables=[_matrix_table(matrices), *_dependence_table(dependence)],
         method={
             "images": f"{config.images} encoded images, chosen at random",
@@ -74,7 +57,7 @@ def analyse(config: LeakageConfig, subject: Subject, journal: Journal) -> Report
     )
 
 
-def _forbidden(model: Mapping[str, Leakage]) -> str:
+def _forbidden(model: Mapping[str, LeakageMatrix]) -> str:
     parts = []
     for way, leakage in model.items():
         worst = leakage.largest_forbidden
@@ -87,9 +70,7 @@ def _forbidden(model: Mapping[str, Leakage]) -> str:
     )
 
 
-def _allowed(leakage: Leakage) -> str:
-    from gdm_repr.analysis.intervals.estimate import Estimate
-
+def _allowed(leakage: LeakageMatrix) -> str:
     k = len(leakage.names)
     parts = [
         f"{leakage.names[j]} moves its own data by "
@@ -108,12 +89,7 @@ def _looked_at(rows: Sequence[NoiseDependence]) -> str:
     )
 
 
-def _pictures(
-    matrices: Mapping[str, Leakage], dependence: Mapping[str, list[NoiseDependence]]
-) -> list[Picture]:
-    from gdm_repr.analysis.leakage.figures import draw_leakage
-    from gdm_repr.analysis.report.page import Picture
-
+def _pictures(found: Leakage) -> list[Picture]:
     pictures = [
         Picture(
             key.lower().replace(" ", "_"),
@@ -121,20 +97,18 @@ def _pictures(
             f"over n = {leakage.n}; the last column is all latents at once.",
             draw_leakage(leakage),
         )
-        for key, leakage in matrices.items()
+        for key, leakage in found.matrices.items()
     ]
-    if dependence["model"]:
+    if found.dependence["model"]:
         caption = (
             "Part of u that depends on groups still noise, while one group moves from data (s = 0) "
             "to noise (s = 1); 95 % bootstrap intervals over images."
         )
-        pictures.append(Picture("noise_dependence", caption, _draw_dependence(dependence)))
+        pictures.append(Picture("noise_dependence", caption, draw_dependence(found.dependence)))
     return pictures
 
 
-def _matrix_table(matrices: Mapping[str, Leakage]) -> Table:
-    from gdm_repr.analysis.report.page import Table
-
+def _matrix_table(matrices: Mapping[str, LeakageMatrix]) -> Table:
     rows = [
         {
             "of": key,
@@ -153,8 +127,6 @@ def _matrix_table(matrices: Mapping[str, Leakage]) -> Table:
 
 
 def _dependence_table(dependence: Mapping[str, list[NoiseDependence]]) -> list[Table]:
-    from gdm_repr.analysis.report.page import Table
-
     rows = [
         {
             "of": who,
@@ -172,7 +144,7 @@ def _dependence_table(dependence: Mapping[str, list[NoiseDependence]]) -> list[T
     return [Table.of_rows("noise_dependence", caption, rows)] if rows else []
 
 
-def _metrics(leakage: Leakage, rows: Sequence[NoiseDependence]) -> dict[str, float]:
+def _metrics(leakage: LeakageMatrix, rows: Sequence[NoiseDependence]) -> dict[str, float]:
     metrics = {
         band_metric(LEAKAGE, f"{latent}_to_{data}"): float(leakage.value[i, j])
         for j, latent in enumerate(leakage.names)

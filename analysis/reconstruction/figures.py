@@ -10,11 +10,10 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gdm_repr.analysis.reconstruction.linear_code import LinearCode
-from gdm_repr.analysis.reconstruction.partial import NOISE, Decoder
-from gdm_repr.analysis.reconstruction.summary import LEVEL, LIKENESS, MODEL, WAYS, Measured, Summary
+from gdm_repr.analysis.reconstruction.measure import Reconstruction
+from gdm_repr.analysis.reconstruction.partial import NOISE
+from gdm_repr.analysis.reconstruction.summary import LEVEL, LIKENESS, MODEL, WAYS, Summary
 from gdm_repr.analysis.report.figures import line_with_band, mark_bands, new_figure
-from gdm_repr.analysis.subject import Subject
 from gdm_repr.pictures import LabelledSheet, label_sheet
 
 COLUMNS = 6  # of m on the sheet, about
@@ -26,7 +25,7 @@ def draw_curves(summary: Summary, ends: Mapping[str, int]) -> Figure:
 
     Args:
         summary: the curves.
-        ends: the bands, as from :func:`gdm_repr.analysis.report.figures.band_ends`.
+        ends: how many latents are made when each band is done.
     """
     figure, panels = _panels(list(summary.curves), ends)
     for axes, (name, by_way) in zip(panels, summary.curves.items(), strict=False):
@@ -71,29 +70,19 @@ def draw_gaps(summary: Summary, ends: Mapping[str, int]) -> Figure:
     return figure
 
 
-def draw_sheet(
-    subject: Subject,
-    decoder: Decoder,
-    codes: Mapping[str, LinearCode],
-    rows: Sequence[int],
-    measured: Measured,
-    ends: Mapping[str, int],
-) -> LabelledSheet:
+def draw_sheet(found: Reconstruction, rows: Sequence[int]) -> LabelledSheet:
     """Draw images, and what is rebuilt of them at the bands' ends and at a few m between.
 
     Args:
-        subject: the model and its latents.
-        decoder: rebuilds from latents.
-        codes: the controls.
+        found: what was measured.
         rows: of the store, one an image.
-        measured: the m there are.
-        ends: the bands.
     """
-    chosen = shown_columns(measured.kept, list(ends.values()))
-    x, z = subject.images(rows), subject.z(rows)
+    decoder, measured = found.decoder, found.measured
+    chosen = shown_columns(measured.kept, list(found.ends.values()))
+    x, z = found.subject.images(rows), found.subject.z(rows)
     few = replace(decoder, kept=[decoder.kept[i] for i in chosen])
     rebuilt = {WAYS[fill]: few.images(z, rows, fill).cpu() for fill in ("zero", NOISE)}
-    for name, code in codes.items():
+    for name, code in found.controls.codes.items():
         kept = [measured.values[i] for i in chosen]
         own = [code.keep(x.to(z.device), min(v, code.size)).clamp(-1, 1) for v in kept]
         rebuilt[WAYS[name]] = torch.stack(own).cpu()

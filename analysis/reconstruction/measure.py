@@ -9,20 +9,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from gdm_repr.analysis.band_variance.variance import band_ends
+from gdm_repr.analysis.features.extractors import Distance
+from gdm_repr.analysis.features.perceptual import LPIPS, build_distance, lpips_at_hand
+from gdm_repr.analysis.found import Found
+from gdm_repr.analysis.intervals.curves import cut_grid
+from gdm_repr.analysis.journal import Journal
+from gdm_repr.analysis.reconstruction.linear_code import LinearCode, dct_code, pca_code
 from gdm_repr.analysis.reconstruction.options import ReconstructionConfig
+from gdm_repr.analysis.reconstruction.partial import (
+    SIMILARITIES,
+    Decoder,
+    Measure,
+    feature_distance,
+    mean_latent,
+    measure_code,
+    other_images,
+)
+from gdm_repr.analysis.reconstruction.similarity import LEAST
+from gdm_repr.analysis.reconstruction.summary import WAYS, ImageValues, Summary, summarise
 from gdm_repr.analysis.runner import check_images
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from gdm_repr.analysis.features.extractors import Distance
-    from gdm_repr.analysis.journal import Journal
-    from gdm_repr.analysis.reconstruction.linear_code import LinearCode
-    from gdm_repr.analysis.reconstruction.partial import Decoder
-    from gdm_repr.analysis.reconstruction.summary import Measured
-    from gdm_repr.analysis.subject import Subject
+from gdm_repr.analysis.subject import Subject
+from gdm_repr.api import choose_device
+from gdm_repr.masks import first_elements
+from gdm_repr.pictures import png_bytes
 
 CHUNK = 8  # images measured together, and kept in the journal together
 
@@ -40,6 +57,29 @@ class Controls:
     codes: Mapping[str, LinearCode]
 
 
+@dataclass(frozen=True, eq=False)
+class Reconstruction(Found):
+    """What was measured.
+
+    Attributes:
+        rows: of the store, one for each image that was rebuilt.
+        ends: how many latents are made when each band is done.
+        decoder: rebuilds from latents.
+        controls: what the model is compared with.
+        measured: every image's values.
+        summary: of them.
+        fingerprints: of the distances.
+    """
+
+    rows: Sequence[int]
+    ends: Mapping[str, int]
+    decoder: Decoder
+    controls: Controls
+    measured: ImageValues
+    summary: Summary
+    fingerprints: Sequence[Mapping[str, Any]]
+
+
 def check(config: ReconstructionConfig, subject: Subject) -> None:
     """Refuse features that can't be had, too few images, and images that are away."""
     choose_rows(len(subject.store), config)
@@ -53,10 +93,7 @@ def choose_rows(total: int, config: ReconstructionConfig) -> tuple[list[int], li
     Raises:
         ValueError: if there are too few.
     """
-    import numpy as np
-
-    needed = config.others
-    if config.fit < needed:
+    if config.fit < config.others:
         raise ValueError(f"--fit {config.fit}: --draws {config.draws} needs as many; use more")
     check_images("reconstruction", config, total)
     rng = np.random.default_rng(config.seed)
@@ -64,13 +101,8 @@ def choose_rows(total: int, config: ReconstructionConfig) -> tuple[list[int], li
     return mixed[: config.images], sorted(mixed[config.images :])
 
 
-def make_decoder(config: ReconstructionConfig, subject: Subject, kept: Sequence[int]) -> Decoder:
+def _decoder(config: ReconstructionConfig, subject: Subject, kept: Sequence[int]) -> Decoder:
     """Say what is rebuilt, and by what; the mean latent is read from the whole store."""
-    import torch
-
-    from gdm_repr.analysis.reconstruction.partial import Decoder, mean_latent
-    from gdm_repr.masks import first_elements
-
     mean = mean_latent(batch.z for batch in subject.store.iter_batches(config.batch_size))
     return Decoder(
         subject.generation,
@@ -83,15 +115,12 @@ def make_decoder(config: ReconstructionConfig, subject: Subject, kept: Sequence[
     )
 
 
-def find_distances(config: ReconstructionConfig) -> dict[str, Distance]:
+def _distances(config: ReconstructionConfig) -> dict[str, Distance]:
     """Build the distances asked for, and LPIPS besides where its weights are at hand.
 
     Raises:
         ValueError: for unknown names, or weights that are not there.
     """
-    from gdm_repr.analysis.features.perceptual import LPIPS, build_distance, lpips_at_hand
-    from gdm_repr.api import choose_device
-
     distances = config.distances()
     more = None if distances.keys() & LPIPS.keys() else lpips_at_hand()
     if more:
@@ -99,8 +128,26 @@ def find_distances(config: ReconstructionConfig) -> dict[str, Distance]:
     return distances
 
 
-def _measure(
-    config: ReconstructionConfig,
+def measure(config: ReconstructionConfig, subject: Subject, journal: Journal) -> Reconstruction:
+    """Rebuild images from their first latents and compare them with the originals.
+
+    Raises:
+        ValueError: for features that can't be had, or more images or draws than there are.
+    """
+    distances = _distances(config)  # first: weights may be missing
+    grouping, ends = subject.model.grouping, band_ends(subject.model.grouping)
+    kept = sorted({*cut_grid(grouping.index.size, config.cuts), *ends.values()})
+    rows, others = choose_rows(len(subject.store), config)
+    pool = subject.images(others).to(subject.model.device)
+    controls = Controls(pool, {"pca": pca_code(pool, seed=config.seed), "dct": dct_code(pool)})
+    decoder = _decoder(config, subject, kept)
+    measured = _values(subject, journal, decoder, controls, rows, kept, distances)
+    summary = summarise(measured, seed=config.seed)
+    prints = [distance.fingerprint() for distance in distances.values()]
+    return Reconstruction(config, subject, rows, ends, decoder, controls, measured, summary, prints)
+
+
+def _values(
     subject: Subject,
     journal: Journal,
     decoder: Decoder,
@@ -108,15 +155,8 @@ def _measure(
     rows: Sequence[int],
     kept: Sequence[int],
     distances: Mapping[str, Distance],
-) -> Measured:
+) -> ImageValues:
     """Measure the images that the journal does not have."""
-    import numpy as np
-    from tqdm import tqdm
-
-    from gdm_repr.analysis.reconstruction.partial import SIMILARITIES, feature_distance
-    from gdm_repr.analysis.reconstruction.similarity import LEAST
-    from gdm_repr.analysis.reconstruction.summary import WAYS, Measured
-
     measures = {"psnr": SIMILARITIES["psnr"]}
     if min(subject.model.shape[1:]) >= LEAST:
         measures["ssim"] = SIMILARITIES["ssim"]
@@ -142,21 +182,18 @@ def _measure(
     }
     float16 = {name: np.array([unit["float16"][name] for unit in units]) for name in measures}
     png = np.array([float(unit["png"]) for unit in units])
-    return Measured(tuple(kept), tuple(values), by_way, float16, png, config.draws)
+    return ImageValues(tuple(kept), tuple(values), by_way, float16, png, decoder.draws)
 
 
 def _chunk(
     subject: Subject,
     decoder: Decoder,
     controls: Controls,
-    measures: Mapping[str, Any],
+    measures: Mapping[str, Measure],
     rows: Sequence[int],
     values: Sequence[int],
 ) -> list[dict[str, Any]]:
     """Measure some images; return what the journal keeps of each."""
-    from gdm_repr.analysis.reconstruction.partial import measure_code, other_images
-    from gdm_repr.pictures import png_bytes
-
     x, z = subject.images(rows), subject.z(rows)
     sizes = [png_bytes(image) for image in x.numpy()]
     x = x.to(z.device)

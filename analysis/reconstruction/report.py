@@ -3,59 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import numpy as np
 
 from gdm_repr.analysis.intervals.estimate import Estimate
 from gdm_repr.analysis.reconstruction import figures
-from gdm_repr.analysis.reconstruction.linear_code import LinearCode
-from gdm_repr.analysis.reconstruction.measure import (
-    Controls,
-    _measure,
-    choose_rows,
-    find_distances,
-    make_decoder,
-)
-from gdm_repr.analysis.reconstruction.options import ReconstructionConfig
-from gdm_repr.analysis.reconstruction.partial import Decoder
-from gdm_repr.analysis.reconstruction.summary import LEVEL, WAYS, Measured, Setting, Summary
+from gdm_repr.analysis.reconstruction.measure import Reconstruction
+from gdm_repr.analysis.reconstruction.summary import LEVEL, WAYS, ImageValues, Summary
 from gdm_repr.analysis.report.page import Picture, Report, Table
-from gdm_repr.analysis.subject import Subject
 from gdm_repr.boundary.names import metric_key
 from gdm_repr.tracking.keys import RECONSTRUCTION, RECONSTRUCTION_ENOUGH
-
-if TYPE_CHECKING:
-    from gdm_repr.analysis.journal import Journal
-
 
 HALF, SINGLE = 2, 4  # bytes of a float16 and of a float32
 BANDS = 3  # that the answer speaks of, at most
 
 
-def make_report(
-    setting: Setting,
-    measured: Measured,
-    summary: Summary,
-    subject: Subject,
-    decoder: Decoder,
-    codes: Mapping[str, LinearCode],
-) -> Report:
-    """Write down what was found.
-
-    Args:
-        setting: what was measured.
-        measured: every image's values.
-        summary: of them.
-        subject: the model and its latents.
-        decoder: rebuilds the images of the sheet.
-        codes: the controls, ``pca`` and ``dct``.
-    """
-    n = f"n = {len(setting.rows)} images; 95 % bootstrap intervals over them"
+def report(found: Reconstruction) -> Report:
+    """Write down what was found."""
+    config, subject, rows = found.config, found.subject, found.rows
+    measured, summary, controls = found.measured, found.summary, found.controls
+    n = f"n = {len(rows)} images; 95 % bootstrap intervals over them"
     # Spread over the store, whose order may be one of classes.
-    even = np.linspace(0, len(setting.rows) - 1, min(setting.shown, len(setting.rows)))
-    shown = [sorted(setting.rows)[round(place)] for place in even.tolist()]
+    even = np.linspace(0, len(rows) - 1, min(config.shown, len(rows)))
+    shown = [sorted(rows)[round(place)] for place in even.tolist()]
     ids = subject.store.ids
     limits = [
         "Zero is the mode of N(0, 1): zeros give one central picture, which is not the mean of all "
@@ -74,7 +45,7 @@ def make_report(
     return Report(
         title="Partial reconstruction",
         question="How much of an image do its first latents keep?",
-        answer=_answer(setting, measured, summary),
+        answer=_answer(found),
         pictures=[
             Picture(
                 "reconstruction",
@@ -84,32 +55,33 @@ def make_report(
                 f"{HALF * measured.values[-1] // measured.kept[-1]} bytes a latent as float16. "
                 "Dashed: controls that keep as many values. "
                 "PSNR leaves its scale where everything is kept.",
-                figures.draw_curves(summary, setting.ends),
+                figures.draw_curves(summary, found.ends),
             ),
             Picture(
                 "paired",
                 f"The model's reconstructions less the controls', image by image ({n}). The rest "
                 "is of the same kind in both: a guess, or a draw. Shaded: the model is better.",
-                figures.draw_gaps(summary, setting.ends),
+                figures.draw_gaps(summary, found.ends),
             ),
             Picture(
                 "sheet",
                 "Images chosen at random, and what is rebuilt from m latents or as many values of "
                 f"a control: {', '.join(ids[row] for row in shown)}.",
-                figures.draw_sheet(subject, decoder, codes, shown, measured, setting.ends),
+                figures.draw_sheet(found, shown),
             ),
         ],
         tables=make_tables(measured, summary),
         method={
-            "images": f"{len(setting.rows)}, chosen at random",
+            "images": f"{len(rows)}, chosen at random",
             "draws": f"{measured.draws} an image, of noise and of other images",
-            "seed": setting.seed,
-            "PCA": f"{codes['pca'].size} components, fitted to {setting.pool} other images",
+            "seed": config.seed,
+            "PCA": f"{controls.codes['pca'].size} components, fitted to {len(controls.pool)} other "
+            "images",
             "DCT": "lowest frequencies first, in all channels; the rest is the mean of those "
             "other images, or one of them",
             "mean latent": f"of all {len(subject.store)} images of the store",
             "before comparing": "reconstructions are clipped to [-1, 1]",
-            "distances": setting.fingerprints,
+            "distances": found.fingerprints,
         },
         controls=[
             "PCA of as many values: no linear code has a smaller squared error on the images it "
@@ -122,19 +94,20 @@ def make_report(
     )
 
 
-def _answer(setting: Setting, measured: Measured, summary: Summary) -> list[str]:
-    main, total = setting.main, measured.kept[-1]
+def _answer(found: Reconstruction) -> list[str]:
+    measured, summary, main = found.measured, found.summary, found.config.features[0]
+    total, values = measured.kept[-1], measured.values[-1]
     psnr, place = summary.curves["psnr"], summary.enough[main]
-    inner = list(setting.ends.items())[:-1]
+    inner = list(found.ends.items())[:-1]
     answer = []
     for band, m in inner[:BANDS]:
-        values = measured.values[measured.kept.index(m)]
+        some = measured.values[measured.kept.index(m)]
         at = {way: curve.at(m) for way, curve in psnr.items()}
         # a PCA has no more components than images it was fitted on
         pca = "" if math.isnan(at["pca"].value) else f"PCA at {at['pca']} dB, of "
         answer.append(
-            f"The first {m} of {total} latents (up to band {band}; {values} values, "
-            f"{HALF * values} bytes as float16) rebuild images at {at['zero']} dB PSNR with zeros "
+            f"The first {m} of {total} latents (up to band {band}; {some} values, "
+            f"{HALF * some} bytes as float16) rebuild images at {at['zero']} dB PSNR with zeros "
             f"for the rest, at {at['noise']} dB with noise; as many values of {pca}"
             f"the DCT at {at['dct']} dB."
         )
@@ -157,7 +130,6 @@ def _answer(setting: Setting, measured: Measured, summary: Summary) -> list[str]
             f"{main} less the control's is, in % of that between unrelated images (below 0 the "
             f"latents are closer): {gaps}."
         )
-    values = measured.values[-1]
     answer.append(
         f"All {values} values rebuild images at {psnr['zero'].at(total)} dB, and at "
         f"{summary.float16['psnr']} dB when kept as float16 ({HALF * values} bytes); a PNG of such "
@@ -174,12 +146,12 @@ def _count(place: Estimate) -> str:
     return f"{place.value:.0f} [{low}, {high}]"
 
 
-def make_tables(measured: Measured, summary: Summary) -> list[Table]:
+def make_tables(measured: ImageValues, summary: Summary) -> list[Table]:
     """Return the curves, the paired differences, and how many latents suffice."""
     return [_curves(measured, summary), _gaps(measured, summary), _enough(measured, summary)]
 
 
-def _curves(measured: Measured, summary: Summary) -> Table:
+def _curves(measured: ImageValues, summary: Summary) -> Table:
     rows = [
         {
             "measure": name,
@@ -196,7 +168,7 @@ def _curves(measured: Measured, summary: Summary) -> Table:
         for way, curve in by_way.items()
         for i, m in enumerate(measured.kept)
     ]
-    return _table(
+    return Table.of_rows(
         "curves",
         "Mean over images of likeness, or of distance relative to unrelated images, with its "
         "95 % interval, when the first m latents or as many values of a control are kept.",
@@ -204,7 +176,7 @@ def _curves(measured: Measured, summary: Summary) -> Table:
     )
 
 
-def _gaps(measured: Measured, summary: Summary) -> Table:
+def _gaps(measured: ImageValues, summary: Summary) -> Table:
     rows = [
         {
             "measure": name,
@@ -219,10 +191,12 @@ def _gaps(measured: Measured, summary: Summary) -> Table:
         for (a, b), each in pairs.items()
         for i, m in enumerate(measured.kept)
     ]
-    return _table("paired", "Paired differences, in the same units, with 95 % intervals.", rows)
+    return Table.of_rows(
+        "paired", "Paired differences, in the same units, with 95 % intervals.", rows
+    )
 
 
-def _enough(measured: Measured, summary: Summary) -> Table:
+def _enough(measured: ImageValues, summary: Summary) -> Table:
     rows = [
         {
             "distance": name,
@@ -235,7 +209,7 @@ def _enough(measured: Measured, summary: Summary) -> Table:
         for name, by_way in summary.enough.items()
         for way, place in by_way.items()
     ]
-    return _table(
+    return Table.of_rows(
         "enough",
         f"The m from which on the distance stays below {100 * LEVEL:.0f} % of that between "
         f"unrelated images, read between the {len(measured.kept)} measured m on straight lines.",
@@ -243,11 +217,7 @@ def _enough(measured: Measured, summary: Summary) -> Table:
     )
 
 
-def _table(name: str, caption: str, rows: list[dict[str, object]]) -> Table:
-    return Table(name, caption, {key: [row[key] for row in rows] for key in rows[0]})
-
-
-def make_metrics(measured: Measured, summary: Summary) -> list[tuple[int, dict[str, float]]]:
+def make_metrics(measured: ImageValues, summary: Summary) -> list[tuple[int, dict[str, float]]]:
     """Return the curves with m as step, and at step 0 how many latents suffice."""
 
     def finite(values: Iterable[tuple[str, float]]) -> dict[str, float]:
@@ -270,37 +240,3 @@ def make_metrics(measured: Measured, summary: Summary) -> list[tuple[int, dict[s
         for way, place in by_way.items()
     )
     return [(0, places), *metrics]
-
-
-def analyse(config: ReconstructionConfig, subject: Subject, journal: Journal) -> Report:
-    """Measure, and write down what was found.
-
-    Raises:
-        ValueError: for features that can't be had, or more images or draws than there are.
-    """
-    from gdm_repr.analysis.intervals.curves import cut_grid
-    from gdm_repr.analysis.reconstruction.linear_code import dct_code, pca_code
-    from gdm_repr.analysis.reconstruction.report import make_report
-    from gdm_repr.analysis.reconstruction.summary import Setting, summarise
-    from gdm_repr.analysis.report.figures import band_ends
-
-    distances = find_distances(config)  # first: weights may be missing
-    grouping, device = subject.model.grouping, subject.model.device
-    ends = band_ends(grouping)
-    kept = sorted({*cut_grid(grouping.index.size, config.cuts), *ends.values()})
-    rows, others = choose_rows(len(subject.store), config)
-    pool = subject.images(others).to(device)
-    controls = Controls(pool, {"pca": pca_code(pool, seed=config.seed), "dct": dct_code(pool)})
-    decoder = make_decoder(config, subject, kept)
-    measured = _measure(config, subject, journal, decoder, controls, rows, kept, distances)
-    setting = Setting(
-        seed=config.seed,
-        rows=tuple(rows),
-        pool=len(others),
-        shown=config.shown,
-        main=config.features[0],
-        ends=ends,
-        fingerprints=tuple(distance.fingerprint() for distance in distances.values()),
-    )
-    summary = summarise(measured, seed=config.seed)
-    return make_report(setting, measured, summary, subject, decoder, controls.codes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from gdm_repr.analysis.intervals.curves import (
     DistanceCurve,
@@ -33,7 +32,7 @@ LIKENESS = ("psnr", "ssim")
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class ImageValues:
     """Values of n images.
 
     Attributes:
@@ -76,7 +75,7 @@ class Summary:
     png: Estimate
 
 
-def summarise(measured: Measured, *, seed: int = 0) -> Summary:
+def summarise(measured: ImageValues, *, seed: int = 0) -> Summary:
     """Summarise the values of n images.
 
     Args:
@@ -126,26 +125,3 @@ def summarise(measured: Measured, *, seed: int = 0) -> Summary:
         },
         png=distance_curve(measured.png[:, None], (0,), 1, seed=seed).at(0),
     )
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What was measured, for the words of the report.
-
-    Attributes:
-        seed: of all choices and draws.
-        rows: rows of the store that were rebuilt.
-        pool: number of images that the controls are made of.
-        shown: images on the sheet.
-        main: name of the distance that the answer speaks of.
-        ends: how many latents are made when each band is done.
-        fingerprints: of the distances.
-    """
-
-    seed: int
-    rows: tuple[int, ...]
-    pool: int
-    shown: int
-    main: str
-    ends: Mapping[str, int]
-    fingerprints: tuple[Mapping[str, Any], ...]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gdm_repr.analysis.intervals.estimate import Estimate
-from gdm_repr.analysis.leakage.matrix import Leakage, measure_leakage
+from gdm_repr.analysis.leakage.matrix import LeakageMatrix, measure_leakage
 from gdm_repr.analysis.leakage.noise_dependence import noise_dependence
 from gdm_repr.config import TrainConfig
 from gdm_repr.coordinates import Flow
@@ -53,7 +53,7 @@ class Measured:
     dependence: float
     earlier: float
     later: float
-    leakage: Leakage
+    leakage: LeakageMatrix
 
 
 def closed_form(x: Tensor, labels: Tensor) -> Flow:
@@ -159,7 +159,7 @@ def show(name: str, measured: Measured) -> None:
         print(f"  the last block by {whose} latents: {Estimate(*map(float, entry))}")
 
 
-def draw(matrices: dict[str, Leakage], path: str) -> None:
+def draw(matrices: dict[str, LeakageMatrix], path: str) -> None:
     """Draw the matrices side by side."""
     from matplotlib.figure import Figure
 
