@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gdm_repr.api import model_preprocess
 from gdm_repr.command import run
 from gdm_repr.config import EncodeConfig
-from gdm_repr.latents.writer import ShardRows, shard_batches
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,6 +33,7 @@ def open_images(config: EncodeConfig, model: GDM) -> ImageDataset:
     Raises:
         ValueError: if the data can't be opened, or another size than the model's is asked for.
     """
+    from gdm_repr.api import model_preprocess
     from gdm_repr.data.loading import open_begun
     from gdm_repr.latents.store import data_of
 
@@ -211,6 +210,7 @@ def _encode_pending(
     from tqdm import tqdm
 
     from gdm_repr.data.loading import load
+    from gdm_repr.latents.writer import ShardRows, shard_batches
     from gdm_repr.tracking.keys import IMAGES_PER_SECOND
 
     pending = writer.pending()

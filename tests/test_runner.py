@@ -25,7 +25,7 @@ def test_measuring_gives_what_the_command_gives(
     assert main([*argv, "--out", "page", "--no-track"]) == 0
     page = json.loads(Path("page/result.json").read_text(encoding="utf-8"))
     assert page["answer"] == list(told)
-    shown = found._repr_html_()  # type: ignore[operator]
+    shown = found._repr_html_()
     assert all(f"<p>{line[:20]}" in shown for line in told)
 
 
@@ -48,5 +48,5 @@ def test_what_cannot_be_measured_is_refused(
 
 
 def test_a_store_of_another_model_is_refused(encoded: Path) -> None:
-    with pytest.raises(ValueError, match="made by"):
+    with pytest.raises(ValueError, match="checkpoint fingerprint"):
         measure("leakage", GDM.from_pretrained("scenes"), encoded)
