@@ -14,17 +14,19 @@ from gdm_repr.analysis.factor_map.cells import (
 )
 from gdm_repr.analysis.factor_map.figures import map_figure
 from gdm_repr.analysis.factor_map.report import sentences, tables
-from gdm_repr.analysis.factor_map.scores import Score
+from gdm_repr.analysis.factor_map.scores import ProbeScore
 from gdm_repr.analysis.factors.labels import read_factor
 
 BANDS = column_sets({"0_1": (0, 2), "2_5": (2, 6)}, [3])
 
 
-def score(value: float, spread: float = 0.01, null: float = 0.0) -> Score:
-    return Score(value, (null,) * 9, (value - spread, value + spread) * 20, 100, False)
+def score(value: float, spread: float = 0.01, null: float = 0.0) -> ProbeScore:
+    return ProbeScore(value, (null,) * 9, (value - spread, value + spread) * 20, 100, False)
 
 
-def cell(columns: Columns, value: Score, *, source: str = "latents", probe: str = "linear") -> Cell:
+def cell(
+    columns: Columns, value: ProbeScore, *, source: str = "latents", probe: str = "linear"
+) -> Cell:
     return Cell("pose", probe, source, columns, value)
 
 
@@ -48,7 +50,7 @@ def test_columns_as_long_as_a_code() -> None:
         ([score(0.5, null=0.6)], "unclear"),
     ],
 )
-def test_where_a_factor_is(given: list[Score], state: str) -> None:
+def test_where_a_factor_is(given: list[ProbeScore], state: str) -> None:
     cells = [cell(BANDS[0], each, probe=str(i)) for i, each in enumerate(given)]
     assert states(cells, "latents") == {("pose", "[0, 1]"): state}
 

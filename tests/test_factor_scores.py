@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score, r2_score
 
-from gdm_repr.analysis.factor_map.scores import Score, enough, measure
+from gdm_repr.analysis.factor_map.scores import ProbeScore, enough, probe_scores
 from gdm_repr.analysis.factors.labels import Factor, read_factor
 from gdm_repr.analysis.factors.probes import PROBES, fold_of, out_of_fold, over_frequency, ridge
 
@@ -23,8 +23,8 @@ def noise() -> NDArray[np.float64]:
     return np.random.default_rng(1).normal(size=N)
 
 
-def score(x: NDArray[np.float64], *factors: Factor, probe: str = "linear") -> list[Score]:
-    return measure(PROBES[probe], [x] * 5, factors, FOLD, permutations=9, resamples=60, seed=0)
+def score(x: NDArray[np.float64], *factors: Factor, probe: str = "linear") -> list[ProbeScore]:
+    return probe_scores(PROBES[probe], [x] * 5, factors, FOLD, permutations=9, resamples=60, seed=0)
 
 
 @pytest.mark.parametrize("probe", ["linear", "kernel"])
@@ -128,7 +128,7 @@ def test_differences_are_of_the_same_images() -> None:
     assert max(abs(gap.low), abs(gap.high)) < 1e-9
     assert own.minus(less).low > 0.6
     assert (own.differs(less), less.differs(own), less.differs(less)) == (1, -1, 0)
-    assert Score.of(own.record()) == own
+    assert ProbeScore.of(own.record()) == own
 
 
 def test_missing_labels_leave_images_out() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gdm_repr.analysis.element_factors.measure import Measured
+from gdm_repr.analysis.element_factors.measure import ElementFactors
 from gdm_repr.analysis.element_factors.options import RANDOM, WAYS
 from gdm_repr.analysis.element_factors.shares import Claim, Shares, both, claim
 from gdm_repr.analysis.intervals.estimate import Floats
@@ -13,8 +13,9 @@ BOTH = "both"  # what probe and traversal agree on
 Claims = dict[str, dict[str, Claim]]
 
 
-def claims(found: Measured, least: float) -> Claims:
+def claims(found: ElementFactors) -> Claims:
     """Return how many factors directions move, by way, then by what was moved."""
+    least = found.config.least
     made = {
         way: {
             source: claim(shares, least, sampled=source == RANDOM)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
 
-from gdm_repr.analysis.element_factors.claims import Claims, claims
-from gdm_repr.analysis.element_factors.measure import Measured
+from gdm_repr.analysis.element_factors.claims import Claims
+from gdm_repr.analysis.element_factors.measure import ElementFactors
 from gdm_repr.analysis.element_factors.options import ELEMENTS
 from gdm_repr.analysis.element_factors.shares import LEVEL
 from gdm_repr.analysis.report.figures import COLOURS, MARKERS, WIDTH, new_figure
 from gdm_repr.analysis.report.page import Picture
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 SHOWN = 128  # elements of the map
 LABELLED = 32  # of these, named on the axis
@@ -23,17 +21,16 @@ MOST = 4  # factors moved, told apart; more than that share one colour
 _WIDE = 0.085, 0.17  # inches an element, and a factor
 
 
-def pictures(found: Measured, least: float) -> list[Picture]:
+def pictures(found: ElementFactors, made: Claims) -> list[Picture]:
     """Draw the map of all elements, and purity beside the controls."""
     if not found.shares:
         return []
-    made = claims(found, least)
     n = ", ".join(f"n = {by[ELEMENTS].n} by {way}" for way, by in found.shares.items())
     caption = (
         f"How much of each factor's variance each element of band {found.pool.name} makes by "
-        f"itself, elements as index:channel. Dots: {100 * least:g} % or more, at a false-discovery "
-        f"rate of {LEVEL:g} over all pairs. Hatched: factors not readable off images; "
-        f"crossed: elements that make strange images. {n}."
+        f"itself, elements as index:channel. Dots: {100 * found.config.least:g} % or more, at a "
+        f"false-discovery rate of {LEVEL:g} over all pairs. Hatched: factors not readable off "
+        f"images; crossed: elements that make strange images. {n}."
     )
     pure = (
         "Left: the largest factor's part of what each direction does, of those that move any "
@@ -41,15 +38,13 @@ def pictures(found: Measured, least: float) -> list[Picture]:
         "dashed line: all factors alike. Right: how many factors each direction moves."
     )
     return [
-        Picture("element_factors", caption, map_figure(found, least)),
+        Picture("element_factors", caption, map_figure(found)),
         Picture("purity", pure, purity_figure(made)),
     ]
 
 
-def map_figure(found: Measured, least: float) -> Figure:
+def map_figure(found: ElementFactors) -> Figure:
     """Draw elements by factors, one panel a way, on one scale."""
-    from matplotlib.colors import PowerNorm
-
     ways = list(found.shares)
     first = found.shares[ways[0]][ELEMENTS]
     factors, names = first.factors, first.names[:SHOWN]
@@ -72,7 +67,7 @@ def map_figure(found: Measured, least: float) -> Figure:
             axes.axhspan(row - 0.5, row + 0.5, facecolor="none", edgecolor="0.6", hatch="////")
         for place in np.flatnonzero(~shares.judged[: len(names)]):
             axes.axvspan(place - 0.5, place + 0.5, facecolor="none", edgecolor="0.7", hatch="xxxx")
-        f, e = np.nonzero(shares.moves(least)[: len(names)].T)
+        f, e = np.nonzero(shares.moves(found.config.least)[: len(names)].T)
         light = values[np.array(at)[f], e] > 0.3 * top
         axes.scatter(e, np.array(at)[f], s=3.5, c=np.where(light, "black", "white"), linewidths=0)
         axes.set_title(f"by {way}", fontsize="medium")
@@ -120,8 +115,6 @@ def purity_figure(made: Claims) -> Figure:
 
 
 def _count_bars(axes: Axes, made: Claims, rows: list[tuple[str, str]]) -> None:
-    import matplotlib
-
     colours = ["0.9", *matplotlib.colormaps["cividis"](np.linspace(1, 0, MOST))]
     start = np.zeros(len(rows))
     each = [made[way][source] for way, source in rows]

@@ -9,9 +9,13 @@ is counted, :mod:`gdm_repr.analysis.element_factors.probes` and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from gdm_repr.analysis.columns.sources import chunks
 from gdm_repr.analysis.element_factors.options import (
     ELEMENTS,
     RANDOM,
@@ -19,20 +23,25 @@ from gdm_repr.analysis.element_factors.options import (
     WAYS,
     ElementFactorsConfig,
 )
-from gdm_repr.analysis.options import (
-    require_asked,
-    with_advice,
+from gdm_repr.analysis.element_factors.probes import probe_shares
+from gdm_repr.analysis.element_factors.shares import Shares
+from gdm_repr.analysis.element_factors.traversal import MovedAnchors, split_rows
+from gdm_repr.analysis.factors.labels import Factor, store_factors
+from gdm_repr.analysis.factors.reader import PATCHES
+from gdm_repr.analysis.features.extractors import build_extractor
+from gdm_repr.analysis.found import Found
+from gdm_repr.analysis.intervals.estimate import Estimate
+from gdm_repr.analysis.journal import Journal
+from gdm_repr.analysis.options import require_asked, with_advice
+from gdm_repr.analysis.subject import Subject
+from gdm_repr.analysis.traversal.directions import (
+    Direction,
+    Pool,
+    choose_pool,
+    element_directions,
+    random_directions,
 )
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from gdm_repr.analysis.element_factors.shares import Shares
-    from gdm_repr.analysis.factors.labels import Factor
-    from gdm_repr.analysis.intervals.estimate import Estimate
-    from gdm_repr.analysis.journal import Journal
-    from gdm_repr.analysis.subject import Subject
-    from gdm_repr.analysis.traversal.directions import Direction, Pool
+from gdm_repr.masks import element_mask
 
 
 def check(config: ElementFactorsConfig, subject: Subject) -> None:
@@ -40,10 +49,6 @@ def check(config: ElementFactorsConfig, subject: Subject) -> None:
 
     The images are looked for although latents come first: after these much would be measured.
     """
-    from gdm_repr.analysis.element_factors.traversal import split_rows
-    from gdm_repr.analysis.factors.reader import PATCHES
-    from gdm_repr.analysis.features.extractors import build_extractor
-
     rows, factors, refused = _inputs(config, subject)
     require_asked(config.factors, refused)
     choose_elements(config, subject)
@@ -61,17 +66,18 @@ def _inputs(
     config: ElementFactorsConfig, subject: Subject
 ) -> tuple[list[int], list[Factor], dict[str, str]]:
     """Return rows of the store, their factors, and labels that are none."""
-    from gdm_repr.analysis.factors.labels import store_factors
-
     rows = subject.rows(min(config.images, len(subject.store)), seed=config.seed)
     return rows, *store_factors(subject.store, rows, config.factors, config.circular)
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class ElementFactors(Found):
     """What was measured.
 
     Attributes:
+        images: how many were looked at.
+        factors: that were looked for; without any, the rest is empty.
+        refused: why other labels were not, by name.
         pool: the band and its elements.
         shares: by way, then by what was moved.
         reader: R^2 of readings of images not fitted to, by factor; empty without traversal.
@@ -81,12 +87,15 @@ class Measured:
         moved: images that were traversed.
     """
 
+    images: int
+    factors: Sequence[Factor]
+    refused: Mapping[str, str]
     pool: Pool
     shares: Mapping[str, Mapping[str, Shares]]
-    reader: Mapping[str, Estimate]
-    decoded: Mapping[str, Estimate]
-    fitted: int
-    readable: tuple[str, ...]
+    reader: Mapping[str, Estimate] = field(default_factory=dict)
+    decoded: Mapping[str, Estimate] = field(default_factory=dict)
+    fitted: int = 0
+    readable: tuple[str, ...] = ()
     moved: int = 0
 
 
@@ -98,47 +107,39 @@ def choose_elements(
     Raises:
         ValueError: for bands or elements that are not there.
     """
-    import numpy as np
-
-    from gdm_repr.analysis.traversal import directions
-    from gdm_repr.masks import element_mask
-
     channels, grouping = subject.model.shape[0], subject.model.grouping
-    given = directions.choose_pool(grouping, channels, band=config.band, elements=config.elements)
+    given = choose_pool(grouping, channels, band=config.band, elements=config.elements)
     names: list[str] = []
     for name in given.elements:
         mask = element_mask(name, channels, grouping.d) & given.mask
         names += [f"{n}:{c}" for n, c in np.argwhere(mask.T)]
-    pool = directions.Pool(given.name, given.mask, tuple(names[: config.columns]), single=True)
-    random = directions.random_directions(pool, config.directions, seed=config.seed)
-    return pool, directions.element_directions(pool), random
+    pool = Pool(given.name, given.mask, tuple(names[: config.columns]), single=True)
+    random = random_directions(pool, config.directions, seed=config.seed)
+    return pool, element_directions(pool), random
 
 
-def _measure(
-    config: ElementFactorsConfig,
-    subject: Subject,
-    journal: Journal,
-    rows: Sequence[int],
-    factors: Sequence[Factor],
-) -> Measured:
-    """Measure by both ways what the journal does not have."""
-    from gdm_repr.analysis.element_factors.traversal import Traversal
+def measure(config: ElementFactorsConfig, subject: Subject, journal: Journal) -> ElementFactors:
+    """Measure by both ways what the journal does not have.
 
+    Raises:
+        ValueError: for labels, elements or images that are not there.
+    """
+    rows, factors, refused = _inputs(config, subject)
     pool, elements, random = choose_elements(config, subject)
     shares: dict[str, dict[str, Shares]] = {}
-    if WAYS[0] in config.ways:
+    found = (config, subject, len(rows), factors, refused, pool, shares)
+    if factors and WAYS[0] in config.ways:
         shares[WAYS[0]] = _by_probe(config, subject, rows, factors, elements, random)
-    if WAYS[1] not in config.ways:
-        return Measured(pool, shares, {}, {}, 0, ())
-    moved = Traversal(config, subject, journal, rows, factors)
+    if not factors or WAYS[1] not in config.ways:
+        return ElementFactors(*found)
+    moved = MovedAnchors(config, subject, journal, rows, factors)
     if moved.readable:
         asked = {ELEMENTS: elements, RANDOM: random}
         if "raw" in config.controls:
             asked[RAW] = elements
         shares[WAYS[1]] = moved.shares(asked)
-    return Measured(
-        pool,
-        shares,
+    return ElementFactors(
+        *found,
         moved.r2,
         moved.decoded,
         moved.fitted,
@@ -156,10 +157,6 @@ def _by_probe(
     random: Sequence[Direction],
 ) -> dict[str, Shares]:
     """Return shares by probe; they take seconds, and the journal does not keep them."""
-    import numpy as np
-
-    from gdm_repr.analysis.columns.sources import chunks
-    from gdm_repr.analysis.element_factors.probes import probe_shares
 
     def along(z: NDArray[Any], directions: Sequence[Direction]) -> NDArray[Any]:
         w = np.stack([each.w.numpy().ravel() for each in directions])

@@ -3,36 +3,88 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gdm_repr.analysis.element_factors.claims import BOTH, Claims, claims, known
-from gdm_repr.analysis.element_factors.measure import Measured, _inputs, _measure
-from gdm_repr.analysis.element_factors.options import ELEMENTS, RANDOM, WAYS, ElementFactorsConfig
+from gdm_repr.analysis.element_factors.figures import pictures
+from gdm_repr.analysis.element_factors.measure import ElementFactors
+from gdm_repr.analysis.element_factors.options import ELEMENTS, RANDOM, WAYS
 from gdm_repr.analysis.element_factors.shares import LEVEL, Claim, Shares, carriers
+from gdm_repr.analysis.element_factors.tables import tables
 from gdm_repr.analysis.intervals.estimate import Estimate, number
+from gdm_repr.analysis.report.page import Report
 from gdm_repr.boundary.names import metric_key
 from gdm_repr.tracking.keys import ELEMENT_FACTORS, ELEMENT_FACTORS_CONTROL
-
-if TYPE_CHECKING:
-    from gdm_repr.analysis.journal import Journal
-    from gdm_repr.analysis.report.page import Report
-    from gdm_repr.analysis.subject import Subject
-
 
 LISTED = 6  # elements, and factors, that the answer names
 TRAVERSAL = WAYS[1]
 ERRS = 1.1  # sum of a factor's shares above which readings of it can't be true
 
 
-def answer(found: Measured | None, least: float, refused: Mapping[str, str]) -> list[str]:
+def report(found: ElementFactors) -> Report:
+    """Write down what was found."""
+    config, factors, made = found.config, found.factors, claims(found)
+    return Report(
+        title="Element factors",
+        question="Does a single element change a single attribute?",
+        answer=answer(found, made),
+        pictures=pictures(found, made),
+        tables=tables(found, made),
+        method={
+            "images": found.images,
+            "factors": [f"{f.name} ({f.kind}, n = {len(f.rows)})" for f in factors],
+            "elements": found.pool.count if factors else 0,
+            "probe": "means in at most 10 bins of equal counts, 5 folds",
+            "traversal": f"{found.moved} images, {config.places} places of "
+            "Gauss-Hermite quadrature",
+            "reader": f"kernel ridge on {config.reader}, fitted to {found.fitted} other images, "
+            "R^2 by leaving one out",
+            "counts as moved": f"at a false-discovery rate of 0.05, and {config.least:g} or more "
+            "of the factor's variance",
+            "random directions": f"{config.directions}, from random orthonormal bases of the band",
+            "permutations": config.permutations,
+            "resamples": config.resamples,
+            "seed": config.seed,
+        },
+        controls=[
+            "Null of the probe: permuted labels. Null of the traversal: the sign of each image's "
+            "change drawn anew. Both adjusted over all elements and factors.",
+            "Both: what probe and traversal agree on, the smaller share and the larger p. A reader "
+            "that is misled, and latents that go together, each mislead one way only.",
+            "Random unit directions of the same band, measured in the same way.",
+            "The images' own coefficients at the same elements, moved in their stds without the "
+            "model, and read by the same reader.",
+        ],
+        limits=[
+            "With fewer images fewer shares are found, and more elements seem to move one factor "
+            "alone; purity depends on it less.",
+            "Of known factors only: an element may change what no label names.",
+            "What is read off a moved image is a regression's guess; it may take one change for "
+            "another. Factors that it can't read are left out.",
+            "A reader knows real images only. Directions that lead away from these, as a model not "
+            "trained to the end makes them, are not judged; neither are raw ones.",
+            "Shares count what an element does in all images alike; what it does in some and not "
+            "in others is in the column 'total', with the reader's errors.",
+            "Elements count as independent N(0, 1) numbers; where latents are not, what a probe "
+            "finds may be of another element that goes with this one.",
+            "Intervals are of the images: predictions and readings are resampled, which pairs "
+            "differ from 0 is held fixed, and of counts and purity the spread is laid about the "
+            "value. Random directions are resampled, too. They leave out another training seed.",
+            "Both ways at once find fewer pairs than either, so that more elements seem to move "
+            "one factor alone: compare with random directions by the same way.",
+        ],
+        metrics=[(0, metrics(made))] if factors else (),
+    )
+
+
+def answer(found: ElementFactors, made: Claims) -> list[str]:
     """Say how many elements move one factor alone, which those are, and what can't be said."""
-    why = "; ".join(f"{name} {reason}" for name, reason in list(refused.items())[:LISTED])
-    if found is None:
+    why = "; ".join(f"{name} {reason}" for name, reason in list(found.refused.items())[:LISTED])
+    if not found.factors:
         return [f"There is no factor to look for: {why or 'the store has no labels'}."]
-    made = claims(found, least)
-    said = [_verdict(found, made, least)] if found.shares else []
+    least = found.config.least
+    said = [_verdict(found, made)] if found.shares else []
     if len(found.pool.elements) < found.pool.whole:
         said.append(f"Looked at: {found.pool.count}, which is what is meant by its elements here.")
     said += [_counted(way, made[way], found.pool.name, least) for way in made]
@@ -49,7 +101,7 @@ def answer(found: Measured | None, least: float, refused: Mapping[str, str]) -> 
     return said
 
 
-def _verdict(found: Measured, made: Claims, least: float) -> str:
+def _verdict(found: ElementFactors, made: Claims) -> str:
     """Answer the question in one sentence."""
     parts = []
     for way, by_source in made.items():
@@ -163,7 +215,7 @@ def _which(way: str, shares: Shares, made: Claim, least: float) -> list[str]:
     return said
 
 
-def _readings(found: Measured) -> str:
+def _readings(found: ElementFactors) -> str:
     read = [f"{name} {number(found.reader[name].value, 2)}" for name in found.readable]
     missed = [
         f"{name} {number(each.value, 2)}"
@@ -192,10 +244,10 @@ def _readings(found: Measured) -> str:
     return text
 
 
-def metrics(found: Measured, least: float) -> dict[str, float]:
+def metrics(made: Claims) -> dict[str, float]:
     """Return counts and purity by key; controls under a name of their own."""
     values: dict[str, float] = {}
-    for way, by_source in claims(found, least).items():
+    for way, by_source in made.items():
         for source, each in by_source.items():
             start = f"{ELEMENT_FACTORS}/{way}"
             if source != ELEMENTS:
@@ -208,69 +260,3 @@ def metrics(found: Measured, least: float) -> dict[str, float]:
                 if np.isfinite(plain):
                     values[metric_key(f"{start}/{name}")] = plain
     return values
-
-
-def analyse(config: ElementFactorsConfig, subject: Subject, journal: Journal) -> Report:
-    """Measure, and write down what was found.
-
-    Raises:
-        ValueError: for options that can't be used, or images that are not there.
-    """
-    from gdm_repr.analysis.element_factors import figures
-    from gdm_repr.analysis.element_factors.tables import tables
-    from gdm_repr.analysis.report.page import Report
-
-    config.check()
-    rows, factors, refused = _inputs(config, subject)
-    found = _measure(config, subject, journal, rows, factors) if factors else None
-    return Report(
-        title="Element factors",
-        question="Does a single element change a single attribute?",
-        answer=answer(found, config.least, refused),
-        pictures=figures.pictures(found, config.least) if found else (),
-        tables=tables(found, config.least, factors, refused),
-        method={
-            "images": len(rows),
-            "factors": [f"{f.name} ({f.kind}, n = {len(f.rows)})" for f in factors],
-            "elements": found.pool.count if found else 0,
-            "probe": "means in at most 10 bins of equal counts, 5 folds",
-            "traversal": f"{found.moved if found else 0} images, {config.places} places of "
-            "Gauss-Hermite quadrature",
-            "reader": f"kernel ridge on {config.reader}, fitted to {found.fitted if found else 0} "
-            "other images, R^2 by leaving one out",
-            "counts as moved": f"at a false-discovery rate of 0.05, and {config.least:g} or more "
-            "of the factor's variance",
-            "random directions": f"{config.directions}, from random orthonormal bases of the band",
-            "permutations": config.permutations,
-            "resamples": config.resamples,
-            "seed": config.seed,
-        },
-        controls=[
-            "Null of the probe: permuted labels. Null of the traversal: the sign of each image's "
-            "change drawn anew. Both adjusted over all elements and factors.",
-            "Both: what probe and traversal agree on, the smaller share and the larger p. A reader "
-            "that is misled, and latents that go together, each mislead one way only.",
-            "Random unit directions of the same band, measured in the same way.",
-            "The images' own coefficients at the same elements, moved in their stds without the "
-            "model, and read by the same reader.",
-        ],
-        limits=[
-            "With fewer images fewer shares are found, and more elements seem to move one factor "
-            "alone; purity depends on it less.",
-            "Of known factors only: an element may change what no label names.",
-            "What is read off a moved image is a regression's guess; it may take one change for "
-            "another. Factors that it can't read are left out.",
-            "A reader knows real images only. Directions that lead away from these, as a model not "
-            "trained to the end makes them, are not judged; neither are raw ones.",
-            "Shares count what an element does in all images alike; what it does in some and not "
-            "in others is in the column 'total', with the reader's errors.",
-            "Elements count as independent N(0, 1) numbers; where latents are not, what a probe "
-            "finds may be of another element that goes with this one.",
-            "Intervals are of the images: predictions and readings are resampled, which pairs "
-            "differ from 0 is held fixed, and of counts and purity the spread is laid about the "
-            "value. Random directions are resampled, too. They leave out another training seed.",
-            "Both ways at once find fewer pairs than either, so that more elements seem to move "
-            "one factor alone: compare with random directions by the same way.",
-        ],
-        metrics=[(0, metrics(found, config.least))] if found else (),
-    )

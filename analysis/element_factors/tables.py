@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 
-from gdm_repr.analysis.element_factors.claims import Claims, claims, known
-from gdm_repr.analysis.element_factors.measure import Measured
+from gdm_repr.analysis.element_factors.claims import Claims, known
+from gdm_repr.analysis.element_factors.measure import ElementFactors
 from gdm_repr.analysis.element_factors.options import ELEMENTS, RANDOM
 from gdm_repr.analysis.element_factors.shares import carriers
-from gdm_repr.analysis.factors.labels import Factor
 from gdm_repr.analysis.report.page import Table
 
 
-def tables(
-    found: Measured | None, least: float, factors: Sequence[Factor], refused: Mapping[str, str]
-) -> list[Table]:
+def tables(found: ElementFactors, claims: Claims) -> list[Table]:
     """Return the counts, the elements, where factors are, all pairs, and what was read."""
     made: list[Table] = []
-    if found is not None and found.shares:
-        all_claims = claims(found, least)
+    if found.shares:
         made += [
-            _claim_table(all_claims),
-            _elements_table(found, all_claims, least),
-            _factors_table(found, least),
-            _pairs_table(found, least),
+            _claim_table(claims),
+            _elements_table(found, claims),
+            _factors_table(found),
+            _pairs_table(found),
         ]
-    if found is not None and found.reader:
+    if found.reader:
         rows = [
             {
                 "factor": name, "R^2": each.value, "low": each.low, "high": each.high,
@@ -42,7 +36,7 @@ def tables(
             "off the anchors as the model decodes them."
         )
         made.append(Table.of_rows("reader", caption, rows))
-    if notes := {**{f.name: f.note for f in factors if f.note}, **refused}:
+    if notes := {**{f.name: f.note for f in found.factors if f.note}, **found.refused}:
         caption = "Labels that were not looked at, or not of all images."
         listed = {"label": list(notes), "why": list(notes.values())}
         made.append(Table("factors_left_out", caption, listed))
@@ -78,11 +72,11 @@ def _claim_table(made: Claims) -> Table:
     return Table.of_rows("claim", caption, rows)
 
 
-def _elements_table(found: Measured, made: Claims, least: float) -> Table:
+def _elements_table(found: ElementFactors, made: Claims) -> Table:
     rows = []
     for way, by_source in found.shares.items():
         shares, own = by_source[ELEMENTS], made[way][ELEMENTS]
-        moves = shares.moves(least)
+        moves = shares.moves(found.config.least)
         for e, name in enumerate(shares.names):
             largest = int(shares.value[e].argmax())
             share = shares.interval(e, largest)
@@ -107,11 +101,11 @@ def _elements_table(found: Measured, made: Claims, least: float) -> Table:
     return Table.of_rows("elements", caption, rows)
 
 
-def _factors_table(found: Measured, least: float) -> Table:
+def _factors_table(found: ElementFactors) -> Table:
     rows = []
     for way, by_source in found.shares.items():
         shares = by_source[ELEMENTS]
-        moves = shares.moves(least)
+        moves = shares.moves(found.config.least)
         alike = carriers(np.where(moves, shares.value, 0))
         shown = known(shares)
         for f, name in enumerate(shares.factors):
@@ -135,11 +129,11 @@ def _factors_table(found: Measured, least: float) -> Table:
     return Table.of_rows("factors", caption, rows)
 
 
-def _pairs_table(found: Measured, least: float) -> Table:
+def _pairs_table(found: ElementFactors) -> Table:
     rows = []
     for way, by_source in found.shares.items():
         shares = by_source[ELEMENTS]
-        moves = shares.moves(least)
+        moves = shares.moves(found.config.least)
         for e, name in enumerate(shares.names):
             for f, factor in enumerate(shares.factors):
                 each = shares.interval(e, f)

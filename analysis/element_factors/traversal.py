@@ -32,8 +32,8 @@ from gdm_repr.analysis.traversal.directions import Direction
 from gdm_repr.boundary.isolation import isolated
 
 
-class Traversal:
-    """Moves directions on anchors, and reads factors off the images.
+class MovedAnchors:
+    """Anchors that are moved along directions, and a reader of factors off what they become.
 
     Attributes:
         fitted: images that the reader was fitted to.

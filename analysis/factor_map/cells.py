@@ -9,13 +9,12 @@ from typing import Literal
 
 import numpy as np
 
-from gdm_repr.analysis.factor_map.scores import Score, enough
+from gdm_repr.analysis.factor_map.scores import ProbeScore, enough
 from gdm_repr.boundary.isolation import isolated
 
 LATENTS, RAW, PCA = "latents", "raw coefficients", "principal components"
 ALL = "all"
 MOST_BANDS = 12  # of more, neighbours are looked at together
-MOST_TOLD = 12  # factors in the answer
 HARDLY = 0.1  # of the way from chance to 1; a band that tells less hardly has a factor
 
 Kind = Literal["band", "prefix", "first", "all"]
@@ -58,10 +57,10 @@ class Cell:
     probe: str
     source: str
     columns: Columns
-    score: Score
+    score: ProbeScore
 
 
-Scores = dict[str, dict[str, Score]]  # by factor, then by label of the columns
+Scores = dict[str, dict[str, ProbeScore]]  # by factor, then by label of the columns
 
 
 def column_sets(
@@ -187,14 +186,14 @@ def states(cells: Sequence[Cell], source: str) -> dict[tuple[str, str], State]:
     its score above every null; *not* where those of all probes end below that, and none is above
     chance; *hardly* where one is; otherwise *unclear*.
     """
-    by_place: dict[tuple[str, str], list[Score]] = {}
+    by_place: dict[tuple[str, str], list[ProbeScore]] = {}
     for cell in cells:
         if cell.source == source:
             by_place.setdefault((cell.factor, cell.columns.label), []).append(cell.score)
     return {place: _state(each) for place, each in by_place.items()}
 
 
-def _state(each: Sequence[Score]) -> State:
+def _state(each: Sequence[ProbeScore]) -> State:
     if any(score.found and score.above_chance.low >= HARDLY for score in each):
         return "in"
     if any(score.above_chance.high >= HARDLY for score in each):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from gdm_repr.analysis.factor_map.cells import (
     ALL,
@@ -21,15 +23,9 @@ from gdm_repr.analysis.factor_map.cells import (
     is_code,
     scores,
 )
+from gdm_repr.analysis.factor_map.scores import ProbeScore
 from gdm_repr.analysis.report.figures import WIDTH, new_figure
 from gdm_repr.analysis.report.page import Picture
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.image import AxesImage
-
-    from gdm_repr.analysis.factor_map.scores import Score
 
 _CELL = 0.42, 0.27  # inches
 _MOST_PREFIXED = 4  # bands, of more the first bands are in the tables alone
@@ -82,7 +78,7 @@ class _Panel:
 
     title: str
     columns: dict[str, Columns] = field(default_factory=dict)
-    scores: dict[tuple[str, str], Score] = field(default_factory=dict)
+    scores: dict[tuple[str, str], ProbeScore] = field(default_factory=dict)
     marks: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
@@ -213,7 +209,7 @@ def _axes(found: Scores) -> tuple[list[str], list[str]]:
 
 def _each(
     found: Scores, factors: Sequence[str], bands: Sequence[str]
-) -> list[tuple[tuple[int, int], Score]]:
+) -> list[tuple[tuple[int, int], ProbeScore]]:
     """Return place and score of each cell that has one."""
     return [
         ((factors.index(name), bands.index(band)), score)

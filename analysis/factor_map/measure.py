@@ -6,20 +6,24 @@ and the same from controls. See :mod:`gdm_repr.analysis.factor_map.scores` for t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from tqdm import tqdm
+
+from gdm_repr.analysis.columns.baselines import Baseline, open_baselines, shared_rows
+from gdm_repr.analysis.columns.layout import Layout, layout
+from gdm_repr.analysis.factor_map.cells import LATENTS, Cell, Columns, code_columns, column_sets
 from gdm_repr.analysis.factor_map.options import CONTROLS, FactorMapConfig
+from gdm_repr.analysis.factor_map.scores import ProbeScore, probe_scores
+from gdm_repr.analysis.factor_map.sources import tables
+from gdm_repr.analysis.factors.labels import Factor, of_same_images, store_factors
+from gdm_repr.analysis.factors.probes import PROBES, Probe, fold_of
+from gdm_repr.analysis.found import Found
+from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.options import require_asked
-
-if TYPE_CHECKING:
-    from gdm_repr.analysis.columns.baselines import Baseline
-    from gdm_repr.analysis.columns.layout import Layout
-    from gdm_repr.analysis.factor_map.cells import Cell, Columns
-    from gdm_repr.analysis.factors.labels import Factor
-    from gdm_repr.analysis.factors.probes import Probe
-    from gdm_repr.analysis.journal import Journal
-    from gdm_repr.analysis.subject import Subject
+from gdm_repr.analysis.subject import Subject
 
 
 def check(config: FactorMapConfig, subject: Subject) -> None:
@@ -36,9 +40,6 @@ def _inputs(
     config: FactorMapConfig, subject: Subject
 ) -> tuple[list[Baseline], list[int], list[Factor], dict[str, str]]:
     """Return other models, rows of the store, their factors, and labels that are none."""
-    from gdm_repr.analysis.columns.baselines import open_baselines, shared_rows
-    from gdm_repr.analysis.factors.labels import store_factors
-
     baselines = open_baselines(config.baseline, subject)
     rows = subject.rows(min(config.images, len(subject.store)), seed=config.seed)
     rows = shared_rows(baselines, subject, rows)
@@ -46,7 +47,46 @@ def _inputs(
     return baselines, rows, *found
 
 
-def _measure(
+@dataclass(frozen=True, eq=False)
+class FactorMap(Found):
+    """What was measured.
+
+    Attributes:
+        images: how many were looked at.
+        factors: that were predicted.
+        refused: why other labels were not, by name.
+        asked: columns of latents that factors were predicted from.
+        left_out: how many columns are not among these, by bands that lack some.
+        codes: length of each baseline that has codes.
+        cells: the scores; none without factors.
+    """
+
+    images: int
+    factors: Sequence[Factor]
+    refused: Mapping[str, str]
+    asked: Sequence[Columns]
+    left_out: Mapping[str, int]
+    codes: Mapping[str, int]
+    cells: Sequence[Cell]
+
+
+def measure(config: FactorMapConfig, subject: Subject, journal: Journal) -> FactorMap:
+    """Predict each factor from each band, from the first bands, from all, and from controls.
+
+    Raises:
+        ValueError: for labels, images or a baseline that are not there.
+    """
+    baselines, rows, factors, refused = _inputs(config, subject)
+    columns = layout(subject.model.grouping, subject.model.shape[0], config.columns)
+    codes = {b.name: b.length for b in baselines if b.length}
+    asked = column_sets(columns.bands, list(codes.values()), columns.left_out)
+    given = (config, subject, journal, rows, columns, asked, baselines)
+    cells = _cells(*given, factors) if factors else []
+    left_out = {name: count for name, count in columns.left_out.items() if count}
+    return FactorMap(config, subject, len(rows), factors, refused, asked, left_out, codes, cells)
+
+
+def _cells(
     config: FactorMapConfig,
     subject: Subject,
     journal: Journal,
@@ -57,16 +97,6 @@ def _measure(
     factors: Sequence[Factor],
 ) -> list[Cell]:
     """Measure what the journal does not have; one source's columns are in memory at a time."""
-    import hashlib
-    from dataclasses import replace
-
-    from tqdm import tqdm
-
-    from gdm_repr.analysis.factor_map.cells import LATENTS, Cell, code_columns
-    from gdm_repr.analysis.factor_map.scores import Score, measure
-    from gdm_repr.analysis.factor_map.sources import tables
-    from gdm_repr.analysis.factors.probes import PROBES, fold_of
-
     fold = fold_of(len(rows), config.folds, config.seed)
     sources = {LATENTS: asked}
     sources |= {CONTROLS[name]: asked for name in CONTROLS if name in config.controls}
@@ -88,7 +118,7 @@ def _measure(
                         continue
                     key = f"{source} {digest} {each.name} {name} " + _key(group)
                     if key not in journal:
-                        scores = measure(
+                        scores = probe_scores(
                             probe,
                             [table[:, within] for table in made],
                             group,
@@ -98,9 +128,10 @@ def _measure(
                             seed=config.seed,
                         )
                         journal.add(key, [score.record() for score in scores])
+                    taken = replace(each, columns=within)
                     found += [
-                        Cell(factor.name, name, source, replace(each, columns=within), score)
-                        for factor, score in zip(group, map(Score.of, journal[key]), strict=True)
+                        Cell(factor.name, name, source, taken, ProbeScore.of(record))
+                        for factor, record in zip(group, journal[key], strict=True)
                     ]
     order = {factor.name: place for place, factor in enumerate(factors)}
     return sorted(found, key=lambda cell: order[cell.factor])
@@ -108,8 +139,6 @@ def _measure(
 
 def _groups(probe: Probe, factors: Sequence[Factor]) -> list[list[Factor]]:
     """Put together the factors that a probe can be fitted to at once: those of the same images."""
-    from gdm_repr.analysis.factors.labels import of_same_images
-
     if not probe.together:
         return [[factor] for factor in factors]
     return [[factors[place] for place in places] for places in of_same_images(factors)]
@@ -117,8 +146,6 @@ def _groups(probe: Probe, factors: Sequence[Factor]) -> list[list[Factor]]:
 
 def _key(group: Sequence[Factor]) -> str:
     """Name factors with a digest of what is predicted: labels may have been added since."""
-    import hashlib
-
     digest = hashlib.sha256()
     for factor in group:
         digest.update(factor.rows.tobytes() + factor.targets.tobytes())

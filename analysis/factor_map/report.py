@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from gdm_repr.analysis.factor_map.cells import (
     HARDLY,
@@ -17,22 +16,58 @@ from gdm_repr.analysis.factor_map.cells import (
     states,
     sufficient,
 )
-from gdm_repr.analysis.factor_map.measure import _inputs, _measure
-from gdm_repr.analysis.factor_map.options import FactorMapConfig
-from gdm_repr.analysis.factor_map.scores import Score
+from gdm_repr.analysis.factor_map.figures import pictures
+from gdm_repr.analysis.factor_map.measure import FactorMap
+from gdm_repr.analysis.factor_map.scores import ProbeScore
 from gdm_repr.analysis.factors.labels import Factor
 from gdm_repr.analysis.intervals.estimate import Estimate
-from gdm_repr.analysis.report.page import Table
+from gdm_repr.analysis.report.page import Report, Table
 from gdm_repr.boundary.names import key_part, metric_key
 from gdm_repr.tracking.keys import FACTOR_MAP, FACTOR_MAP_CONTROL
 
-if TYPE_CHECKING:
-    from gdm_repr.analysis.journal import Journal
-    from gdm_repr.analysis.report.page import Report
-    from gdm_repr.analysis.subject import Subject
-
-
 MOST_TOLD = 12  # factors in a sentence
+
+
+def report(found: FactorMap) -> Report:
+    """Write down what was found."""
+    config, cells, factors = found.config, found.cells, found.factors
+    return Report(
+        title="Factor map",
+        question="Which band holds which known factor of the images?",
+        answer=sentences(cells, found.refused, factors, config.probes),
+        pictures=pictures(cells, config.probes) if cells else (),
+        tables=tables(cells, factors, found.refused),
+        method={
+            "images": found.images,
+            "factors": [f"{f.name} ({f.kind}, n = {len(f.rows)})" for f in factors],
+            "columns": {s.label: s.count for s in found.asked},
+            "columns left out (--columns)": found.left_out or "none",
+            "length of codes": found.codes or "none",
+            "probes": config.probes,
+            "folds": config.folds,
+            "permutations": config.permutations,
+            "resamples": config.resamples,
+            "seed": config.seed,
+        },
+        controls=[
+            "Null: probes fitted to permuted labels.",
+            "Raw coefficients of the images in the model's basis, at the same elements.",
+            "Principal components, fitted to the same folds as the probes; as many as the bands "
+            "have columns and in their places.",
+            "Other models (--baseline), of the same images: latents at the same elements; codes "
+            "beside as many first columns.",
+        ],
+        limits=[
+            "Intervals are of the images alone: predictions are resampled, probes are not fitted "
+            "again, and another training seed is left out.",
+            "A probe finds what it can express: what a linear one misses may be there.",
+            "Of columns that were left out (--columns) nothing is known: a band has or has not a "
+            "factor in the columns that were looked at.",
+            "A probe of many columns may do worse than one of few, where images are few.",
+            "Intervals are of single cells; of twenty without a difference, one excludes 0.",
+        ],
+        metrics=[(0, _metrics(cells, config.probes[0]))] if cells else (),
+    )
 
 
 def sentences(
@@ -114,12 +149,12 @@ def _said(state: State) -> str:
     return "yes" if state == "in" else "no"
 
 
-def _single(cells: Sequence[Cell], source: str, probe: str) -> dict[str, dict[str, Score]]:
+def _single(cells: Sequence[Cell], source: str, probe: str) -> dict[str, dict[str, ProbeScore]]:
     """Return scores of single bands; of all columns where there is one band only."""
     return scores(cells, source, probe, "band") or scores(cells, source, probe, "all")
 
 
-def _place(name: str, own: Mapping[str, Score], raw: Mapping[str, Score] | None) -> str:
+def _place(name: str, own: Mapping[str, ProbeScore], raw: Mapping[str, ProbeScore] | None) -> str:
     """Say in which band a factor is."""
     band, best = max(own.items(), key=lambda item: item[1].above_chance.value)
     beside = f"raw {_short(raw[band].above_chance.value)}" if raw and band in raw else "no control"
@@ -254,73 +289,14 @@ def _interval(estimate: Estimate) -> str:
     return f"{_short(estimate.value)} [{_short(estimate.low)}, {_short(estimate.high)}]"
 
 
-def analyse(config: FactorMapConfig, subject: Subject, journal: Journal) -> Report:
-    """Measure, and write down what was found.
-
-    Raises:
-        ValueError: for options that can't be used, or images or a baseline that are not there.
-    """
-    from gdm_repr.analysis.columns.layout import layout
-    from gdm_repr.analysis.factor_map import figures
-    from gdm_repr.analysis.factor_map.cells import column_sets
-    from gdm_repr.analysis.report.page import Report
-
-    config.check()
-    baselines, rows, factors, refused = _inputs(config, subject)
-    columns = layout(subject.model.grouping, subject.model.shape[0], config.columns)
-    lengths = [b.length for b in baselines if b.length]
-    asked = column_sets(columns.bands, lengths, columns.left_out)
-    measured = (config, subject, journal, rows, columns, asked, baselines)
-    cells = _measure(*measured, factors) if factors else []
-    main = config.probes[0]
-    left_out = {name: count for name, count in columns.left_out.items() if count}
-    return Report(
-        title="Factor map",
-        question="Which band holds which known factor of the images?",
-        answer=sentences(cells, refused, factors, config.probes),
-        pictures=figures.pictures(cells, config.probes) if cells else (),
-        tables=tables(cells, factors, refused),
-        method={
-            "images": len(rows),
-            "factors": [f"{f.name} ({f.kind}, n = {len(f.rows)})" for f in factors],
-            "columns": {s.label: s.count for s in asked},
-            "columns left out (--columns)": left_out or "none",
-            "length of codes": {b.name: b.length for b in baselines if b.length} or "none",
-            "probes": config.probes,
-            "folds": config.folds,
-            "permutations": config.permutations,
-            "resamples": config.resamples,
-            "seed": config.seed,
-        },
-        controls=[
-            "Null: probes fitted to permuted labels.",
-            "Raw coefficients of the images in the model's basis, at the same elements.",
-            "Principal components, fitted to the same folds as the probes; as many as the bands "
-            "have columns and in their places.",
-            "Other models (--baseline), of the same images: latents at the same elements; codes "
-            "beside as many first columns.",
-        ],
-        limits=[
-            "Intervals are of the images alone: predictions are resampled, probes are not fitted "
-            "again, and another training seed is left out.",
-            "A probe finds what it can express: what a linear one misses may be there.",
-            "Of columns that were left out (--columns) nothing is known: a band has or has not a "
-            "factor in the columns that were looked at.",
-            "A probe of many columns may do worse than one of few, where images are few.",
-            "Intervals are of single cells; of twenty without a difference, one excludes 0.",
-        ],
-        metrics=[(0, _metrics(cells, main))] if cells else (),
-    )
-
-
 def _metrics(cells: Sequence[Cell], main: str) -> dict[str, float]:
     """Return scores above chance by key: the main probe's of latents under the bare name."""
-    values: Mapping[str, float] = {
+    return {
         metric_key(
             "/".join(
                 [
                     FACTOR_MAP
-                    if cell.source == "latents"
+                    if cell.source == LATENTS
                     else f"{FACTOR_MAP_CONTROL}/{key_part(cell.source)}",
                     key_part(cell.factor),
                     cell.columns.name + ("" if cell.probe == main else f"_{cell.probe}"),
@@ -329,4 +305,3 @@ def _metrics(cells: Sequence[Cell], main: str) -> dict[str, float]:
         ): cell.score.above_chance.value
         for cell in cells
     }
-    return dict(values)

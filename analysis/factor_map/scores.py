@@ -28,7 +28,7 @@ CLOSE = 0.05  # of what all latents tell beyond chance, which a prefix that suff
 
 
 @dataclass(frozen=True)
-class Score:
+class ProbeScore:
     """How well a probe predicts a factor from some columns.
 
     Attributes:
@@ -75,12 +75,12 @@ class Score:
         """Whether it is higher than chance allows for: than every null, and so is its interval."""
         return self.value > max(self.null) and self.estimate.low > self.null_mean
 
-    def minus(self, other: Score) -> Estimate:
+    def minus(self, other: ProbeScore) -> Estimate:
         """Return how much more this predicts than others of the same images, by the same scale."""
         draws = self._above(np.array(self.draws)) - other._above(np.array(other.draws))
         return _estimate(self.above_chance.value - other.above_chance.value, draws)
 
-    def differs(self, other: Score) -> int:
+    def differs(self, other: ProbeScore) -> int:
         """Return 1 where this predicts more than others, -1 where less, 0 where that is not clear.
 
         Of two that are both no better than chance, none is more.
@@ -98,14 +98,14 @@ class Score:
         return asdict(self)
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Score:
+    def of(cls, record: Mapping[str, Any]) -> ProbeScore:
         """Make a score of what :meth:`record` returned."""
         lists = {key: tuple(record[key]) for key in ("null", "draws")}
         return cls(**{**record, **lists})
 
 
 @isolated
-def measure(
+def probe_scores(
     probe: Probe,
     tables: Sequence[NDArray[Any]],
     factors: Sequence[Factor],
@@ -114,7 +114,7 @@ def measure(
     permutations: int,
     resamples: int,
     seed: int,
-) -> list[Score]:
+) -> list[ProbeScore]:
     """Score a probe's predictions of factors that the same images have.
 
     Args:
@@ -155,7 +155,7 @@ def measure(
     each = len(orders)
     resampled = _resample(sums[::each], is_class[::each], resamples, seed)
     return [
-        Score(
+        ProbeScore(
             values[i * each],
             tuple(values[i * each + 1 : (i + 1) * each]),
             tuple(resampled[i].tolist()),
@@ -166,7 +166,7 @@ def measure(
     ]
 
 
-def enough(prefixes: Mapping[str, Score]) -> str | None:
+def enough(prefixes: Mapping[str, ProbeScore]) -> str | None:
     """Return the first prefix that is close to all columns, or None if these tell nothing.
 
     Args:

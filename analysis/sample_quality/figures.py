@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from gdm_repr.analysis.intervals.estimate import Estimate
 from gdm_repr.analysis.intervals.jackknife import Score
 from gdm_repr.analysis.report.figures import COLOURS, MARKERS, WIDTH, line_with_band, new_figure
 from gdm_repr.analysis.sample_quality.denoising_loss import GroupLoss
 from gdm_repr.pictures import LabelledSheet, label_sheet
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 LOOKS = {"samples": 0, "gaussian": 1, "noise": 3, "floor": 2}  # colour and marker
 LABELS = {"gaussian": "Gaussian", "floor": "floor: real images"}

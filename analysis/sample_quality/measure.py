@@ -14,52 +14,55 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
+from tqdm import tqdm
 
-from gdm_repr.analysis.intervals.estimate import number
-from gdm_repr.analysis.intervals.jackknife import Score
-from gdm_repr.analysis.sample_quality.denoising_loss import GroupLoss
+from gdm_repr.analysis.features.extractors import Extractor
+from gdm_repr.analysis.found import Found
+from gdm_repr.analysis.intervals.estimate import Estimate
+from gdm_repr.analysis.intervals.jackknife import Measure, Score, compare
+from gdm_repr.analysis.journal import Journal
+from gdm_repr.analysis.sample_quality.denoising_loss import GroupLoss, group_loss
+from gdm_repr.analysis.sample_quality.frechet import FRECHET
+from gdm_repr.analysis.sample_quality.image_sets import (
+    SETS,
+    Blocks,
+    Halves,
+    ImageSets,
+    choose_halves,
+)
+from gdm_repr.analysis.sample_quality.kernel_distance import KID
+from gdm_repr.analysis.sample_quality.neighbour_scores import neighbours
 from gdm_repr.analysis.sample_quality.options import DEFAULT_N, SampleQualityConfig, kept
-from gdm_repr.latents.summary import BandSummary
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from gdm_repr.analysis.features.extractors import Extractor
-    from gdm_repr.analysis.intervals.jackknife import Measure, Score
-    from gdm_repr.analysis.journal import Journal
-    from gdm_repr.analysis.sample_quality.denoising_loss import GroupLoss
-    from gdm_repr.analysis.sample_quality.image_sets import ImageSets
-
-    pass
-    from gdm_repr.analysis.subject import Subject
+from gdm_repr.analysis.sample_quality.sliced_distance import sliced
+from gdm_repr.analysis.subject import Subject
+from gdm_repr.latents.summary import BandSummary, summarise
 
 Scores = Mapping[str, Mapping[str, Mapping[str, Score]]]
 """By feature, score and set."""
-
 
 SCORED = ("samples", "gaussian", "noise")
 
 
 def check(config: SampleQualityConfig, subject: Subject) -> None:
     """Refuse features that can't be had, too few images, and images that are away."""
-    from gdm_repr.analysis.sample_quality.image_sets import choose_halves
-
-    n = config.n or min(DEFAULT_N, len(subject.store) // 2)
-    choose_halves(len(subject.store), n, config.seed)
-    check_neighbours(config, n)
+    _halves(config, subject)
     config.require_features(subject)
     subject.require_images()
 
 
-def check_neighbours(config: SampleQualityConfig, n: int) -> None:
-    """Refuse numbers of neighbours that are not there when a group is left out.
+def _halves(config: SampleQualityConfig, subject: Subject) -> Halves:
+    """Choose two sets of images, in which neighbours are left when a group is left out.
 
     Raises:
-        ValueError: if there are as many neighbours as images left.
+        ValueError: for too few images, or as many neighbours as images left.
     """
+    n = config.n or min(DEFAULT_N, len(subject.store) // 2)
+    halves = choose_halves(len(subject.store), n, config.seed)
     left = kept(n, config.groups)
     for name in ("precision_neighbours", "density_neighbours"):
         if (k := getattr(config, name)) >= left:
@@ -68,6 +71,7 @@ def check_neighbours(config: SampleQualityConfig, n: int) -> None:
                 f"--{flag} {k}: of n={n} images {left} are left without a group, which must be "
                 f"more than {k}; use fewer neighbours or more images"
             )
+    return halves
 
 
 def _scores(
@@ -79,18 +83,13 @@ def _scores(
     extractors: Mapping[str, Extractor],
 ) -> Scores:
     """Return scores by name and set, by feature; the journal keeps what is finished."""
-    from gdm_repr.analysis.sample_quality.frechet import FRECHET
-    from gdm_repr.analysis.sample_quality.kernel_distance import KID
-    from gdm_repr.analysis.sample_quality.neighbour_scores import neighbours
-    from gdm_repr.analysis.sample_quality.sliced_distance import sliced
-
     near = neighbours(config.precision_neighbours, config.density_neighbours)
     result: dict[str, dict[str, dict[str, Score]]] = {}
     for name, extractor in extractors.items():
         features = {of: sets.features(extractor, of, x) for of, x in images.items()}
         result[name] = {}
-        for measure in (FRECHET, KID, near):
-            result[name] |= _compared(config, journal, name, measure, features)
+        for each in (FRECHET, KID, near):
+            result[name] |= _compared(config, journal, name, each, features)
     slices = sliced(config.directions, config.seed)
     model = subject.model
     x_bar = {of: model.to_basis(x).cpu() for of, x in images.items()}
@@ -110,9 +109,6 @@ def _scores(
 
 def _elements(index: Any, group: int, channels: int) -> Any:  # noqa: ANN401
     """Return which of the (C, d) numbers are a group's, as a mask."""
-    import numpy as np
-    import torch
-
     own = np.broadcast_to(index == group, (channels, index.shape[1]))
     return torch.from_numpy(own.copy())
 
@@ -125,8 +121,6 @@ def _compared(
     values: Mapping[str, Any],
 ) -> dict[str, dict[str, Score]]:
     """Return scores by name, then by set."""
-    from gdm_repr.analysis.intervals.jackknife import compare
-
     key = f"{', '.join(measure.names)} in {feature}"
     if key not in journal:
         compared = compare(
@@ -146,9 +140,6 @@ def _compared(
 
 def _score(entry: Mapping[str, Any]) -> Score:
     """Read back what ``asdict`` gave."""
-    from gdm_repr.analysis.intervals.estimate import Estimate
-    from gdm_repr.analysis.intervals.jackknife import Score
-
     nested = {key: Estimate(**value) for key, value in entry.items() if isinstance(value, dict)}
     return Score(**{**entry, **nested})
 
@@ -161,9 +152,6 @@ def _losses(
     advance: Callable[[int], object],
 ) -> list[GroupLoss]:
     """Return the groups' losses, in the order of generation."""
-    from gdm_repr.analysis.intervals.estimate import Estimate
-    from gdm_repr.analysis.sample_quality.denoising_loss import GroupLoss, group_loss
-
     grouping, losses = subject.model.grouping, []
     for group in grouping.order:
         key = f"denoising loss of {grouping.names[group]}"
@@ -192,11 +180,12 @@ def _losses(
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class SampleQuality(Found):
     """What was measured.
 
     Attributes:
-        n: images in each set.
+        halves: rows of the real images.
+        extractors: of the features.
         scores: by feature, score and set.
         losses: of each group.
         latents: of each band of the store.
@@ -204,7 +193,8 @@ class Found:
         images: the sets.
     """
 
-    n: int
+    halves: Halves
+    extractors: Sequence[Extractor]
     scores: Scores
     losses: Sequence[GroupLoss]
     latents: Sequence[BandSummary]
@@ -212,18 +202,45 @@ class Found:
     images: Mapping[str, Tensor]
 
     @property
+    def n(self) -> int:
+        """Images in each set."""
+        return len(self.halves.real)
+
+    @property
     def seconds(self) -> float:
         """Seconds an image."""
         return sum(each[1] for each in self.cost) / self.n
-
-    @property
-    def spread(self) -> str:
-        """The fastest and the slowest block, in seconds an image."""
-        each = [seconds / images for images, seconds, _ in self.cost]
-        return f"{number(min(each), 2)} to {number(max(each), 2)}"
 
     @property
     def sliced(self) -> dict[str, Mapping[str, Score]]:
         """The sliced Wasserstein distances by set, by what they are of."""
         every = {name: by.get("sliced_wasserstein") for name, by in self.scores.items()}
         return {name: by for name, by in every.items() if by is not None}
+
+
+def measure(config: SampleQualityConfig, subject: Subject, journal: Journal) -> SampleQuality:
+    """Score samples and controls against real images, and the model on them.
+
+    Raises:
+        ValueError: for features that can't be had, or more images than the store has.
+    """
+    extractors = config.extractors()  # first: weights may be missing
+    halves = _halves(config, subject)
+    n, groups = len(halves.real), subject.model.grouping.k
+    loss_images = min(config.loss_images, n)
+    total = n * len(SETS) * (1 + len(extractors)) + groups * loss_images * config.levels
+    with tqdm(total=total, unit="img", desc="sample quality") as bar:
+        sets = ImageSets(
+            subject,
+            Blocks(config.out / "blocks", journal),
+            halves,
+            seed=config.seed,
+            batch_size=config.batch_size,
+            advance=bar.update,
+        )
+        images = {name: sets.images(name) for name in SETS}
+        scores = _scores(config, subject, journal, sets, images, extractors)
+        x = subject.images(halves.real[:loss_images])  # as trained on: not clipped
+        losses = _losses(config, subject, journal, x, bar.update)
+    used, latents, cost = list(extractors.values()), summarise(subject.store), sets.cost()
+    return SampleQuality(config, subject, halves, used, scores, losses, latents, cost, images)

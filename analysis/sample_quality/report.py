@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from gdm_repr.analysis.draws import first_latent
-from gdm_repr.analysis.features.extractors import Extractor
 from gdm_repr.analysis.intervals.estimate import Estimate, number
 from gdm_repr.analysis.intervals.jackknife import Score
 from gdm_repr.analysis.report.page import Picture, Report, Table
 from gdm_repr.analysis.sample_quality import figures
 from gdm_repr.analysis.sample_quality.denoising_loss import GroupLoss
-from gdm_repr.analysis.sample_quality.image_sets import BLOCK, Halves
-from gdm_repr.analysis.sample_quality.measure import (
-    Found,
-    Scores,
-    _losses,
-    _scores,
-    check_neighbours,
-)
+from gdm_repr.analysis.sample_quality.image_sets import BLOCK
+from gdm_repr.analysis.sample_quality.measure import SampleQuality, Scores
 from gdm_repr.analysis.sample_quality.neighbour_scores import NAMES
-from gdm_repr.analysis.sample_quality.options import DEFAULT_N, SampleQualityConfig
-from gdm_repr.analysis.subject import Subject
 from gdm_repr.boundary.names import metric_key
 from gdm_repr.latents.summary import as_columns
 from gdm_repr.tracking.keys import (
@@ -35,19 +25,10 @@ from gdm_repr.tracking.keys import (
     band_metric,
 )
 
-if TYPE_CHECKING:
-    from gdm_repr.analysis.journal import Journal
-    from gdm_repr.analysis.sample_quality.options import SampleQualityConfig
 
-
-def make_report(
-    config: SampleQualityConfig,
-    subject: Subject,
-    found: Found,
-    halves: Halves,
-    extractors: Sequence[Extractor],
-) -> Report:
+def report(found: SampleQuality) -> Report:
     """Write down what was found."""
+    config, subject = found.config, found.subject
     n, first = found.n, first_latent(config.seed)
     trained = subject.model.checkpoint.training.get("data")
     source = subject.store.manifest.settings.get("source")
@@ -57,7 +38,7 @@ def make_report(
     return Report(
         title="Sample quality",
         question="How far are samples from real images?",
-        answer=_answer(config, found, held_out),
+        answer=_answer(found, held_out),
         pictures=[
             Picture(
                 "scores",
@@ -93,16 +74,16 @@ def make_report(
             "held out": "yes, other scenes by their numbers" if held_out else "not known to be",
             "trained on": trained,
             "real images are made by": subject.store.manifest.settings.get("preprocess"),
-            "gaussian control": f"mean and covariance of {len(halves.fit)} images of the store, "
-            "none of them among those compared to",
+            "gaussian control": f"mean and covariance of {len(found.halves.fit)} images of the "
+            "store, none of them among those compared to",
             "intervals": f"delete-a-group jackknife, {min(config.groups, n)} groups, t quantiles",
             "sliced Wasserstein": f"{config.directions} directions, the same for all",
             "neighbours": f"{config.precision_neighbours} for precision and recall, "
             f"{config.density_neighbours} for density and coverage",
-            "seconds an image": f"{number(found.seconds)}, blocks {found.spread}",
+            "seconds an image": f"{number(found.seconds)}, blocks {_spread(found)}",
             "evaluations an image": found.cost[0][2],
             "seed": config.seed,
-            "features": [each.fingerprint() for each in extractors],
+            "features": [each.fingerprint() for each in found.extractors],
         },
         controls=[
             "The floor: the same score between real images and as many other real ones. A perfect "
@@ -111,7 +92,7 @@ def make_report(
             "that it comes near to 0 in does not see more than these two.",
             "Noise: how bad a score can be.",
         ],
-        limits=_limits(found, held_out, extractors),
+        limits=_limits(found, held_out),
         metrics=[(0, _metrics(found))],
     )
 
@@ -129,8 +110,8 @@ def are_disjoint(trained: object, source: object) -> bool:
     return len(ends) == 2 and ends[0][1] <= ends[1][0]
 
 
-def _answer(config: SampleQualityConfig, found: Found, held_out: bool) -> list[str]:
-    real = "held-out images" if held_out else "images"
+def _answer(found: SampleQuality, held_out: bool) -> list[str]:
+    config, real = found.config, "held-out images" if held_out else "images"
     lines = []
     for name in config.features:
         by = found.scores[name]
@@ -163,9 +144,15 @@ def _answer(config: SampleQualityConfig, found: Found, held_out: bool) -> list[s
     lines.append(
         f"A sample takes {found.cost[0][2]} evaluations of the network and "
         f"{number(found.seconds, 2)} s on this machine, in batches of "
-        f"{min(config.batch_size, BLOCK)} (blocks: {found.spread})."
+        f"{min(config.batch_size, BLOCK)} (blocks: {_spread(found)})."
     )
     return lines
+
+
+def _spread(found: SampleQuality) -> str:
+    """Write the fastest and the slowest block, in seconds an image."""
+    each = [seconds / images for images, seconds, _ in found.cost]
+    return f"{number(min(each), 2)} to {number(max(each), 2)}"
 
 
 def _beside(by: Mapping[str, Score]) -> str:
@@ -185,7 +172,7 @@ def _over(score: Score) -> str:
     return str(score.ratio) if score.ratio is not None else f"{score.estimate} (no ratio)"
 
 
-def _limits(found: Found, held_out: bool, extractors: Sequence[Extractor]) -> list[str]:
+def _limits(found: SampleQuality, held_out: bool) -> list[str]:
     limits = [
         "Scores depend on n, on the features and on how images are resized; they compare with each "
         "other, not with published ones.",
@@ -197,7 +184,7 @@ def _limits(found: Found, held_out: bool, extractors: Sequence[Extractor]) -> li
             "Where no value without the bias of this n is given, n is below twice the number of "
             "features, and most of a Frechet distance can be bias: read its ratio to the floor."
         )
-    if any(each.weights is not None for each in extractors):
+    if any(each.weights is not None for each in found.extractors):
         limits.append(
             "The network was trained on photographs, larger ones; it may not see what matters in "
             "other images."
@@ -255,7 +242,7 @@ def _loss_table(losses: Sequence[GroupLoss]) -> Table:
     return Table.of_rows("denoising", caption, rows)
 
 
-def _latent_table(found: Found) -> Table:
+def _latent_table(found: SampleQuality) -> Table:
     caption = (
         "Latents of the store against N(0, 1), and the round trip decode(encode(x)) - x; _se is a "
         "standard error over images."
@@ -263,7 +250,7 @@ def _latent_table(found: Found) -> Table:
     return Table("latents", caption, as_columns(list(found.latents)))
 
 
-def _metrics(found: Found) -> dict[str, float]:
+def _metrics(found: SampleQuality) -> dict[str, float]:
     metrics = {
         SECONDS_PER_SAMPLE: found.seconds,
         EVALUATIONS_PER_SAMPLE: float(found.cost[0][2]),
@@ -277,39 +264,3 @@ def _metrics(found: Found) -> dict[str, float]:
     for each in found.losses:
         metrics[band_metric(DENOISING_LOSS, each.group)] = each.mean.value
     return metrics
-
-
-def analyse(config: SampleQualityConfig, subject: Subject, journal: Journal) -> Report:
-    """Measure, and write down what was found.
-
-    Raises:
-        ValueError: for features that can't be had, or more images than the store has.
-    """
-    from tqdm import tqdm
-
-    from gdm_repr.analysis.sample_quality.image_sets import SETS, Blocks, ImageSets, choose_halves
-    from gdm_repr.analysis.sample_quality.report import make_report
-    from gdm_repr.latents.summary import summarise
-
-    extractors = config.extractors()  # first: weights may be missing
-    n = config.n or min(DEFAULT_N, len(subject.store) // 2)
-    halves = choose_halves(len(subject.store), n, config.seed)
-    check_neighbours(config, n)
-    groups = subject.model.grouping.k
-    loss_images = min(config.loss_images, n)
-    total = n * len(SETS) * (1 + len(extractors)) + groups * loss_images * config.levels
-    with tqdm(total=total, unit="img", desc="sample quality") as bar:
-        sets = ImageSets(
-            subject,
-            Blocks(config.out / "blocks", journal),
-            halves,
-            seed=config.seed,
-            batch_size=config.batch_size,
-            advance=bar.update,
-        )
-        images = {name: sets.images(name) for name in SETS}
-        scores = _scores(config, subject, journal, sets, images, extractors)
-        x = subject.images(halves.real[:loss_images])  # as trained on: not clipped
-        losses = _losses(config, subject, journal, x, bar.update)
-    found = Found(n, scores, losses, summarise(subject.store), sets.cost(), images)
-    return make_report(config, subject, found, halves, list(extractors.values()))
