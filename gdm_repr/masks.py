@@ -138,3 +138,10 @@ def untouched_groups(grouping: Grouping, changed: Mask) -> int:
     if not grouping.per_channel:
         same = np.logical_and.reduce(same, axis=0, keepdims=True)
     return shared_groups(grouping, same)
+
+
+def band_ends(grouping: Grouping) -> dict[str, int]:
+    """Return how many latents are made when each group is done, in the order of generation."""
+    order, sizes = grouping.order, grouping.sizes()
+    totals = np.cumsum([sizes[group] for group in order]).tolist()
+    return dict(zip((grouping.names[group] for group in order), totals, strict=True))

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gdm_repr.analysis.band_variance.variance import anchor_variances, control_variances, to_grid
+from gdm_repr.analysis.band_variance.variance import anchor_variances, control_variances
 from gdm_repr.analysis.intervals.curves import (
     curve,
     cut_grid,
@@ -19,6 +19,7 @@ from gdm_repr.analysis.intervals.curves import (
     place,
     suffices,
     suggested_cuts,
+    to_grid,
 )
 from gdm_repr.analysis.intervals.estimate import Estimate
 from gdm_repr.basis import build_basis

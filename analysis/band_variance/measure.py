@@ -15,19 +15,15 @@ import numpy as np
 from tqdm import tqdm
 
 from gdm_repr.analysis.band_variance.options import BandVarianceConfig
-from gdm_repr.analysis.band_variance.variance import (
-    anchor_variances,
-    band_ends,
-    control_variances,
-    to_grid,
-)
+from gdm_repr.analysis.band_variance.variance import anchor_variances, control_variances
 from gdm_repr.analysis.features.extractors import Extractor
 from gdm_repr.analysis.found import Found
 from gdm_repr.analysis.intervals import curves
+from gdm_repr.analysis.intervals.curves import to_grid
 from gdm_repr.analysis.intervals.estimate import Estimate, Floats
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.subject import Anchors, Subject
-from gdm_repr.masks import Mask, first_elements, group_elements
+from gdm_repr.masks import Mask, band_ends, first_elements, group_elements
 
 LEVEL = 0.1  # of the free variance: what is left when latents "suffice"
 

@@ -23,12 +23,10 @@ import torch
 from torch import Tensor
 
 from gdm_repr.analysis.draws import fresh_noise
-from gdm_repr.analysis.intervals.estimate import Estimate
 from gdm_repr.basis import Basis
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.edit.operations import vary
 from gdm_repr.generation import Generation
-from gdm_repr.grouping import Grouping
 from gdm_repr.masks import Mask, shared_groups
 
 Features = Callable[[Tensor], Tensor]
@@ -157,39 +155,6 @@ def control_variances(
             for phi, row in zip(features, running, strict=True):
                 row[number].add(phi(x))
     return [[welford.variance() for welford in row] for row in running]
-
-
-def band_ends(grouping: Grouping) -> dict[str, int]:
-    """Return how many latents are made when each group is done, in the order of generation."""
-    order, sizes = grouping.order, grouping.sizes()
-    totals = np.cumsum([sizes[group] for group in order]).tolist()
-    return dict(zip((grouping.names[group] for group in order), totals, strict=True))
-
-
-def place_interval(places: Sequence[float], kept: Sequence[int]) -> tuple[float, float]:
-    """Return the 95 % interval of resampled places, of which NaN lie beyond all kept.
-
-    >>> place_interval([10.0] * 50 + [float("nan")] * 50, [0, 10, 20])
-    (10.0, nan)
-    """
-    last = float(kept[-1])
-    ends = np.quantile(np.nan_to_num(places, nan=2 * last + 1), [0.025, 0.975])
-    low, high = (float(end) if end <= last else float("nan") for end in ends)
-    return low, high
-
-
-def to_grid(place: Estimate, kept: Sequence[int]) -> Estimate:
-    """Widen the interval of a place that is one of ``kept`` to the measured numbers beside it.
-
-    A curve that was measured at few places bends somewhere between the neighbours of the one found.
-
-    >>> print(to_grid(Estimate(125, 125, 125), [0, 90, 125, 160]))
-    125 [90, 160]
-    """
-    m = np.asarray(kept)
-    below, above = m[m < place.low], m[m > place.high]
-    low = float(below[-1]) if len(below) else place.low
-    return Estimate(place.value, low, float(above[0]) if len(above) else place.high)
 
 
 def around(place: float, kept: Sequence[int]) -> tuple[int, int]:

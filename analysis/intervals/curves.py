@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gdm_repr.analysis.band_variance.variance import place_interval
 from gdm_repr.analysis.intervals.bootstrap import resampled_means
 from gdm_repr.analysis.intervals.estimate import Estimate, Floats
 from gdm_repr.boundary.isolation import isolated
@@ -264,3 +263,29 @@ def cut_grid(total: int, count: int) -> Iterator[int]:
     """Yield about ``count`` numbers of latents from 0 to ``total``, denser where m is small."""
     grid = np.unique(np.rint(total * np.linspace(0, 1, count) ** 2).astype(int))
     yield from grid.tolist()
+
+
+def place_interval(places: Sequence[float], kept: Sequence[int]) -> tuple[float, float]:
+    """Return the 95 % interval of resampled places, of which NaN lie beyond all kept.
+
+    >>> place_interval([10.0] * 50 + [float("nan")] * 50, [0, 10, 20])
+    (10.0, nan)
+    """
+    last = float(kept[-1])
+    ends = np.quantile(np.nan_to_num(places, nan=2 * last + 1), [0.025, 0.975])
+    low, high = (float(end) if end <= last else float("nan") for end in ends)
+    return low, high
+
+
+def to_grid(place: Estimate, kept: Sequence[int]) -> Estimate:
+    """Widen the interval of a place that is one of ``kept`` to the measured numbers beside it.
+
+    A curve that was measured at few places bends somewhere between the neighbours of the one found.
+
+    >>> print(to_grid(Estimate(125, 125, 125), [0, 90, 125, 160]))
+    125 [90, 160]
+    """
+    m = np.asarray(kept)
+    below, above = m[m < place.low], m[m > place.high]
+    low = float(below[-1]) if len(below) else place.low
+    return Estimate(place.value, low, float(above[0]) if len(above) else place.high)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +23,6 @@ from gdm_repr.analysis.order_search.orders import Order
 from gdm_repr.analysis.report.page import Picture, Report, Table
 from gdm_repr.boundary.names import metric_key
 from gdm_repr.tracking.keys import ORDER_CORRELATION, ORDER_SCORE
-
-if TYPE_CHECKING:
-    pass
 
 BEST = 0.1  # the share of random orders that a search should come into
 PLACES = "places of the groups, learned from other orders"

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gdm_repr.analysis.band_variance.variance import band_ends
 from gdm_repr.analysis.features.extractors import Distance
 from gdm_repr.analysis.features.perceptual import LPIPS, build_distance, lpips_at_hand
 from gdm_repr.analysis.found import Found
@@ -38,7 +37,7 @@ from gdm_repr.analysis.reconstruction.summary import WAYS, ImageValues, Summary,
 from gdm_repr.analysis.runner import check_images
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.api import choose_device
-from gdm_repr.masks import first_elements
+from gdm_repr.masks import band_ends, first_elements
 from gdm_repr.pictures import png_bytes
 
 CHUNK = 8  # images measured together, and kept in the journal together

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from gdm_repr.grouping import Grouping
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -78,15 +77,6 @@ def line_with_band(
         linestyle="--" if dashed else "-",
         label=label,
     )
-
-
-def band_ends(grouping: Grouping) -> dict[str, int]:
-    """Return how many latents are made when each group is done, in the order of generation."""
-    ends, total = {}, 0
-    for group in grouping.order:
-        total += int(grouping.sizes()[group])
-        ends[grouping.names[group]] = total
-    return ends
 
 
 def mark_bands(axes: Axes, ends: Mapping[str, int]) -> None:
