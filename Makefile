@@ -44,7 +44,7 @@ lint: $(READY)  ## ruff, mypy, and which module may import which
 	$(BIN)/lint-imports --no-logo --no-cache
 
 fuzz: $(READY)  ## feed the loaders many more damaged files than the tests do (about 20 minutes)
-	$(BIN)/python -m pytest tests/test_fuzz.py --hypothesis-profile=long
+	$(BIN)/python -m pytest tests/boundary/test_fuzz.py --hypothesis-profile=long
 
 bench: $(READY)  ## run every benchmark in its quick form
 	@set -e; for script in benchmarks/*.py; do \

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def example(name: str) -> ModuleType:

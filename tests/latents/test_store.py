@@ -181,7 +181,7 @@ def test_pandas_and_arrow_read_it_as_it_is(tmp_path: Path, dtype: str) -> None:
     np.testing.assert_array_equal(values.reshape(-1, C, D - 3), expected[:, :, 3:])
 
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+README = Path(__file__).resolve().parents[2] / "README.md"
 
 
 @pytest.mark.parametrize("reader", ["pandas", "polars", "duckdb", "datasets"])

@@ -17,7 +17,7 @@ from gdm_repr.ode import Plan
 from gdm_repr.schedule import group_weights, schedule_from_order
 from gdm_repr.steps import even_steps
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "configs" / "paper"
 FILES = sorted(FOLDER.rglob("*.yaml"))
 STUDY_KEYS = {"grid", "choices"}

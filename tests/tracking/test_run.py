@@ -27,7 +27,7 @@ from gdm_repr.tracking.keys import band_metric
 from gdm_repr.tracking.record import read_events, read_sent, tracking_uri, without_password
 from gdm_repr.tracking.run import main, start
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:

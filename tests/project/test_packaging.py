@@ -13,7 +13,7 @@ import pytest
 import gdm_repr
 from gdm_repr import cli
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MAPPED = ("models", "analysis")
 HEAVY = ("torch", "torchvision", "mlflow", "pandas", "sklearn", "matplotlib")
 

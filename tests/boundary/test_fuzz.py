@@ -30,7 +30,7 @@ from gdm_repr.data.sources.files import ZipSource
 from gdm_repr.latents.store import LatentStore, open_store
 from gdm_repr.tracking.record import read_events, read_sent
 
-FORMATS = Path(__file__).parent / "fixtures" / "formats" / "digests"
+FORMATS = Path(__file__).parents[1] / "fixtures" / "formats" / "digests"
 MOST_MEMORY = 64 << 20  # bytes, traced
 IDS = ["a.png", "b.png", "c/d.png"]
 

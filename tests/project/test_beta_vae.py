@@ -18,7 +18,7 @@ from gdm_repr.analysis.columns.baselines import read_codes
 from gdm_repr.checkpoint import load_tensors
 from gdm_repr.latents.store import open_store
 
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "beta_vae.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "beta_vae.py"
 
 
 @pytest.fixture(scope="module")

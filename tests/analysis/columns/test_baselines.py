@@ -15,7 +15,7 @@ from gdm_repr.analysis.columns.baselines import OTHER, open_baselines, read_code
 from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.subject import Subject
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 IDS = ["b", "a"]
 
 

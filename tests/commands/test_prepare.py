@@ -17,7 +17,7 @@ from PIL import Image
 from gdm_repr import prepare
 from gdm_repr.data.loading import Batch, Preprocess, open_data
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_measuring_gives_what_the_command_gives(
     ],
 )
 def test_what_cannot_be_measured_is_refused(
-    trained: Path, encoded: Path, name: str, options: dict[str, object], says: str
+    trained: Path, encoded: Path, name: str, options: dict[str, Any], says: str
 ) -> None:
     model = GDM.from_pretrained(trained)
     with pytest.raises(ValueError, match=says):

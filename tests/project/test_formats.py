@@ -21,7 +21,7 @@ from gdm_repr.analysis.study.work import Task
 from gdm_repr.checkpoint import load_tensors
 from gdm_repr.latents.store import StoreWriter, open_store
 
-FORMATS = Path(__file__).parent / "fixtures" / "formats"
+FORMATS = Path(__file__).parents[1] / "fixtures" / "formats"
 VERSIONS = ["plain", "digests"]  # without digests, and with them
 
 version = pytest.mark.parametrize("name", VERSIONS)
