@@ -189,8 +189,6 @@ class ImageWriter:
 
     def write(self, x: NDArray[np.float32], ids: Sequence[str]) -> None:
         """Write images (n, C, H, W) in [-1, 1]; PNG files are clipped and 8-bit, arrays are not."""
-        from gdm_repr.pictures import save_image
-
         self.first += list(x[: max(0, SHEET_IMAGES - len(self.first))])
         if self.array is not None:
             self.array[self.written : self.written + len(x)] = x
@@ -204,8 +202,6 @@ class ImageWriter:
     def finish(self) -> Path:
         """Flush, draw the sheet and return its path."""
         import numpy as np
-
-        from gdm_repr.pictures import as_grid, save_sheet
 
         if self.array is not None:
             self.array.flush()

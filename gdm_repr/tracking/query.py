@@ -9,11 +9,9 @@ Nothing is made by asking: a file or folder that is not there stays away.
 from __future__ import annotations
 
 import math
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -21,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from gdm_repr.tracking.delivery import first_line, open_client
-from gdm_repr.tracking.record import database_path, without_password
+from gdm_repr.tracking.record import database_path, environment, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -248,7 +246,7 @@ def _ask(uri: str, question: Callable[[MlflowClient], Answer]) -> Answer:
             f"tracking_uri {uri!r}: there is nothing at this place; give --tracking-uri, or set "
             "MLFLOW_TRACKING_URI, to the store that holds the runs"
         )
-    with _while_reading():
+    with environment(_WHILE_READING):
         try:
             return question(open_client(uri))
         except (NotThere, NotUnderstood):
@@ -268,15 +266,3 @@ def _path(uri: str) -> Path | None:
         return database_path(uri)
     local = parts.scheme in ("", "file") and uri != "databricks"
     return Path(unquote(parts.path)) if local else None
-
-
-@contextmanager
-def _while_reading() -> Iterator[None]:
-    """Set what reading takes, where the user has not."""
-    own = [key for key in _WHILE_READING if key not in os.environ]
-    os.environ.update({key: _WHILE_READING[key] for key in own})
-    try:
-        yield
-    finally:
-        for key in own:
-            os.environ.pop(key, None)

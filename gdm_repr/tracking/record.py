@@ -21,6 +21,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
 from urllib.parse import unquote
@@ -206,3 +207,15 @@ def warn(message: str) -> None:
 def advice(out: Path) -> str:
     """How to send a record later."""
     return f"send it later with: gdm-repr track replay {out}"
+
+
+@contextmanager
+def environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables that the user has not set, for the length of a block."""
+    own = [key for key in settings if key not in os.environ]
+    os.environ.update({key: settings[key] for key in own})
+    try:
+        yield
+    finally:
+        for key in own:
+            os.environ.pop(key, None)

@@ -22,12 +22,16 @@ from gdm_repr.tracking.record import (
     SENT,
     advice,
     append_event,
+    environment,
     read_events,
     tracking_uri,
     warn,
     without_password,
 )
 
+# A server that accepts and never answers would take minutes; it must not hold up the end of a job,
+# whose next attempt is the retry, nor one who waits at the terminal.
+_WHILE_SENDING = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 _POLL_S = 0.5
 _RETRY_S = 30.0  # between attempts at most
 _LAST_ATTEMPTS = 4  # once the job is over, a second apart: a parent's run may be on its way
@@ -57,9 +61,6 @@ def spawn_sender(out: Path) -> subprocess.Popen[bytes] | None:
 
 def follow(out: Path) -> None:
     """Send a record while it grows, until the job at the other end of standard input is done."""
-    # A server that hangs must not hold up the end of a job; the next attempt is the retry.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     job_is_over = threading.Event()
 
     def listen() -> None:
@@ -109,9 +110,12 @@ def replay(out: Path, uri: str) -> str:
         raise ValueError(
             f"run_dir {str(out)!r} holds no {RECORD}; give the folder of a tracked run"
         )
-    # Who asks waits at the terminal: a server that accepts and never answers would take minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with environment(_WHILE_SENDING):
+        return _replay(out, uri)
+
+
+def _replay(out: Path, uri: str) -> str:
+    """Send what is left."""
     delivery = Delivery(out, uri)
     server = without_password(uri)
     if delivery.complete:
@@ -141,7 +145,7 @@ def _record_death(out: Path) -> None:
 
 def main() -> None:
     """Be the process that :func:`spawn_sender` starts."""
-    with sturdy_streams():
+    with sturdy_streams(), environment(_WHILE_SENDING):
         try:
             follow(Path(sys.argv[1]))
         except OSError as gone:
