@@ -31,7 +31,7 @@ import torch
 
 from gdm_repr import GDM, encode
 from gdm_repr.api import choose_device
-from gdm_repr.checkpoint import build_denoiser, save_checkpoint
+from gdm_repr.checkpoint import build_denoiser, find_checkpoint, save_checkpoint
 from gdm_repr.config import ModelConfig
 from gdm_repr.data.images import Preprocess
 from gdm_repr.data.loading import open_data
@@ -156,7 +156,7 @@ def main() -> int:
     if options.quick:
         options.images, options.batch_size, options.repeats = 32, 32, 1
     for name in options.models:
-        if name != "cifar" and not Path(name).exists():
+        if name != "cifar" and not find_checkpoint(name).exists():
             print(f"{name}: no such model; train it first (README)", file=sys.stderr)
             continue
         for precision in options.precision:

@@ -109,6 +109,19 @@ class LabelledSheet:
         _save(frames[0], path, save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0)
 
 
+@dataclass(frozen=True, eq=False)
+class Animation:
+    """A sheet's columns one after the other; arguments of :meth:`LabelledSheet.save_animation`."""
+
+    sheet: LabelledSheet
+    still: int
+    moving: range
+
+    def save(self, path: Path) -> None:
+        """Write the GIF."""
+        self.sheet.save_animation(path, still=self.still, moving=self.moving)
+
+
 def label_sheet(
     rows: Sequence[Array],
     row_labels: Sequence[str],

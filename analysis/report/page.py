@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
-    from gdm_repr.pictures import LabelledSheet
+    from gdm_repr.pictures import Animation, LabelledSheet
 
 PAGE, NUMBERS, FIGURES, TABLES = "report.html", "result.json", "figures", "tables"
 ARRAYS = ("blocks", "encoded_noise")  # folders of arrays that analyses keep for later
@@ -45,12 +45,12 @@ class Picture:
     Attributes:
         name: file name without ending.
         caption: what is seen, with n and what the intervals are.
-        figure: a figure, a labelled sheet, or a GIF's path.
+        figure: a figure, a labelled sheet, an animation, or a picture's path.
     """
 
     name: str
     caption: str
-    figure: Figure | LabelledSheet | Path
+    figure: Figure | LabelledSheet | Animation | Path
 
 
 @dataclass(frozen=True)
@@ -240,11 +240,15 @@ def _save(picture: Picture, folder: Path) -> list[Path]:
     from matplotlib import rc_context
 
     from gdm_repr.analysis.report.figures import make_printable
-    from gdm_repr.pictures import LabelledSheet
+    from gdm_repr.pictures import Animation, LabelledSheet
 
     path = folder / f"{file_name(picture.name)}.png"
     if isinstance(picture.figure, Path):
         return [picture.figure]
+    if isinstance(picture.figure, Animation):
+        path = path.with_suffix(".gif")
+        picture.figure.save(path)
+        return [path]
     if isinstance(picture.figure, LabelledSheet):
         picture.figure.save(path)
         return [path]

@@ -13,6 +13,7 @@ from gdm_repr.analysis.traversal.directions import Pool
 from gdm_repr.analysis.traversal.measure import Traversal
 from gdm_repr.grouping import Grouping
 from gdm_repr.masks import element_mask, untouched_groups
+from gdm_repr.pictures import Animation
 from gdm_repr.tracking.keys import (
     TRAVERSAL_EFFECT,
     TRAVERSAL_MONOTONICITY,
@@ -165,18 +166,15 @@ def _pictures(found: Traversal, atlas: Atlas, who: str) -> list[Picture]:
     whole = len(ranked) == pool.whole
     every = "All elements" if whole else f"{len(ranked):,} of the {pool.whole:,} elements"
     which = every if len(shown) == len(ranked) else "The first and the last elements"
-    folder = config.out / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
     drawn = []
     for anchor, (sheet, first) in zip(of, sheets, strict=True):
         kind = "image" if anchor.rows else "sample"
         caption = f"{which} of band {pool.name} by rank, on {kind} {anchor.ids[0]}"
         caption = caption.replace("sample sample", "sample")
         drawn.append(Picture(f"traversal_{kind}", f"{caption}; the column says its value.", sheet))
-        moving = folder / f"traversal_{kind}.gif"
-        first.save_animation(moving, still=1, moving=range(1, 1 + len(config.values)))
+        moving = Animation(first, still=1, moving=range(1, 1 + len(config.values)))
         caption = f"The same, moving{': the first ones' if len(shown) > MOVING_ROWS else ''}."
-        drawn.append(Picture(moving.stem + "_moving", caption, moving))
+        drawn.append(Picture(f"traversal_{kind}_moving", caption, moving))
     n = f"n = {atlas.n} {who}, {atlas.feature}; bars are 95 % intervals over them"
     grouping = subject.model.grouping
     held = [group for group in grouping.order if (grouping.mask(group) & pool.mask).any()]

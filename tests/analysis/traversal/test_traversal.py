@@ -38,9 +38,9 @@ def test_a_later_band_on_samples(trained: Path, encoded: Path, tmp_path: Path) -
             assert share == 0
     assert {f"traversal/effect/{n}" for n in (6, 7, 8)} <= {*result["metrics"][0]["values"]}
     figures = {path.name for path in (tmp_path / "figures").iterdir()}
-    assert "traversal_sample.gif" in figures
+    assert "traversal_sample_moving.gif" in figures
     assert not any("image" in name for name in figures)
-    with Image.open(tmp_path / "figures" / "traversal_sample.gif") as moving:
+    with Image.open(tmp_path / "figures" / "traversal_sample_moving.gif") as moving:
         assert getattr(moving, "n_frames", 1) == 4  # three places forth, and the middle one back
 
 
