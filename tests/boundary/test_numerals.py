@@ -21,7 +21,13 @@ from gdm_repr.grouping import build_grouping
 from gdm_repr.masks import band_mask, element_mask
 
 LOOSE = ["1_0", "\uff11", "\u0661", " 1", "1 ", "1\n", "infinity", "inf", "nan", "1e999", "0x1", ""]
-MODULES = ["config", "edit_options", "analysis.options", "analysis.study", "analysis.compare"]
+MODULES = [
+    "config",
+    "edit.options",
+    "analysis.options",
+    "analysis.study.choices",
+    "analysis.compare.options",
+]
 
 
 @given(st.text(max_size=8) | st.from_regex("[+-]?[0-9_.eE\uff11]{1,6}", fullmatch=True))
