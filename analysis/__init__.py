@@ -7,21 +7,11 @@ True
 
 from typing import TYPE_CHECKING
 
+from gdm_repr.faces import hand_on
+
 if TYPE_CHECKING:
     from gdm_repr.analysis.runner import measure
 
 __all__ = ["measure"]
 
-
-def __getattr__(name: str) -> object:
-    """Import :func:`gdm_repr.analysis.runner.measure` when it is asked for (PEP 562)."""
-    if name == "measure":
-        from gdm_repr.analysis.runner import measure
-
-        return measure
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    """Name what is loaded on first use, too."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = hand_on(__name__, {"measure": ".runner"})

@@ -1,11 +1,8 @@
-"""Images as x in [-1, 1], with ids and labels; what can't be read goes to the quarantine.
+"""Images as x in [-1, 1], with ids and labels; what can't be read goes to the quarantine."""
 
-Names are imported when they are first asked for (PEP 562): options name some of the submodules, and
-``--help`` must stay fast.
-"""
-
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from gdm_repr.faces import hand_on
 
 if TYPE_CHECKING:
     from gdm_repr.data.dataset import Batch, ImageDataset
@@ -25,26 +22,17 @@ __all__ = [
     "work_ahead",
 ]
 
-_HOMES = {
-    "Batch": ".dataset",
-    "ImageDataset": ".dataset",
-    "Preprocess": ".images",
-    "QuarantineLog": ".quarantine",
-    "Rejected": ".quarantine",
-    "load": ".loading",
-    "open_begun": ".loading",
-    "open_data": ".loading",
-    "work_ahead": ".loading",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Import a name of another module's."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name], __name__), name)
-
-
-def __dir__() -> list[str]:
-    """Name what is loaded on first use, too."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = hand_on(
+    __name__,
+    {
+        "Batch": ".dataset",
+        "ImageDataset": ".dataset",
+        "Preprocess": ".images",
+        "QuarantineLog": ".quarantine",
+        "Rejected": ".quarantine",
+        "load": ".loading",
+        "open_begun": ".loading",
+        "open_data": ".loading",
+        "work_ahead": ".loading",
+    },
+)

@@ -1,11 +1,8 @@
-"""Procedural images with known factors at three spatial scales.
+"""Procedural images with known factors at three spatial scales."""
 
-Names are imported when they are first asked for (PEP 562): options name some of the submodules, and
-``--help`` must stay fast.
-"""
-
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from gdm_repr.faces import hand_on
 
 if TYPE_CHECKING:
     from gdm_repr.data.scenes.factors import (
@@ -26,23 +23,14 @@ __all__ = [
     "scene_factors",
 ]
 
-_HOMES = {
-    "Factors": ".factors",
-    "SCENE_FACTORS": ".factors",
-    "SceneFactor": ".factors",
-    "held_out": ".factors",
-    "render_scenes": ".factors",
-    "scene_factors": ".factors",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Import a name of another module's."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name], __name__), name)
-
-
-def __dir__() -> list[str]:
-    """Name what is loaded on first use, too."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = hand_on(
+    __name__,
+    {
+        "Factors": ".factors",
+        "SCENE_FACTORS": ".factors",
+        "SceneFactor": ".factors",
+        "held_out": ".factors",
+        "render_scenes": ".factors",
+        "scene_factors": ".factors",
+    },
+)
