@@ -17,8 +17,9 @@ from gdm_repr.api import GDM
 from gdm_repr.boundary import arguments
 from gdm_repr.boundary.arguments import Rows, count, row_numbers
 from gdm_repr.boundary.isolation import isolated
+from gdm_repr.data.dataset import ImageDataset
 from gdm_repr.data.images import Preprocess
-from gdm_repr.data.loading import ImageDataset, open_data
+from gdm_repr.data.loading import open_data
 from gdm_repr.generation import Generation
 from gdm_repr.latents.matching import open_latents
 

@@ -39,8 +39,9 @@ from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.checkpoint import FORMAT, load_tensors, save_tensors
 from gdm_repr.command import uninterrupted
+from gdm_repr.data.dataset import ImageDataset
 from gdm_repr.data.images import Preprocess
-from gdm_repr.data.loading import ImageDataset, load, open_data
+from gdm_repr.data.loading import load, open_data
 from gdm_repr.train import IN_MEMORY_BYTES
 from gdm_repr.trainer import shuffled_batches
 

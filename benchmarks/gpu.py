@@ -49,8 +49,9 @@ from gdm_repr.boundary.yaml_file import read_yaml
 from gdm_repr.checkpoint import Checkpoint, build_denoiser
 from gdm_repr.config import TrainConfig
 from gdm_repr.coordinates import WhitenedCoordinate
+from gdm_repr.data.dataset import ImageDataset
 from gdm_repr.data.images import Preprocess
-from gdm_repr.data.loading import ImageDataset, load, open_data
+from gdm_repr.data.loading import load, open_data
 from gdm_repr.grouping import rms_by_group
 from gdm_repr.solvers import ab3
 from gdm_repr.trainer import Trainer, shuffled_batches, statistics_of

@@ -26,7 +26,9 @@ from torch import Tensor
 from gdm_repr.api import GDM
 from gdm_repr.checkpoint import Checkpoint
 from gdm_repr.config import TrainConfig
-from gdm_repr.data.loading import ImageDataset, Preprocess, load, open_data
+from gdm_repr.data.dataset import ImageDataset
+from gdm_repr.data.images import Preprocess
+from gdm_repr.data.loading import load, open_data
 from gdm_repr.grouping import Grouping
 from gdm_repr.oracle import block_whitening, gaussian_oracle
 from gdm_repr.trainer import Trainer, shuffled_batches

@@ -32,7 +32,7 @@ from gdm_repr.ode import Plan, decode, encode
 from gdm_repr.steps import even_steps, split_steps, step_doubling_error
 
 if TYPE_CHECKING:
-    from gdm_repr.data.loading import Preprocess
+    from gdm_repr.data.images import Preprocess
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gdm_repr.api import GDM
-    from gdm_repr.data.loading import ImageDataset
-    from gdm_repr.latents.store import Manifest, StoreWriter
+    from gdm_repr.data.dataset import ImageDataset
+    from gdm_repr.latents.format import Manifest
+    from gdm_repr.latents.writer import StoreWriter
     from gdm_repr.ode import Plan
     from gdm_repr.tracking.run import Run
 
@@ -58,7 +59,7 @@ def make_manifest(config: EncodeConfig, model: GDM, dataset: ImageDataset, plan:
     """Say what the store holds and what makes another run the same store."""
     from dataclasses import asdict
 
-    from gdm_repr.latents.store import Band, Manifest, label_type
+    from gdm_repr.latents.format import Band, Manifest, label_type
 
     grouping = model.grouping
     order = grouping.store_order()
@@ -108,7 +109,7 @@ def open_work(config: EncodeConfig) -> tuple[GDM, ImageDataset, Plan]:
     """
     from gdm_repr.api import GDM
     from gdm_repr.data.sources.registry import refuse_inside
-    from gdm_repr.latents.store import require_same
+    from gdm_repr.latents.writer import require_same
 
     refuse_inside(config.out, config.images())
     model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
@@ -145,8 +146,9 @@ def encode(config: EncodeConfig) -> int:
     import numpy as np
 
     from gdm_repr import tracking
-    from gdm_repr.latents.store import StoreWriter, open_store
+    from gdm_repr.latents.store import open_store
     from gdm_repr.latents.summary import as_columns, as_metrics, as_text, summarise
+    from gdm_repr.latents.writer import StoreWriter
 
     model, dataset, plan = open_work(config)
     if config.split == "auto":

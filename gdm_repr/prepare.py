@@ -30,8 +30,9 @@ from gdm_repr.config import PrepareConfig
 from gdm_repr.files import parse_json, read_bytes, write_text
 
 if TYPE_CHECKING:
+    from gdm_repr.data.dataset import ImageDataset
     from gdm_repr.data.images import Pixels
-    from gdm_repr.data.loading import ImageDataset, Rejected
+    from gdm_repr.data.quarantine import Rejected
 
 SETTINGS, LABELS, QUARANTINE = "prepared.json", "labels.csv", "quarantine.jsonl"
 FORMAT = 1  # of the folder
@@ -94,7 +95,7 @@ class Maker:
     def __call__(self, indices: Sequence[int]) -> Made:
         """Make the files of some items."""
         from gdm_repr.data.images import BadImage
-        from gdm_repr.data.loading import Rejected
+        from gdm_repr.data.quarantine import Rejected
 
         rejected = []
         for index in indices:

@@ -18,7 +18,8 @@ from gdm_repr.files import only_writer, write_text
 
 if TYPE_CHECKING:
     from gdm_repr.checkpoint import Checkpoint
-    from gdm_repr.data.loading import ImageDataset, QuarantineLog
+    from gdm_repr.data.dataset import ImageDataset
+    from gdm_repr.data.quarantine import QuarantineLog
     from gdm_repr.tracking.run import Run
     from gdm_repr.trainer import Trainer
     from gdm_repr.training_state import TrainingState
@@ -97,7 +98,7 @@ def _train(config: TrainConfig) -> int:
     """Run the command as the only writer of its folder."""
     work = open_work(config)
     from gdm_repr import tracking
-    from gdm_repr.data.loading import QuarantineLog
+    from gdm_repr.data.quarantine import QuarantineLog
     from gdm_repr.grouping import draw_grouping
     from gdm_repr.trainer import Trainer
 

@@ -25,7 +25,7 @@ from gdm_repr.checkpoint import (
     save_checkpoint,
 )
 from gdm_repr.config import DEFAULT_STEPS, MODEL_FILE, TrainConfig
-from gdm_repr.data.loading import ImageDataset
+from gdm_repr.data.dataset import ImageDataset
 from gdm_repr.denoiser import Denoiser
 from gdm_repr.models.ema import EMA
 from gdm_repr.objective import loss

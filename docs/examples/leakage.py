@@ -21,8 +21,9 @@ from gdm_repr.analysis.leakage.matrix import LeakageMatrix, measure_leakage
 from gdm_repr.analysis.leakage.noise_dependence import noise_dependence
 from gdm_repr.config import TrainConfig
 from gdm_repr.coordinates import Flow
+from gdm_repr.data.dataset import ImageDataset
 from gdm_repr.data.images import Preprocess
-from gdm_repr.data.loading import ImageDataset, open_data
+from gdm_repr.data.loading import open_data
 from gdm_repr.generation import Generation
 from gdm_repr.grouping import build_grouping
 from gdm_repr.ode import Plan, encode

@@ -31,21 +31,8 @@ from gdm_repr.boundary.isolation import isolated
 from gdm_repr.data.dataset import Batch, ImageDataset, Indices
 from gdm_repr.data.images import Preprocess
 from gdm_repr.data.labels import read_labels
-from gdm_repr.data.quarantine import QuarantineLog, Rejected
 from gdm_repr.data.sources.registry import open_source
 from gdm_repr.tracking.record import warn
-
-__all__ = [
-    "Batch",
-    "ImageDataset",
-    "Preprocess",
-    "QuarantineLog",
-    "Rejected",
-    "load",
-    "open_begun",
-    "open_data",
-    "work_ahead",
-]
 
 Key = TypeVar("Key")
 Result = TypeVar("Result")

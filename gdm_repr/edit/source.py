@@ -14,7 +14,8 @@ from torch import Tensor
 
 from gdm_repr.api import GDM, model_preprocess
 from gdm_repr.boundary import numerals
-from gdm_repr.data.loading import ImageDataset, open_data
+from gdm_repr.data.dataset import ImageDataset
+from gdm_repr.data.loading import open_data
 from gdm_repr.edit.options import EditConfig
 from gdm_repr.generation import Generation
 from gdm_repr.latents.matching import open_latents

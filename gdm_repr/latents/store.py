@@ -21,14 +21,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gdm_repr.boundary.arguments import Rows, integer, integers, row_numbers
-from gdm_repr.data.quarantine import Rejected
 from gdm_repr.files import user_path
 from gdm_repr.latents.format import (
     MANIFEST,
     Band,
-    Manifest,
     damaged,
-    label_type,
     list_shards,
     open_shard,
     read_footer,
@@ -36,20 +33,6 @@ from gdm_repr.latents.format import (
     read_manifest_and_digests,
     shard_path,
 )
-from gdm_repr.latents.writer import StoreWriter, require_same
-
-__all__ = [
-    "Band",
-    "LatentBatch",
-    "LatentStore",
-    "Manifest",
-    "Rejected",
-    "StoreWriter",
-    "data_of",
-    "label_type",
-    "open_store",
-    "require_same",
-]
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

@@ -39,7 +39,7 @@ from gdm_repr.latents.format import (
 from gdm_repr.recipe import Difference, find_difference, short
 
 if TYPE_CHECKING:
-    from gdm_repr.data.loading import Batch
+    from gdm_repr.data.dataset import Batch
 
 
 # The settings behind a digest; the last of the data's is what the user calls them.

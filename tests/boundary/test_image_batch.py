@@ -15,7 +15,8 @@ from torch import Tensor
 
 from gdm_repr import GDM
 from gdm_repr.boundary.image_batch import REACH, check_range, image_batch, latent_batch
-from gdm_repr.data.loading import Preprocess, open_data
+from gdm_repr.data.images import Preprocess
+from gdm_repr.data.loading import open_data
 
 RGB = (3, 4, 6)
 

@@ -31,7 +31,8 @@ from gdm_repr.basis import build_basis
 from gdm_repr.boundary.isolation import isolated, isolation
 from gdm_repr.checkpoint import load_checkpoint
 from gdm_repr.config import TrainConfig
-from gdm_repr.data.loading import Preprocess, open_data
+from gdm_repr.data.images import Preprocess
+from gdm_repr.data.loading import open_data
 from gdm_repr.edit.operations import interpolate
 from gdm_repr.generation import Generation
 from gdm_repr.grouping import build_grouping

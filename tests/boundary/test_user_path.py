@@ -94,8 +94,9 @@ def test_public_functions_expand(home: Path, monkeypatch: pytest.MonkeyPatch) ->
     from gdm_repr.analysis.columns.baselines import read_codes
     from gdm_repr.analysis.features.pretrained import Published, find_weights
     from gdm_repr.checkpoint import ASSETS, load_checkpoint
+    from gdm_repr.data.images import Preprocess
     from gdm_repr.data.labels import read_labels
-    from gdm_repr.data.loading import Preprocess, open_data
+    from gdm_repr.data.loading import open_data
     from gdm_repr.latents.store import open_store
     from gdm_repr.tracking.run import start
     from gdm_repr.tracking.sender import replay

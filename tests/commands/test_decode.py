@@ -18,7 +18,8 @@ from PIL import Image
 
 from gdm_repr import GDM, decode, encode
 from gdm_repr.files import safe_name
-from gdm_repr.latents.store import LatentStore, Manifest, open_store
+from gdm_repr.latents.format import Manifest
+from gdm_repr.latents.store import LatentStore, open_store
 from gdm_repr.pictures import to_uint8
 
 Floats = npt.NDArray[np.float32]
@@ -60,7 +61,8 @@ def test_an_array_holds_what_the_api_decodes(
 
 
 def original() -> Floats:
-    from gdm_repr.data.loading import Preprocess, open_data
+    from gdm_repr.data.images import Preprocess
+    from gdm_repr.data.loading import open_data
 
     x: Floats = open_data("digits", Preprocess(dequantize=True)).batch(range(20)).x.numpy()
     return x

@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from gdm_repr import GDM, encode, train
-from gdm_repr.data.loading import Preprocess, open_data
+from gdm_repr.data.images import Preprocess
+from gdm_repr.data.loading import open_data
 from gdm_repr.latents.store import LatentStore, open_store
 
 Launch = Callable[[str, list[str], Path], BaseProcess]

@@ -442,7 +442,8 @@ def test_a_folder_of_images_is_not_written_to(
 def test_what_tracking_keeps_is_no_image(tmp_path: Path) -> None:
     from PIL import Image
 
-    from gdm_repr.data.loading import Preprocess, open_data
+    from gdm_repr.data.images import Preprocess
+    from gdm_repr.data.loading import open_data
 
     for name in ("a.png", "mlartifacts/gdm-repr/1/artifacts/sheet.png", "b/mlartifacts/c.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

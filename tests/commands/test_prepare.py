@@ -15,7 +15,9 @@ import torch
 from PIL import Image
 
 from gdm_repr import prepare
-from gdm_repr.data.loading import Batch, Preprocess, open_data
+from gdm_repr.data.dataset import Batch
+from gdm_repr.data.images import Preprocess
+from gdm_repr.data.loading import open_data
 
 ROOT = Path(__file__).parents[2]
 

@@ -21,7 +21,8 @@ from gdm_repr import GDM, train
 from gdm_repr.checkpoint import load_tensors, save_tensors
 from gdm_repr.config import TrainConfig
 from gdm_repr.coordinates import Flow
-from gdm_repr.data.loading import Preprocess, open_data
+from gdm_repr.data.images import Preprocess
+from gdm_repr.data.loading import open_data
 from gdm_repr.grouping import build_grouping
 from gdm_repr.ode import Plan, encode
 from gdm_repr.oracle import figure_1a_mixture

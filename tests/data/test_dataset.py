@@ -8,7 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from gdm_repr.data.loading import ImageDataset, Preprocess, open_data
+from gdm_repr.data.dataset import ImageDataset
+from gdm_repr.data.images import Preprocess
+from gdm_repr.data.loading import open_data
 
 RNG = np.random.default_rng(0)
 

@@ -16,15 +16,10 @@ import torch
 from PIL import Image
 
 from gdm_repr.boundary.endings import ending
-from gdm_repr.data.loading import (
-    Batch,
-    ImageDataset,
-    Preprocess,
-    QuarantineLog,
-    load,
-    open_data,
-    work_ahead,
-)
+from gdm_repr.data.dataset import Batch, ImageDataset
+from gdm_repr.data.images import Preprocess
+from gdm_repr.data.loading import load, open_data, work_ahead
+from gdm_repr.data.quarantine import QuarantineLog
 
 
 def photo(side: int = 40, mode: str = "RGB") -> Image.Image:

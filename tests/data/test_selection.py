@@ -16,8 +16,10 @@ from gdm_repr import encode, prepare, train
 from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.checkpoint import load_tensors, save_tensors
+from gdm_repr.data.dataset import ImageDataset
+from gdm_repr.data.images import Preprocess
 from gdm_repr.data.labels import Labels
-from gdm_repr.data.loading import ImageDataset, Preprocess, open_begun, open_data
+from gdm_repr.data.loading import open_begun, open_data
 from gdm_repr.data.selection import find_classes, spread
 from gdm_repr.latents.store import open_store
 

@@ -15,7 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gdm_repr.latents.store import Band, LatentStore, Manifest, StoreWriter, open_store
+from gdm_repr.latents.format import Band, Manifest
+from gdm_repr.latents.store import LatentStore, open_store
+from gdm_repr.latents.writer import StoreWriter
 
 C, H, W, ITEMS, SHARD = 1, 2, 4, 7, 3
 REJECTED = 4

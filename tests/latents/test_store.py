@@ -16,7 +16,10 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from gdm_repr.latents.store import Band, Manifest, Rejected, StoreWriter, open_store
+from gdm_repr.data.quarantine import Rejected
+from gdm_repr.latents.format import Band, Manifest
+from gdm_repr.latents.store import open_store
+from gdm_repr.latents.writer import StoreWriter
 
 C, H, W = 3, 2, 4
 D = H * W

@@ -9,8 +9,10 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from gdm_repr.latents.store import Band, LatentStore, Manifest, StoreWriter, open_store
+from gdm_repr.latents.format import Band, Manifest
+from gdm_repr.latents.store import LatentStore, open_store
 from gdm_repr.latents.summary import KS_95, as_columns, as_text, summarise
+from gdm_repr.latents.writer import StoreWriter
 
 Floats = npt.NDArray[np.float32]
 CUT, D = 3, 8  # two bands

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from gdm_repr import GDM
-from gdm_repr.data.loading import Preprocess, open_data
+from gdm_repr.data.images import Preprocess
+from gdm_repr.data.loading import open_data
 from gdm_repr.grouping import build_grouping, rms_by_group
 
 RGB = (3, 4, 6)

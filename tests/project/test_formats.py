@@ -19,7 +19,8 @@ from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.study import command as study
 from gdm_repr.analysis.study.work import Task
 from gdm_repr.checkpoint import load_tensors
-from gdm_repr.latents.store import StoreWriter, open_store
+from gdm_repr.latents.store import open_store
+from gdm_repr.latents.writer import StoreWriter
 
 FORMATS = Path(__file__).parents[1] / "fixtures" / "formats"
 VERSIONS = ["plain", "digests"]  # without digests, and with them

@@ -18,7 +18,9 @@ from gdm_repr.analysis.disentanglement.input import (
     read_factors,
     split_rows,
 )
-from gdm_repr.latents.store import Band, Manifest, StoreWriter, open_store
+from gdm_repr.latents.format import Band, Manifest
+from gdm_repr.latents.store import open_store
+from gdm_repr.latents.writer import StoreWriter
 
 
 def test_kinds_are_guessed_or_said() -> None:

@@ -16,7 +16,8 @@ from gdm_repr.analysis.features.extractors import build_extractor
 from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.analysis.intervals.jackknife import compare
 from gdm_repr.analysis.sample_quality.frechet import FRECHET, frechet, frechet_distance
-from gdm_repr.data.loading import Preprocess, open_data
+from gdm_repr.data.images import Preprocess
+from gdm_repr.data.loading import open_data
 
 
 def theirs(a: Floats, b: Floats) -> float:

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from gdm_repr.data.loading import Preprocess, load, open_data
+from gdm_repr.data.images import Preprocess
+from gdm_repr.data.loading import load, open_data
 from gdm_repr.data.sources.arrays import ArraySource
 from gdm_repr.data.sources.registry import open_source
 
