@@ -148,9 +148,7 @@ def measure(
         given = {"checkpoint": "", "latents": path, "data": data, "labels": labels, "out": folder}
         config = build(analysis.options, {**given, **options}, "measure: ")
         subject = Subject(model, config.latents, checkpoint=None, data=data, labels=config.labels)
-        labelled = bool(subject.store.manifest.labels)
-        config.check()
-        check_images(name, config, len(subject.store), labelled=labelled)
+        _check_options(analysis, config, subject)
         analysis.check(config, subject)
         return analysis.measure(config, subject)
 
@@ -182,9 +180,7 @@ def require(analysis: Analysis, config: AnalysisConfig, subject: Subject) -> Non
     """
     from gdm_repr.data.sources.registry import refuse_inside
 
-    config.check()
-    labelled = bool(subject.store.manifest.labels)
-    check_images(analysis.name, config, len(subject.store), labelled=labelled)
+    _check_options(analysis, config, subject)
     refuse_inside(config.out, config.data)
     if not config.overwrite:
         if other := _other_analysis(analysis.name, config.out):
@@ -194,6 +190,13 @@ def require(analysis: Analysis, config: AnalysisConfig, subject: Subject) -> Non
             )
         read_journal(config.out / JOURNAL, **_written_by(analysis, config, subject))
     analysis.check(config, subject)
+
+
+def _check_options(analysis: Analysis, config: AnalysisConfig, subject: Subject) -> None:
+    """Refuse options that do not fit each other, or the number of images."""
+    config.check()
+    labelled = bool(subject.store.manifest.labels)
+    check_images(analysis.name, config, len(subject.store), labelled=labelled)
 
 
 def _written_by(
