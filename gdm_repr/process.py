@@ -69,26 +69,6 @@ class Process:
         c = self.coefficients(A)
         return (c.dalpha_dA * x_t - c.alpha * u) / self.W
 
-    def u_from_x(self, x: Tensor, x_t: Tensor, A: Tensor) -> Tensor:
-        """Return u from x; needs A < 1, where x_t still holds noise."""
-        c = self.coefficients(A)
-        return (self.W * x + c.dsigma_dA * x_t) / c.sigma
-
-    def u_from_z(self, z: Tensor, x_t: Tensor, A: Tensor) -> Tensor:
-        """Return u from z; needs A > 0, where x_t still holds data."""
-        c = self.coefficients(A)
-        return (c.dalpha_dA * x_t - self.W * z) / c.alpha
-
-
-def v_from_u(u: Tensor, dA_dt: Tensor) -> Tensor:
-    """Return the velocity in t, v = A'(t) u (Eqs. 7, 9)."""
-    return dA_dt * u
-
-
-def u_from_v(v: Tensor, dA_dt: Tensor) -> Tensor:
-    """Return u = v / A'(t); only the moving group has A' != 0 (Sec. 3.1)."""
-    return v / dA_dt
-
 
 def _linear(A: Tensor) -> Coefficients:
     one = torch.ones_like(A)

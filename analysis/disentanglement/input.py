@@ -11,18 +11,18 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gdm_repr.analysis.factors.labels import Kind, known_cells
 from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.boundary.arguments import integers
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.latents.store import LatentStore
 
 Ints = NDArray[np.int64]
-Kind = Literal["discrete", "continuous", "circular"]
 
 MISSING = -1
 FEWEST = 30  # images without a factor's most frequent value: half-samples need some as well
@@ -183,30 +183,27 @@ def _read(
     bins: int,
 ) -> tuple[Kind, Ints, Floats]:
     """Return a factor's kind, codes (n,) and values (n,)."""
-    cells = np.asarray(column, dtype=object)
-    absent = np.array([cell is None or cell != cell or cell in missing for cell in cells], bool)
-    present = cells[~absent]
-    text = any(isinstance(cell, str) for cell in present)
+    rows, known = known_cells(column, missing)
+    text = known.dtype.kind == "U"
     if text and kind in ("continuous", "circular"):
         raise ValueError(f"{kind}: {name!r} holds texts; leave it out, since texts are discrete")
-    known = present.astype(str) if text else present.astype(np.float64)
     if kind is None:
         whole = text or bool((known == np.round(known)).all())
         few = text or len(np.unique(known)) <= _MOST_CLASSES
         kind = "discrete" if whole and few else "continuous"
-    codes = np.full(len(cells), MISSING, np.int64)
-    values = np.full(len(cells), math.nan)
+    codes = np.full(len(column), MISSING, np.int64)
+    values = np.full(len(column), math.nan)
     if kind == "discrete":
-        codes[~absent] = np.unique(known, return_inverse=True)[1]
-        values[~absent] = codes[~absent]
+        codes[rows] = np.unique(known, return_inverse=True)[1]
+        values[rows] = codes[rows]
         return kind, codes, values
     if kind == "circular":
         if not period > 0:
             raise ValueError(f"circular: the period {period} of {name!r} must be above 0")
         known = known % period * (2 * math.pi / period)
-    values[~absent] = known
+    values[rows] = known
     if len(known):
-        codes[~absent] = histogram_codes(values[~absent][:, None], bins)[:, 0]
+        codes[rows] = histogram_codes(values[rows][:, None], bins)[:, 0]
     return kind, codes, values
 
 

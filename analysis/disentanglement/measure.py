@@ -19,11 +19,11 @@ from gdm_repr.analysis.disentanglement.estimate import LatentScore
 from gdm_repr.analysis.disentanglement.input import Factors, Settings, read_factors
 from gdm_repr.analysis.disentanglement.options import LATENTS, LEAST, RAW, DisentanglementConfig
 from gdm_repr.analysis.disentanglement.scores import SCORES, score
+from gdm_repr.analysis.factors.labels import store_labels, store_periods
 from gdm_repr.analysis.found import Found
 from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.subject import Subject
-from gdm_repr.boundary import numerals
 from gdm_repr.masks import group_elements
 
 ALL = "all bands"
@@ -84,20 +84,9 @@ def _factors(
     Raises:
         ValueError: for names that are no labels, or labels that are no factors though asked for.
     """
-    known = list(subject.store.manifest.labels)
-    for name in config.factors:
-        if name not in known:
-            raise ValueError(
-                f"--factors {name!r}: the latents carry no such label; they have "
-                f"{', '.join(known) or 'none'}"
-            )
-    periods = {}
-    for spec in config.circular:
-        name, _, text = spec.partition("=")
-        if (period := numerals.real(text)) is None:
-            raise ValueError(f"--circular {spec!r}: must be NAME=PERIOD, as angle=360")
-        periods[name] = period
-    columns = {name: subject.store.labels(name)[list(rows)] for name in config.factors or known}
+    wanted = store_labels(subject.store, config.factors)
+    periods = store_periods(subject.store, config.circular)
+    columns = {name: subject.store.labels(name)[list(rows)] for name in wanted}
     left_out: dict[str, str] = {}
     for name in [*columns]:
         try:
@@ -113,7 +102,13 @@ def _factors(
     kept = {name: values for name, values in columns.items() if name not in left_out}
     if not kept:
         return None, left_out
-    return read_factors(kept, continuous=config.continuous, circular=periods), left_out
+    said = {*_named(config.circular)}
+    circular = {
+        name: period
+        for name, period in periods.items()
+        if name in kept and (name in said or name not in config.continuous)
+    }
+    return read_factors(kept, continuous=config.continuous, circular=circular), left_out
 
 
 def _scores(
@@ -128,6 +123,9 @@ def _scores(
     if len(rows) < LEAST:
         return {}
     tables = _tables(subject, rows, baselines)
+    kinds = dict(zip(factors.names, factors.kinds, strict=True)) if factors else {}
+    told = {*_named(config.circular)}
+    untold = [name for name in kinds if kinds[name] == "circular" and name not in told]
     count = len(factors.names) if factors else 0
     wanted = [
         (of, band, name)
@@ -140,6 +138,8 @@ def _scores(
         key = f"{name}, {of}, {band}"
         if of not in (LATENTS, RAW):  # another file may lie under the same path
             key += f", {hashlib.sha256(tables[of, band].tobytes()).hexdigest()[:16]}"
+        if untold:  # which versions before 0.3 took for amounts
+            key += f", circular {', '.join(untold)}"
         if key not in journal:
             scored = score(
                 name,
@@ -156,6 +156,11 @@ def _scores(
             for s in [each["settings"]]
         )
     return found
+
+
+def _named(specs: Sequence[str]) -> list[str]:
+    """Return the names of ``name=period``."""
+    return [spec.partition("=")[0] for spec in specs]
 
 
 def _tables(

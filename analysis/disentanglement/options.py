@@ -27,7 +27,9 @@ class DisentanglementConfig(AnalysisConfig):
 
     factors: Words = Field((), description="Labels that are factors; all that can be by default.")
     continuous: Words = Field((), description="Whole-number factors that are amounts, not classes.")
-    circular: Words = Field((), description="Factors that come round, with their period: angle=360")
+    circular: Words = Field(
+        (), description="Labels that come round, as angle=360; those of scenes are known."
+    )
     scores: Words = Field(
         ("mig", "sap", "modularity_explicitness", "gaussian_tc"),
         min_length=1,

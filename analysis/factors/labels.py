@@ -9,7 +9,7 @@ factor, and nowhere else.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -73,13 +73,10 @@ def read_factor(
     >>> factor.kind, factor.classes, len(factor.rows)
     ('discrete', ('ball', 'cube'), 10)
     """
-    cells = np.asarray(column, dtype=object)
-    rows = np.flatnonzero([cell is not None and cell == cell for cell in cells])
-    known = cells[rows]
-    text = any(isinstance(cell, str) for cell in known)
+    rows, values = known_cells(column)
+    text = values.dtype.kind == "U"
     if text and period is not None:
         raise ValueError("holds texts; a circular factor needs numbers")
-    values = known.astype(str) if text else known.astype(np.float64)
     if not text and not np.isfinite(values).all():
         raise ValueError("holds infinite values")
     distinct = len(np.unique(values))
@@ -117,6 +114,22 @@ def _classes(name: str, rows: NDArray[np.int64], values: NDArray[Any], fewest: i
     return Factor(name, "discrete", rows[has], targets, labels, note)
 
 
+def known_cells(
+    column: Sequence[Any] | NDArray[Any], missing: Sequence[Any] = ()
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Return which of n cells hold something, and what: float64, or text where any is a text.
+
+    None and NaN hold nothing, nor does what ``missing`` lists.
+    """
+    cells = np.asarray(column, dtype=object)
+    rows = np.flatnonzero(
+        [cell is not None and cell == cell and cell not in missing for cell in cells]
+    )
+    known = cells[rows]
+    text = any(isinstance(cell, str) for cell in known)
+    return rows, known.astype(str if text else np.float64)
+
+
 def of_same_images(factors: Sequence[Factor]) -> list[list[int]]:
     """Return the places of factors that are known of the same images, put together."""
     groups: dict[bytes, list[int]] = {}
@@ -125,36 +138,52 @@ def of_same_images(factors: Sequence[Factor]) -> list[list[int]]:
     return list(groups.values())
 
 
-def known_periods(store: LatentStore) -> dict[str, float]:
-    """Return the periods of a store's labels that are known to be circular: those of scenes."""
-    if not str(store.manifest.settings.get("source", "")).startswith("scenes"):
-        return {}
-    return {
-        factor.name: float(factor.range[1]) - float(factor.range[0])
-        for factor in SCENE_FACTORS
-        if factor.kind == "circular"
-    }
+def store_periods(store: LatentStore, specs: Sequence[str] = ()) -> dict[str, float]:
+    """Return the periods of a store's labels that come round.
 
-
-def given_periods(specs: Sequence[str], known: Mapping[str, float]) -> dict[str, float]:
-    """Read ``name=period``; a name alone has its known period, or 1.
+    Args:
+        store: the latents; those of scenes have circular factors that are known.
+        specs: further labels, ``name=period``; a name alone has its known period, or 1.
 
     Raises:
-        ValueError: for a period that is no number above 0.
-
-    >>> given_periods(["angle=360", "hue"], {})
-    {'angle': 360.0, 'hue': 1.0}
+        ValueError: for a label that the store does not have, or a period that is no number above 0.
     """
     periods = {}
+    if str(store.manifest.settings.get("source", "")).startswith("scenes"):
+        periods = {
+            factor.name: float(factor.range[1]) - float(factor.range[0])
+            for factor in SCENE_FACTORS
+            if factor.kind == "circular"
+        }
     for spec in specs:
         name, _, text = spec.partition("=")
-        period = numerals.real(text) if text else known.get(name, 1.0)
+        period = numerals.real(text) if text else periods.get(name, 1.0)
         if period is None or not 0 < period < math.inf:
             raise ValueError(
                 f"--circular {spec!r}: the period must be a number above 0, as in angle=360"
             )
         periods[name] = period
+        store_labels(store, [name], "circular")
     return periods
+
+
+def store_labels(
+    store: LatentStore, names: Sequence[str] = (), option: str = "factors"
+) -> tuple[str, ...]:
+    """Return labels of a store: those named, or all.
+
+    Raises:
+        ValueError: for one that the store does not have, or that is named twice.
+    """
+    for name in names:
+        if name not in store.manifest.labels:
+            raise ValueError(
+                f"--{option} {name!r}: no label of the store; it has "
+                f"{', '.join(store.manifest.labels) or 'none'}"
+            )
+    if len(set(names)) < len(names):
+        raise ValueError(f"--{option} {','.join(names)}: names one twice; name it once")
+    return tuple(names) or tuple(store.manifest.labels)
 
 
 @isolated
@@ -181,19 +210,9 @@ def store_factors(
     Raises:
         ValueError: for labels that the store does not have, or a period that is none.
     """
-    known = known_periods(store)
-    given = given_periods(circular, known)
-    for option, asked in (("factors", names), ("circular", given)):
-        if missing := [name for name in asked if name not in store.manifest.labels]:
-            raise ValueError(
-                f"--{option} {missing[0]!r}: no label of the store; it has "
-                f"{', '.join(store.manifest.labels) or 'none'}"
-            )
-    if len(set(names)) < len(names):
-        raise ValueError(f"--factors {','.join(names)}: names one twice; name it once")
-    periods = {**known, **given}
+    wanted, periods = store_labels(store, names), store_periods(store, circular)
     factors, refused = [], {}
-    for name in names or store.manifest.labels:
+    for name in wanted:
         column = store.labels(name)[list(rows)]
         try:
             factors.append(read_factor(name, column, period=periods.get(name), fewest=fewest))

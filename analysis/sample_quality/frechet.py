@@ -17,8 +17,6 @@ which fits the line in 1/n to random subsets; here the slope comes from the jack
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import qr, svdvals
@@ -26,12 +24,9 @@ from scipy.linalg import qr, svdvals
 from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.analysis.intervals.jackknife import (
     DISTANCE,
-    GROUPS,
     Measure,
     Rows,
-    Score,
     Statistic,
-    compare,
     features_array,
 )
 from gdm_repr.boundary.isolation import isolated
@@ -77,40 +72,6 @@ def bind(real: Floats, other: Floats) -> Statistic:
 
 
 FRECHET = Measure(("frechet",), bind, (DISTANCE,), lambda n, features: n >= ENOUGH * features)
-
-
-@isolated
-def frechet(
-    real: ArrayLike,
-    fake: ArrayLike,
-    other: ArrayLike | None = None,
-    *,
-    groups: int = GROUPS,
-    seed: int = 0,
-) -> Score:
-    """Return the Frechet distance of n images to n real ones, with interval and floor.
-
-    Warns where n is not above F, since then a large part of the value is bias.
-
-    Args:
-        real: features of real images, (n, F).
-        fake: of the images to score, (n, F).
-        other: of n more real images, for the floor.
-        groups: of the jackknife.
-        seed: of its groups.
-
-    Raises:
-        ValueError: for sets of different shapes, fewer than 4 images, or values not finite.
-    """
-    found = compare(FRECHET, real, {"fake": fake}, other, groups=groups, seed=seed)
-    features = np.shape(real)[1]
-    if found["fake"]["frechet"].n <= features:
-        warnings.warn(
-            f"n={len(np.asarray(real))} images for {features} features: much of the Frechet "
-            "distance is bias; compare it with its floor at the same n only",
-            stacklevel=2,
-        )
-    return found["fake"]["frechet"]
 
 
 def _distance(a: Floats, b: Floats) -> float:

@@ -16,20 +16,15 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist
 
 from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.analysis.intervals.jackknife import (
     DISTANCE,
-    GROUPS,
     SHARE,
     Measure,
     Rows,
-    Score,
     Statistic,
-    compare,
-    features_array,
 )
 from gdm_repr.boundary.isolation import isolated
 
@@ -67,37 +62,6 @@ def bind(precision_k: int, density_k: int, real: Floats, other: Floats) -> Stati
 def neighbours(precision_k: int = PRECISION_K, density_k: int = DENSITY_K) -> Measure:
     """Return the measure for numbers of neighbours: of precision and recall, and of the others."""
     return Measure(NAMES, partial(bind, precision_k, density_k), (SHARE, SHARE, DISTANCE, SHARE))
-
-
-@isolated
-def neighbour_scores(
-    real: ArrayLike,
-    fake: ArrayLike,
-    other: ArrayLike | None = None,
-    *,
-    precision_k: int = PRECISION_K,
-    density_k: int = DENSITY_K,
-    groups: int = GROUPS,
-    seed: int = 0,
-) -> dict[str, Score]:
-    """Return precision, recall, density and coverage, with intervals and floors.
-
-    Args:
-        real: features of real images, (n, F).
-        fake: of the images to score, (n, F).
-        other: of n more real images, for the floor.
-        precision_k: neighbours for precision and recall.
-        density_k: neighbours for density and coverage.
-        groups: of the jackknife.
-        seed: of its groups.
-
-    Raises:
-        ValueError: for sets of different shapes, values not finite, or not enough images.
-    """
-    a = features_array(real, "real")
-    _check(max(precision_k, density_k), len(a))
-    measure = neighbours(precision_k, density_k)
-    return compare(measure, a, {"fake": fake}, other, groups=groups, seed=seed)["fake"]
 
 
 def _radii(distances: Floats, *ks: int) -> list[Floats]:

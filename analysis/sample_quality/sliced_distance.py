@@ -15,17 +15,13 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.analysis.intervals.jackknife import (
     DISTANCE,
-    GROUPS,
     Measure,
     Rows,
-    Score,
     Statistic,
-    compare,
 )
 from gdm_repr.boundary.isolation import isolated
 
@@ -62,30 +58,3 @@ def bind(count: int, seed: int, real: Floats, other: Floats) -> Statistic:
 def sliced(count: int = DIRECTIONS, seed: int = 0) -> Measure:
     """Return the measure for a number of directions."""
     return Measure(("sliced_wasserstein",), partial(bind, count, seed), (DISTANCE,))
-
-
-@isolated
-def sliced_wasserstein(
-    real: ArrayLike,
-    fake: ArrayLike,
-    other: ArrayLike | None = None,
-    *,
-    count: int = DIRECTIONS,
-    groups: int = GROUPS,
-    seed: int = 0,
-) -> Score:
-    """Return the sliced Wasserstein distance of n images to n real ones, with interval and floor.
-
-    Args:
-        real: values of real images, (n, F): pixels, or coefficients of one band.
-        fake: of the images to score, (n, F).
-        other: of n more real images, for the floor.
-        count: directions.
-        groups: of the jackknife.
-        seed: of directions and groups.
-
-    Raises:
-        ValueError: for sets of different shapes, values not finite, or fewer than 4 images.
-    """
-    found = compare(sliced(count, seed), real, {"fake": fake}, other, groups=groups, seed=seed)
-    return found["fake"]["sliced_wasserstein"]

@@ -24,7 +24,7 @@ from gdm_repr.analysis.leakage.noise_dependence import noise_dependence
 from gdm_repr.analysis.reconstruction.linear_code import dct_code, pca_code
 from gdm_repr.analysis.reconstruction.similarity import psnr, ssim
 from gdm_repr.analysis.sample_quality.denoising_loss import group_loss
-from gdm_repr.analysis.sample_quality.frechet import frechet
+from gdm_repr.analysis.sample_quality.frechet import frechet_distance
 from gdm_repr.analysis.total_correlation.estimate import element_normality, total_correlation
 from gdm_repr.axes import principal_axes
 from gdm_repr.basis import build_basis
@@ -223,7 +223,7 @@ CALLS: dict[str, Callable[[World], object]] = {
     "store": lambda w: (open_store(w.latents).z(), summarise(open_store(w.latents))),
     "total correlation": lambda w: total_correlation(w.table, permutations=19, resamples=10),
     "normality": lambda w: element_normality(w.table),
-    "frechet": lambda w: frechet(w.table, w.table[::-1] + 1),
+    "frechet": lambda w: frechet_distance(w.table, w.table[::-1] + 1),
     "score": lambda w: score("mig", w.table, read_factors(w.classes), permutations=3, resamples=5),
     "boosted": lambda w: total_correlation(
         np.concatenate([w.table] * 4) + np.arange(480)[:, None] % 7,

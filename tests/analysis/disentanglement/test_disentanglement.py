@@ -42,10 +42,14 @@ def test_every_band_is_scored_beside_the_images_own_coefficients(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--factors", "hue"], "--factors 'hue': the latents carry no such label; they have digit"),
+        (["--factors", "hue"], "--factors 'hue': no label of the store; it has digit"),
         (["--scores", "nosuch"], "--scores 'nosuch': unknown; choose from "),
-        (["--circular", "digit"], "--circular 'digit': must be NAME=PERIOD"),
-        (["--circular", "hue=1"], "circular: 'hue' must be one of"),
+        (["--circular", "digit=x"], "--circular 'digit=x': the period must be a number above 0"),
+        (["--circular", "hue=1"], "--circular 'hue': no label of the store"),
+        (
+            ["--circular", "digit", "--continuous", "digit"],
+            "circular: 'digit' must be one of ['digit'], and said to be one kind only",
+        ),
     ],
 )
 def test_bad_options_are_told_in_one_line(

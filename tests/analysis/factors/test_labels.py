@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from gdm_repr.analysis.factors.labels import given_periods, read_factor
+from gdm_repr.analysis.factors.labels import read_factor, store_periods
+from gdm_repr.latents.store import open_store
 
 
 @pytest.mark.parametrize(
@@ -66,8 +69,13 @@ def test_labels_that_are_refused(column: list[object], period: float | None, mes
         read_factor("f", column, period=period)
 
 
-def test_periods() -> None:
-    assert given_periods(["a=360", "b", "c"], {"b": 2.0}) == {"a": 360.0, "b": 2.0, "c": 1.0}
-    for spec in ("a=x", "a=0", "a=-1", "a=inf", "a=nan"):
+def test_periods(encoded: Path) -> None:
+    store = open_store(encoded)
+    assert store_periods(store) == {}
+    assert store_periods(store, ["digit=360"]) == {"digit": 360.0}
+    assert store_periods(store, ["digit"]) == {"digit": 1.0}
+    for spec in ("digit=x", "digit=0", "digit=-1", "digit=inf", "digit=nan"):
         with pytest.raises(ValueError, match="must be a number above 0"):
-            given_periods([spec], {})
+            store_periods(store, [spec])
+    with pytest.raises(ValueError, match="--circular 'hue': no label of the store; it has digit"):
+        store_periods(store, ["hue"])

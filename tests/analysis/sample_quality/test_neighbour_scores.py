@@ -9,9 +9,14 @@ from prdc import compute_prdc
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from gdm_repr.analysis.intervals.estimate import Floats
-from gdm_repr.analysis.sample_quality.neighbour_scores import NAMES, neighbour_scores
+from gdm_repr.analysis.intervals.jackknife import Score, compare
+from gdm_repr.analysis.sample_quality.neighbour_scores import NAMES, neighbours
 
 Pair = list[Floats]
+
+
+def neighbour_scores(real: Floats, fake: Floats, *k: int) -> dict[str, Score]:
+    return compare(neighbours(*k), real, {"fake": fake})["fake"]
 
 
 @pytest.fixture
@@ -22,7 +27,7 @@ def pair() -> Pair:
 
 @pytest.mark.parametrize("k", [1, 4])
 def test_they_equal_prdc_s(pair: Pair, k: int) -> None:
-    found = neighbour_scores(*pair, precision_k=k, density_k=k)
+    found = neighbour_scores(pair[0], pair[1], k, k)
     theirs = compute_prdc(*pair, nearest_k=k)
     for name in NAMES:
         assert found[name].value == pytest.approx(theirs[name]), name
@@ -57,4 +62,4 @@ def test_too_many_neighbours() -> None:
     with pytest.raises(ValueError, match="neighbours k=5: must be at least 1 and fewer than the 5"):
         neighbour_scores(x, x)
     with pytest.raises(ValueError, match="neighbours k=0"):
-        neighbour_scores(x, x, precision_k=0, density_k=0)
+        neighbour_scores(x, x, 0, 0)

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gdm_repr.analysis.sample_quality.sliced_distance import directions, sliced_wasserstein
+from gdm_repr.analysis.intervals.estimate import Floats
+from gdm_repr.analysis.intervals.jackknife import Score, compare
+from gdm_repr.analysis.sample_quality.sliced_distance import DIRECTIONS, directions, sliced
+
+
+def sliced_wasserstein(
+    real: Floats, fake: Floats, other: Floats | None = None, count: int = DIRECTIONS, seed: int = 0
+) -> Score:
+    found = compare(sliced(count, seed), real, {"fake": fake}, other, seed=seed)
+    return found["fake"]["sliced_wasserstein"]
 
 
 def test_of_a_shift_it_is_the_shift_s_projection() -> None:
