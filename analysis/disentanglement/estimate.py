@@ -11,7 +11,7 @@ from scipy import stats
 
 from gdm_repr.analysis.disentanglement.information import Values
 from gdm_repr.analysis.disentanglement.input import Ints, Settings
-from gdm_repr.analysis.intervals.estimate import Estimate, agreeing
+from gdm_repr.analysis.intervals.estimate import Estimate, agreeing, p_value
 from gdm_repr.boundary.isolation import isolated
 
 
@@ -107,7 +107,7 @@ def estimate(
         drawn = np.array([values[name] for values in nulls])
         finite = math.isfinite(middle) and bool(np.isfinite(half).all())
         error = wide * float(half.std(ddof=1)) if finite else 0.0
-        p = float(1 + (drawn >= middle).sum()) / (1 + permutations)
+        p = p_value(middle, drawn)
         around = Estimate(middle, middle - error, middle + error)
         agreed = agreeing(around, p, permutations, float(drawn.mean()))
         found.append(

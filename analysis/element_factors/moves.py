@@ -24,6 +24,7 @@ from torch import Tensor
 
 from gdm_repr.analysis.element_factors.shares import Shares
 from gdm_repr.analysis.factors.reader import Reading
+from gdm_repr.analysis.intervals.bootstrap import image_counts
 from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.analysis.traversal.directions import Path
 from gdm_repr.boundary.isolation import isolated
@@ -101,12 +102,7 @@ def move_shares(
     whole = np.array([variance.sum() for variance in variances])
     rng = np.random.default_rng([seed, 6])
     signs = rng.choice([-1.0, 1.0], size=(_FLIPS, n))
-    weights = np.stack(
-        [
-            np.bincount(np.random.default_rng([seed, 7, draw]).integers(n, size=n), minlength=n)
-            for draw in range(resamples)
-        ]
-    ).astype(np.float64)
+    weights = image_counts(n, range(resamples), seed, 7)
     one = np.ones((1, n))
     E, F = len(readings), len(factors)
 

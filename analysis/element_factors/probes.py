@@ -25,6 +25,7 @@ from scipy import sparse
 from gdm_repr.analysis.element_factors.shares import Shares
 from gdm_repr.analysis.factors.labels import Factor, of_same_images
 from gdm_repr.analysis.factors.probes import fold_of
+from gdm_repr.analysis.intervals.bootstrap import image_counts
 from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.boundary.isolation import isolated
 
@@ -73,9 +74,7 @@ def probe_shares(
         for place, f in enumerate(group):
             below = np.searchsorted(np.sort(null[:, place]), value[:, f], side="left")
             p[:, f] = (1 + len(null) - below) / (1 + len(null))
-        for draw in range(resamples):
-            drawn = np.random.default_rng([seed, 2, draw]).integers(n, size=n)
-            weight = np.bincount(drawn, minlength=n)[rows].astype(np.float64)
+        for draw, weight in enumerate(image_counts(n, range(resamples), seed, 2)[:, rows]):
             resampled = curves.score(curves.y, guess, weight)
             draws[draw][:, group] = 1 - (1 - resampled) / chance
     most = max((len(factor.rows) for factor in factors), default=0)

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from gdm_repr.analysis.factors.labels import Factor
 from gdm_repr.analysis.factors.probes import Probe, out_of_fold, over_frequency
-from gdm_repr.analysis.intervals.estimate import Estimate, Floats
+from gdm_repr.analysis.intervals.bootstrap import image_counts
+from gdm_repr.analysis.intervals.estimate import Estimate, Floats, p_value
 from gdm_repr.boundary.isolation import isolated
 
 _CHUNK = 50  # resamples at a time
@@ -53,7 +54,7 @@ class ProbeScore:
     @property
     def p_value(self) -> float:
         """Share of scores by chance that are as high, this one counted among them."""
-        return (1 + sum(each >= self.value for each in self.null)) / (1 + len(self.null))
+        return p_value(self.value, self.null)
 
     @property
     def estimate(self) -> Estimate:
@@ -213,11 +214,8 @@ def _resample(
     table = np.concatenate(moments, axis=1)
     parts = []
     for start in range(0, resamples, _CHUNK):
-        counts = [
-            np.bincount(np.random.default_rng([seed, 2, draw]).integers(n, size=n), minlength=n)
-            for draw in range(start, min(start + _CHUNK, resamples))
-        ]
-        parts.append(np.array(counts, np.float64) @ table)
+        draws = range(start, min(start + _CHUNK, resamples))
+        parts.append(image_counts(n, draws, seed, 2) @ table)
     sums = np.split(np.concatenate(parts), ends, axis=1)
     return [_score(s, c) for s, c in zip(sums, classes, strict=True)]
 

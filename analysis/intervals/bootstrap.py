@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from gdm_repr.analysis.intervals.estimate import NOTHING, Estimate, Floats
 from gdm_repr.boundary.isolation import isolated
 
-_RESAMPLES = 200
-
-
 RESAMPLES = 2000
 _AT_ONCE = 50  # resamples drawn together: memory is 400 bytes an image
-
-
-def root_mean_square(
-    squares: Floats, size: Floats, seed: int, resamples: int = 2000
-) -> tuple[Floats, Floats, Floats]:
-    """Return sqrt(mean squares / mean size) over examples with its percentile bootstrap interval.
-
-    Args:
-        squares: (n, ..).
-        size: (n,) or of the shape of squares; examples of both are resampled together.
-        seed: of the bootstrap.
-        resamples: bootstrap samples.
-
-    Returns:
-        Value, low and high, each of the shape of one example.
-    """
-    n, shape = len(squares), squares.shape[1:]
-    flat, size = squares.reshape(n, -1), size.reshape(n, -1)
-    weight = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples) / n
-    low, high = np.quantile(np.sqrt((weight @ flat) / (weight @ size)), [0.025, 0.975], axis=0)
-    value = np.sqrt(flat.mean(0) / size.mean(0))
-    return value.reshape(shape), low.reshape(shape), high.reshape(shape)
+_OF_R_SQUARED = 200
 
 
 @isolated
@@ -44,6 +22,36 @@ def resampled_means(values: Floats, seed: int) -> Floats:
     even = np.full(n, 1 / n)
     parts = [rng.multinomial(n, even, _AT_ONCE) @ values / n for _ in range(0, RESAMPLES, _AT_ONCE)]
     return np.concatenate(parts)
+
+
+def root_mean_square(squares: Floats, size: Floats, seed: int) -> tuple[Floats, Floats, Floats]:
+    """Return sqrt(mean squares / mean size) over examples with its percentile bootstrap interval.
+
+    Args:
+        squares: (n, ..).
+        size: (n,) or of the shape of squares; examples of both are resampled together.
+        seed: of the bootstrap.
+
+    Returns:
+        Value, low and high, each of the shape of one example.
+    """
+    n, shape = len(squares), squares.shape[1:]
+    flat, size = squares.reshape(n, -1), size.reshape(n, -1)
+    means = resampled_means(np.concatenate([flat, size], 1), seed)
+    drawn, drawn_size = np.split(means, [flat.shape[1]], axis=1)
+    low, high = np.quantile(np.sqrt(drawn / drawn_size), [0.025, 0.975], axis=0)
+    value = np.sqrt(flat.mean(0) / size.mean(0))
+    return value.reshape(shape), low.reshape(shape), high.reshape(shape)
+
+
+def image_counts(n: int, draws: Iterable[int], *seed: int) -> Floats:
+    """Return how often each of n images is in each draw with replacement, (draws, n).
+
+    A draw is known by its number and the seed, so that other images' scores meet the same ones.
+    """
+    rngs = (np.random.default_rng([*seed, draw]) for draw in draws)
+    counts = [np.bincount(rng.integers(n, size=n), minlength=n) for rng in rngs]
+    return np.array(counts, np.float64).reshape(-1, n)
 
 
 @isolated
@@ -65,7 +73,7 @@ def r_squared(read: Floats, targets: Floats, *, seed: int) -> Estimate:
     rng = np.random.default_rng([seed, 5])
     drawn = [
         score(np.bincount(rng.integers(n, size=n), minlength=n).astype(float))
-        for _ in range(_RESAMPLES)
+        for _ in range(_OF_R_SQUARED)
     ]
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Estimate(score(np.ones(n)), float(low), float(high))

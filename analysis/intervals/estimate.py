@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
@@ -47,6 +47,16 @@ class Estimate:
         )
 
 
+def p_value(value: float, null: ArrayLike) -> float:
+    """Return how rarely a null's draws reach a value, which is counted among them; one-sided.
+
+    >>> p_value(3.0, [1.0, 2.0, 3.0])
+    0.5
+    """
+    draws = np.asarray(null)
+    return float(1 + (draws >= value).sum()) / (1 + len(draws))
+
+
 def agreeing(found: Estimate, p: float, draws: int, chance: float = 0.0) -> Estimate:
     """Return a value's interval, above chance exactly where the test says so (p up to LEVEL).
 
@@ -56,7 +66,7 @@ def agreeing(found: Estimate, p: float, draws: int, chance: float = 0.0) -> Esti
 
     Args:
         found: value and interval.
-        p: one-sided, that chance gives as much: (1 + #{null >= value}) / (1 + draws).
+        p: one-sided, that chance gives as much (:func:`p_value`).
         draws: of the null. Where there are too few to exclude anything, the interval stays.
         chance: the value by chance.
 

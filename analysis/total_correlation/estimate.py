@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from gdm_repr.analysis.intervals.estimate import Estimate, Floats, agreeing
+from gdm_repr.analysis.intervals.estimate import Estimate, Floats, agreeing, p_value
 from gdm_repr.analysis.total_correlation.estimators import ESTIMATORS, correlation, permuted
 from gdm_repr.boundary import arguments
 from gdm_repr.boundary.arguments import integer, integers, table
@@ -150,7 +150,7 @@ def total_correlation(
     left = drift / (2 ** method.order(d) - 1)  # a bias b n^-order, by its change from n/2 to n
     independent = method.independent(n, [len(group) for group in groups])
     shift = 0.0 if math.isnan(independent) else independent
-    p = float(1 + (null >= raw).sum()) / (1 + permutations)
+    p = p_value(raw, null)
     around = Estimate(value, value - wide + min(left, 0.0), value + wide + max(left, 0.0))
     # A lower bound may lie below 0 and yet above what independent blocks give.
     chance = 0.0 if value > 0 else min(0.0, float(null.mean()) - bias)
