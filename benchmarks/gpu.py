@@ -548,7 +548,7 @@ def train_recipe(job: Job) -> None:
             break
     trainer.save()
     shutil.copy(config.out / "model.safetensors", job.out)
-    trainer.sample_sheet(job.out / "samples.png", 4 if job.quick else 64)
+    trainer.sample_sheet(job.out / "samples.png")
 
 
 def card(job: Job) -> None:

@@ -22,6 +22,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "init": Command("gdm_repr.init", "make a training config from images"),
     "prepare": Command("gdm_repr.prepare", "decode and resize images once, into small PNG files"),
     "train": Command("gdm_repr.train", "train a model on images"),
     "encode": Command("gdm_repr.encode", "turn a data set into a store of grouped latents"),

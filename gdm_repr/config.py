@@ -207,6 +207,35 @@ class PrepareConfig(Command):
         return Preprocess(size=self.size, fit=self.fit, channels=self.channels)
 
 
+class InitConfig(Command):
+    """Make a training config from images: size, bands, network and budget, each with its reason.
+
+    Some images are opened and some steps are timed; the YAML file may be edited. `train --data
+    IMAGES` without a config does the same.
+
+    Example:
+      gdm-repr init photos/ --out photos.yaml
+      gdm-repr init photos/ --out photos.yaml --minutes 60
+    """
+
+    data: UserPlace = Field(description="Path of images, or a source, as for train.")
+    out: UserPath = Field(description="The YAML file.")
+    labels: UserPath | None = Field(
+        None, description="Labels: a CSV, or CelebA's list of attributes."
+    )
+    minutes: float = Field(10, gt=0, le=100_000, description="That training may take, here.")
+    size: Side | None = Field(None, description="Side of x in pixels; chosen by default.")
+    device: Device = Field("auto", description="auto takes CUDA where there is one.")
+    overwrite: bool = Field(False, description="Replace the file.")
+
+    def check(self) -> None:
+        """Refuse a file that is there."""
+        if self.out.is_dir():
+            raise ValueError(f"--out {str(self.out)!r}: is a folder; name a file, as my.yaml")
+        if self.out.exists() and not self.overwrite:
+            raise ValueError(f"--out {str(self.out)!r}: is there already; add --overwrite")
+
+
 class TrainConfig(Compute):
     """Train a Groupwise Diffusion Model on images.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from gdm_repr.data.dataset import ImageDataset
 from gdm_repr.grouping import Grouping, Shape
 
 STATISTICS_IMAGES = 50_000
+MOST_BYTES = 1 << 28  # of images in float64 at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,18 @@ class Statistics:
                 f"{where}its statistics of the data are of another model or other images; start "
                 "again"
             )
+
+    @classmethod
+    def blank(cls, model: ModelConfig, shape: Shape, grouping: Grouping) -> Statistics:
+        """Return statistics of N(0, I), for what depends on their shapes alone."""
+        mean, std = (
+            torch.zeros(shape[0], shape[1] * shape[2]),
+            torch.ones(shape[0], shape[1] * shape[2]),
+        )
+        if not has_axes(model):
+            return cls(mean, std)
+        sizes = axes_sizes(grouping, shape)
+        return cls(mean, std, {j: torch.eye(n) for j, n in sizes.items()}, std if sizes else None)
 
     @classmethod
     def read(cls, tensors: Mapping[str, Tensor], where: str) -> Statistics:
@@ -121,7 +135,8 @@ def statistics_batches(
     chosen = np.arange(n)
     if n > STATISTICS_IMAGES:
         chosen = np.sort(np.random.default_rng(seed).choice(n, STATISTICS_IMAGES, replace=False))
-    for part in np.array_split(chosen, max(1, len(chosen) // 512)):
+    at_once = max(1, min(512, MOST_BYTES // (8 * math.prod(dataset.shape))))
+    for part in np.array_split(chosen, max(1, len(chosen) // at_once)):
         x = to_basis(dataset.batch(part).x.double())
         if len(x):
             yield x

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gdm_repr.training_state import TrainingState
 
 LOG = "log.jsonl"
-IN_MEMORY_BYTES = 4e9  # decoded data sets up to this size are kept in memory
+IN_MEMORY_BYTES, IN_MEMORY_SHARE = 4e9, 0.25  # of what is free; data sets up to both stay decoded
 
 
 def train(config: TrainConfig) -> int:
@@ -66,6 +66,7 @@ def open_work(config: TrainConfig) -> Work:
         raise ValueError("--resume --overwrite: one goes on, the other starts anew; give one")
     from gdm_repr.data.loading import open_begun
     from gdm_repr.data.sources.registry import refuse_inside
+    from gdm_repr.memory import require_memory
     from gdm_repr.training_state import require_same
     from gdm_repr.untrained import build_untrained
 
@@ -83,7 +84,8 @@ def open_work(config: TrainConfig) -> Work:
     )
     if len(dataset) < 2:
         raise ValueError(f"data {config.data!r}: {len(dataset)} images; at least 2 are needed")
-    build_untrained(config, dataset.shape)
+    k = build_untrained(config, dataset.shape).denoiser.grouping.k
+    require_memory(config, dataset.shape, k)
     if state is not None:
         require_same(state, config, dataset)
         if not config.resume and state.nimg < config.images:
@@ -100,6 +102,7 @@ def _train(config: TrainConfig) -> int:
     from gdm_repr import tracking
     from gdm_repr.data.quarantine import QuarantineLog
     from gdm_repr.grouping import draw_grouping
+    from gdm_repr.memory import free_memory
     from gdm_repr.trainer import Trainer
 
     config, dataset, state, start = work.config, work.dataset, work.state, work.start
@@ -114,8 +117,7 @@ def _train(config: TrainConfig) -> int:
                 "result differs from that of an unbroken run",
                 file=sys.stderr,
             )
-    c, h, w = dataset.shape
-    if len(dataset) * c * h * w <= IN_MEMORY_BYTES:
+    if decoded_bytes(dataset) <= min(IN_MEMORY_BYTES, IN_MEMORY_SHARE * free_memory()):
         dataset = dataset.in_memory()
     trainer = Trainer(config, dataset, state=state, start=start)
     if start is not None:
@@ -148,6 +150,12 @@ def _train(config: TrainConfig) -> int:
     print(f"model: {config.out / MODEL_FILE}")
     print(f"samples: {sheet}")
     return 0
+
+
+def decoded_bytes(dataset: ImageDataset) -> int:
+    """Return what a data set takes when it is kept decoded."""
+    each = 4 if dataset.levels == 0 else 1 + (dataset.levels > 255)  # bytes a value
+    return len(dataset) * math.prod(dataset.shape) * each
 
 
 def _state_of_run(config: TrainConfig) -> TrainingState | None:

@@ -40,6 +40,9 @@ from gdm_repr.training_state import (
     save_state,
 )
 
+SHEET_IMAGES = (64, 16, 4)  # as many as do not exceed
+SHEET_PIXELS = 1 << 22
+
 
 def shuffled_batches(n: int, batch: int, seed: int, first: int) -> Iterator[list[int]]:
     """Yield the indices of step ``first``, ``first`` + 1, ..: epochs of permutations, joined up."""
@@ -281,15 +284,25 @@ class Trainer:
         save_state(config.out / STATE_FILE, self)
 
     @isolated
-    def sample_sheet(self, path: Path, n: int = 64) -> None:
-        """Draw n images from the averaged model, always from the same latents."""
+    def sample_sheet(self, path: Path) -> None:
+        """Draw images from the averaged model, always from the same latents.
+
+        As many at a time as a step computes, so that a sheet takes no more memory than training.
+        """
         config = self.config
         checkpoint = Checkpoint(
             self.averaged, self.shape, config.model, config.preprocess, {}, self.nimg, ""
         )
         model = GDM(checkpoint, self.device.type, config.precision)
-        steps = max(DEFAULT_STEPS, self.denoiser.grouping.k)
-        x = model.sample(n, seed=config.seed, plan=model.plan(steps))
+        plan = model.plan(max(DEFAULT_STEPS, self.denoiser.grouping.k))
+        pixels = self.shape[1] * self.shape[2]
+        n = next(n for n in SHEET_IMAGES if n * pixels <= SHEET_PIXELS or n == SHEET_IMAGES[-1])
+        at_once = max(1, config.batch_size // config.accumulate)
+        parts = [
+            model.sample(min(at_once, n - start), seed=config.seed + start, plan=plan)
+            for start in range(0, n, at_once)
+        ]
+        x = torch.cat(parts)
         if not bool(torch.isfinite(x).all()):
             print(f"warning: samples at {self.nimg} images are not finite", file=sys.stderr)
             return

@@ -1,0 +1,350 @@
+"""A training config for images nobody has trained on: made from the images and the machine.
+
+What is chosen, and by what, stands in the comments of the YAML that :func:`as_yaml` writes. The
+network is the widest that sees :data:`ENOUGH` images in the time given, as timed steps of it say;
+the size of images is what such a network can model. The time is the user's; all else can be edited.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gdm_repr.boundary.isolation import isolated
+from gdm_repr.command import build
+from gdm_repr.config import TrainConfig
+from gdm_repr.grouping import Shape
+from gdm_repr.survey import Survey, cuts_of_spectrum, describe_sizes, survey
+
+if TYPE_CHECKING:
+    from gdm_repr.data.dataset import ImageDataset
+
+ENOUGH = 120_000  # images a run should see: what the digits' config takes, and a little
+MOST_EPOCHS = 400  # of a small set: more would learn it by heart
+CHANNELS = (8, 12, 16, 24, 32, 48, 64, 96, 128)
+MULTIPLIERS = (1, 2, 3, 3)
+SIDES = {"cpu": (32, 64), "cuda": (64, 128)}  # below and from LONG minutes
+LONG = 120  # minutes
+PATCHED = 24  # pixels, from which on the network works on patches of 2x2
+BANDS = 3
+PAPER_CUTS = (30, 100, 500)  # Sec. 4.3
+SPECTRUM_IMAGES = 2000
+TIMED_IMAGES = 32
+EVALUATIONS = 75  # of encode's default plan with three bands: ab3, 72 steps
+USED = 0.85  # of the time: the rest goes to starting, statistics, checkpoints and sheets
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Measured speed of a training.
+
+    Attributes:
+        step: seconds of a training step, an image.
+        network: seconds of one evaluation, an image.
+    """
+
+    step: float
+    network: float
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A config with what it was made from.
+
+    Attributes:
+        values: options of training by name, plain.
+        survey: of the images.
+        shape: (C, H, W) of x.
+        rates: of the network.
+        minutes: that training was to take.
+    """
+
+    values: dict[str, Any]
+    survey: Survey
+    shape: Shape
+    rates: Rates
+    minutes: float
+
+    @property
+    def bands(self) -> list[str]:
+        """Names of the bands."""
+        cuts = [0, *self.values["model"]["grouping"]["cuts"], self.shape[1] * self.shape[2]]
+        return [f"[{low}, {high - 1}]" for low, high in itertools.pairwise(cuts)]
+
+    def config(self, **options: Any) -> TrainConfig:  # noqa: ANN401
+        """Return the options as train takes them, with others beside."""
+        return build(TrainConfig, {**self.values, **options})
+
+
+@isolated
+def propose(
+    data: str,
+    *,
+    labels: Path | None = None,
+    minutes: float = 10,
+    device: str = "auto",
+    size: int | None = None,
+    seed: int = 0,
+) -> Proposal:
+    """Make a config from images.
+
+    Args:
+        data: as train's.
+        labels: as train's.
+        minutes: that training may take, on this machine.
+        device: as train's.
+        size: side of x; chosen when None.
+        seed: of what is looked at.
+
+    Raises:
+        ValueError: for data that can't be used, or a machine with too little memory for any.
+    """
+    from gdm_repr.api import choose_device
+    from gdm_repr.basis import build_basis
+    from gdm_repr.data.images import Preprocess
+    from gdm_repr.data.loading import open_data
+
+    found = survey(data, labels, seed=seed)
+    kind = choose_device(device).type
+    side = size or model_side(found.side, SIDES[kind][minutes >= LONG])
+    preprocess = {
+        "size": side,
+        "channels": "rgb" if found.channels == 3 else "gray",
+        "dequantize": found.levels < 256 and not found.noise,
+        "noise": found.noise,
+    }
+    images = open_data(
+        data, Preprocess.model_validate({**preprocess, "noise": 0.0}), limit=SPECTRUM_IMAGES
+    )
+    basis = build_basis("dct", images.shape[1:])
+    total, square, count = np.zeros(1), np.zeros(1), 0
+    for part in np.array_split(np.arange(len(images)), max(1, len(images) // 256)):
+        x = basis.forward(images.batch(part).x.double()).numpy()
+        total, square, count = total + x.sum(0), square + (x**2).sum(0), count + len(x)
+    variance = (square / count - (total / count) ** 2).sum(0)
+    values: dict[str, Any] = {
+        "data": data,
+        **({"labels": str(labels)} if labels else {}),
+        "preprocess": {key: value for key, value in preprocess.items() if value},
+        "model": {
+            "basis": {"name": "dct"},
+            "grouping": {"name": "bands", "cuts": list(cuts_of_spectrum(variance, BANDS))},
+            "denoiser": {"preconditioning": "principal"},
+            "network": network_options(side, CHANNELS[0]),
+        },
+        "clock": "whitened",
+        "precision": "bf16" if kind == "cuda" else "fp32",
+        "device": device,
+    }
+    rates = _choose_network(values, images, 60 * USED * minutes)
+    seen = int(60 * USED * minutes / rates.step)
+    seen = max(1, min(seen, MOST_EPOCHS * found.images))
+    values |= schedule_options(seen)
+    _fit_memory(values, images.shape)
+    return Proposal(values, found, images.shape, rates, minutes)
+
+
+def model_side(side: int, most: int) -> int:
+    """Return the side of x for images of a side: a multiple of 4 near it, up to the most.
+
+    >>> [model_side(side, 32) for side in (8, 27, 28, 100, 3)]
+    [8, 28, 28, 32, 8]
+    """
+    return max(8, min(most, 4 * round(side / 4)))
+
+
+def network_options(side: int, channels: int) -> dict[str, Any]:
+    """Return options of DDPM++ for a side: halved down to 4 or more, attention at the coarsest.
+
+    >>> network_options(28, 16)["multipliers"], network_options(28, 16)["attention"]
+    ([1, 2], [7])
+    """
+    patch = 2 if side >= PATCHED and side % 4 == 0 else 1
+    sides = [side // patch]
+    while sides[-1] % 2 == 0 and sides[-1] >= 8 and len(sides) < len(MULTIPLIERS):
+        sides.append(sides[-1] // 2)
+    return {
+        "name": "ddpmpp",
+        "channels": channels,
+        "multipliers": list(MULTIPLIERS[: len(sides)]),
+        "blocks": 1,
+        "attention": [sides[-1]],
+        "dropout": 0.0,
+        "patch": patch,
+    }
+
+
+def schedule_options(images: int) -> dict[str, Any]:
+    """Return batch, rate and the rest for a number of images to be seen."""
+    batch = 64 if images < ENOUGH else 128 if images < 10 * ENOUGH else 256
+    steps = max(1, images // batch)
+    images = steps * batch
+    return {
+        "batch_size": batch,
+        "images": images,
+        "lr": 3e-3,
+        "warmup": images // 10,
+        "decay": 0.4,
+        "clip": 1.0,
+        "ema_half_life": max(1.0, float(images // 15)),
+        "checkpoint_every": max(batch, images // 5),
+        "sample_every": max(batch, images // 3),
+    }
+
+
+def time_training(config: TrainConfig, dataset: ImageDataset) -> Rates:
+    """Time a step and an evaluation of fresh weights on noise; no random state is touched."""
+    import torch
+
+    from gdm_repr.checkpoint import build_model_grouping
+    from gdm_repr.statistics import Statistics
+    from gdm_repr.trainer import Trainer
+
+    n, shape = min(TIMED_IMAGES, config.batch_size // config.accumulate), dataset.shape
+    small = config.model_copy(update={"batch_size": n, "accumulate": 1, "compile": False})
+    with torch.random.fork_rng(devices=[]):
+        blank = Statistics.blank(small.model, shape, build_model_grouping(small.model, shape))
+        trainer = Trainer(small, dataset, statistics=blank)
+        x = torch.zeros(n, *shape)
+        step = _seconds(lambda: trainer.train_step(x))
+        level = torch.full((1, trainer.denoiser.grouping.k), 0.5, device=trainer.device)
+        state = trainer.denoiser.basis.forward(x.to(trainer.device))
+        with torch.no_grad():
+            network = _seconds(lambda: trainer.denoiser(state, level).sum().item())
+    return Rates(step / n, network / n)
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    """Return the shorter of two times of a call, after one that warms up."""
+    call()
+    times = []
+    for _ in range(2):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def _choose_network(values: dict[str, Any], dataset: ImageDataset, seconds: float) -> Rates:
+    """Set the widest network that sees enough images in time and fits; return its speed."""
+    from gdm_repr.memory import SHARE, count_memory, free_memory
+
+    shape, chosen = dataset.shape, None
+    for channels in CHANNELS:
+        network = network_options(shape[1], channels)
+        tried = {**values, "model": {**values["model"], "network": network}}
+        config = build(TrainConfig, {**tried, "out": "model", "batch_size": TIMED_IMAGES})
+        k = len(values["model"]["grouping"]["cuts"]) + 1
+        takes = count_memory(config, shape, k).total(TIMED_IMAGES)
+        if takes > SHARE * free_memory(config.device):
+            break
+        rates = time_training(config, dataset)
+        if chosen is not None and seconds / rates.step < ENOUGH:
+            break
+        chosen, values["model"] = rates, tried["model"]
+    if chosen is None:
+        from gdm_repr.memory import gigabytes
+
+        raise ValueError(
+            f"images of {shape}: the smallest network takes {gigabytes(takes)} of memory and "
+            f"{gigabytes(free_memory())} are free; give a smaller --size"
+        )
+    return chosen
+
+
+def _fit_memory(values: dict[str, Any], shape: Shape) -> None:
+    """Compute a batch in as many parts as memory asks for."""
+    from gdm_repr.memory import SHARE, count_memory, free_memory
+
+    config = build(TrainConfig, {**values, "out": "model"})
+    found = count_memory(config, shape, len(values["model"]["grouping"]["cuts"]) + 1)
+    while (
+        found.total(config.batch_size, values.get("accumulate", 1)) > SHARE * free_memory()
+        and values.get("accumulate", 1) < config.batch_size
+    ):
+        values["accumulate"] = 2 * values.get("accumulate", 1)
+
+
+def as_yaml(proposal: Proposal) -> str:
+    """Write the config, each line with what it was chosen by and what it trades."""
+    import yaml
+
+    found, values = proposal.survey, proposal.values
+    model, colours = values["model"], "colour" if proposal.shape[0] == 3 else "gray"
+    paper = ", ".join(map(str, PAPER_CUTS))
+    reasons = {
+        "data": "",
+        "labels": "",
+        "preprocess": _why_pixels(found, proposal.shape[1]),
+        "model": "",
+        "clock": "times are even in the angle between image and noise",
+        "precision": "bf16 is twice as fast on a GPU, and no faster on a CPU",
+        "device": "",
+        "batch_size": "a larger batch is steadier, with fewer steps in the same time",
+        "accumulate": "parts of a batch, so that it fits in memory",
+        "images": "how many training sees, with repeats: more is better, and takes longer",
+        "lr": "of Adam; lower it if the loss jumps",
+        "warmup": "images in which the rate rises",
+        "decay": "last part of training, in which the rate falls to 0",
+        "clip": "largest gradient norm",
+        "ema_half_life": "images that averaged weights look back on",
+        "checkpoint_every": "images; a run that is killed loses no more than these",
+        "sample_every": "images between sheets of samples",
+    }
+    parts = {
+        "basis": "",
+        "grouping": "equal shares of the summed std of the DCT, lowest frequencies first; the "
+        f"paper cuts 256x256 at {paper}",
+        "denoiser": "each band is whitened along its principal axes",
+        "network": "the widest that sees enough images in the time; a wider one is better, slower",
+    }
+
+    def line(name: str, value: object, why: str) -> str:
+        text = yaml.safe_dump({name: value}, default_flow_style=True, width=10_000, sort_keys=False)
+        return text.strip()[1:-1] + (f"   # {why}" if why else "")
+
+    rows = [
+        f"# From {found.images} images ({describe_sizes(found.sizes)}, {colours}), for training of "
+        f"{proposal.minutes:g} minutes on this machine."
+    ]
+    for name, why in reasons.items():
+        if name == "model":
+            rows.append("model:")
+            rows += [f"  {line(part, model[part], reason)}" for part, reason in parts.items()]
+        elif name in values:
+            rows.append(line(name, values[name], why))
+    return "\n".join(rows) + "\n"
+
+
+def _why_pixels(found: Survey, side: int) -> str:
+    why = f"{side} pixels a side, of {found.side}"
+    if not found.noise:
+        return why
+    return (
+        f"{why}; {100 * found.flat:.0f} % of neighbouring pixels are equal, and latents of flat "
+        "areas are far from N(0, 1) without noise"
+    )
+
+
+def describe_training(
+    config: TrainConfig, shape: Shape, k: int, rates: Rates, evaluations: int
+) -> list[str]:
+    """Say what training takes, one line each."""
+    from gdm_repr.memory import count_memory, gigabytes
+
+    takes = count_memory(config, shape, k)
+    minutes = rates.step * config.images / 60 / USED
+    rows = {
+        "parameters": f"{takes.parameters:,}",
+        "memory": gigabytes(takes.total(config.batch_size, config.accumulate)),
+        "images a second": f"{1 / rates.step:.0f}",
+        "minutes": f"{minutes:.1f}, for {config.images:,} images",
+        "to encode an image": f"{evaluations} evaluations, {evaluations * rates.network:.2f} s",
+    }
+    return [f"{name:<20}{value}" for name, value in rows.items()]
