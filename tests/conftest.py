@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -26,6 +29,12 @@ os.environ["MPLBACKEND"] = "Agg"
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Tensors here are tiny: a second thread only waits, and waits long where the other core is busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Where Python is told to keep no compiled code, each of the many processes that tests start would
+# compile torch and MLflow anew: half of the suite's time. It is kept beside pytest's own cache.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+    sys.pycache_prefix = str(Path(__file__).parents[1] / ".pytest_cache" / "compiled")
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+    sys.dont_write_bytecode = False
 
 # Fuzz tests: the same few examples in every run, many new ones by `make fuzz`; nothing is kept.
 _FUZZ = settings(
@@ -110,14 +119,72 @@ ema_half_life: 1_000
 
 
 @pytest.fixture(scope="session")
-def encoded(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The latents of 96 digits by :func:`trained`, in a store that knows its run."""
-    from gdm_repr import encode
+def make_store() -> Callable[..., Path]:
+    """Encode by a model: ``make_store(path, model, "--data digits --limit 9")``."""
 
+    def make(path: Path, model: Path, *flags: str) -> Path:
+        from gdm_repr import encode
+
+        argv = [part for each in flags for part in each.split()]
+        argv += ["--checkpoint", str(model), "--out", str(path), "--workers", "0", "--no-track"]
+        assert encode.main(argv) == 0
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def encoded(
+    trained: Path, make_store: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The latents of 96 digits by :func:`trained`, in a store that knows its run."""
     out = tmp_path_factory.mktemp("encoded") / "latents"
-    argv = ["--checkpoint", str(trained), "--data", "digits", "--first", "96", "--steps", "12"]
-    assert encode.main([*argv, "--out", str(out), "--no-track"]) == 0
-    return out
+    return make_store(out, trained, "--data digits --first 96 --steps 12")
+
+
+@pytest.fixture
+def run_analysis(trained: Path, encoded: Path, tmp_path: Path) -> Callable[..., int]:
+    """Run an analysis untracked, by default of ``trained`` and ``encoded`` into ``tmp_path/out``.
+
+    Flags are lines of them; ``out`` is a folder's path or its name in ``tmp_path``.
+    """
+
+    def run(name: str, *flags: str, out: str | Path = "out", **files: Path) -> int:
+        from gdm_repr.analysis.__main__ import main
+
+        argv = [part for each in flags for part in each.split()]
+        for key, path in ({"checkpoint": trained, "latents": encoded} | files).items():
+            argv += [f"--{key}", str(path)]
+        return main([name, *argv, "--out", str(tmp_path / out), "--no-track"])
+
+    return run
+
+
+@pytest.fixture
+def analyse(run_analysis: Callable[..., int], tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Run an analysis as :func:`run_analysis` does, to its end, and return its result.json."""
+
+    def run(name: str, *flags: str, out: str | Path = "out", **files: Path) -> dict[str, Any]:
+        assert run_analysis(name, *flags, out=out, **files) == 0
+        found: dict[str, Any] = json.loads((tmp_path / out / "result.json").read_text("utf-8"))
+        return found
+
+    return run
+
+
+@pytest.fixture
+def refused(
+    run_analysis: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Run an analysis as :func:`run_analysis` does; return the line by which it is refused."""
+
+    def run(name: str, *flags: str, out: str | Path = "out", **files: Path) -> str:
+        capsys.readouterr()
+        assert run_analysis(name, *flags, out=out, **files) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import yaml
 
-from gdm_repr.analysis import disentanglement, factor_map
 from gdm_repr.analysis.columns.baselines import OTHER, open_baselines, read_codes, shared_rows
 from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.subject import Subject
@@ -101,14 +100,11 @@ def test_baselines_that_cannot_be_used_are_refused(
 
 
 def test_codes_are_scored_like_the_latents_that_they_are(
-    trained: Path, encoded: Path, codes: Path, tmp_path: Path
+    analyse: Callable[..., dict[str, Any]], encoded: Path, codes: Path
 ) -> None:
-    files = ["--checkpoint", str(trained), "--latents", str(encoded), "--no-track"]
-    few = ["--permutations", "9", "--resamples", "40", "--folds", "3", "--probes", "linear"]
-    baselines = ["--baseline", f"vae={codes}", "--baseline", f"k1={encoded}"]
-    out = tmp_path / "map"
-    assert factor_map.main([*files, *few, *baselines, "--controls", "raw", "--out", str(out)]) == 0
-    report = json.loads((out / "result.json").read_text())
+    baselines = f"--baseline vae={codes} --baseline k1={encoded}"
+    few = "--permutations 9 --resamples 40 --folds 3 --probes linear --controls raw"
+    report = analyse("factor_map", few, baselines, out="map")
     table = report["tables"]["factor_map"]
     rows = {
         (source, columns): (score, length, beside)
@@ -126,10 +122,8 @@ def test_codes_are_scored_like_the_latents_that_they_are(
         report["answer"]
     )
 
-    scored = tmp_path / "scores"
-    argv = [*files, *baselines, "--scores", "mig", "--permutations", "2", "--resamples", "5"]
-    assert disentanglement.main([*argv, "--out", str(scored)]) == 0
-    result = json.loads((scored / "result.json").read_text())
+    few = "--scores mig --permutations 2 --resamples 5"
+    result = analyse("disentanglement", few, baselines, out="scores")
     table = result["tables"]["scores"]
     values = {
         (of, band): value

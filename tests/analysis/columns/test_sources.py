@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from gdm_repr import encode
 from gdm_repr.analysis.columns import sources
 from gdm_repr.analysis.columns.layout import Layout, layout
 from gdm_repr.analysis.draws import first_latent
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.subject import Subject
+from gdm_repr.latents.store import open_store
 from gdm_repr.ode import Plan
 
 Make = Callable[..., Path]
@@ -25,14 +25,6 @@ Make = Callable[..., Path]
 def subject(trained: Path, encoded: Path) -> Subject:
     given = {"checkpoint": str(trained), "latents": encoded, "out": encoded}
     return Subject.open(AnalysisConfig.model_validate(given))
-
-
-def open_subject(model: Path, out: Path, *flags: str) -> Subject:
-    argv = ["--checkpoint", str(model), "--data", "digits", "--out", str(out), "--workers", "0"]
-    assert encode.main([*argv, "--no-track", *flags]) == 0
-    return Subject.open(
-        AnalysisConfig.model_validate({"checkpoint": str(model), "latents": out, "out": out})
-    )
 
 
 @pytest.fixture(scope="module")
@@ -115,13 +107,14 @@ def test_components_are_uncorrelated_where_they_were_fitted(
     assert (scores[:, 0] ** 2).sum() > (scores[:, 10] ** 2).sum()
 
 
+DIGITS = "--data digits --first 96 --steps 4 --dequantize"
+
+
 def test_another_store_gives_the_same_images(
-    subject: Subject, columns: Layout, make_model: Make, tmp_path: Path
+    subject: Subject, columns: Layout, make_model: Make, make_store: Make, tmp_path: Path
 ) -> None:
     single = make_model(tmp_path / "k1.safetensors", (1, 8, 8), grouping={"name": "single"})
-    other = open_subject(
-        single, tmp_path / "z", "--first", "96", "--steps", "4", "--dequantize"
-    ).store
+    other = open_store(make_store(tmp_path / "z", single, DIGITS))
     assert sources.other_store(tmp_path / "z", subject).path == other.path
     rows = [3, 11]
     assert sources.same_images(subject.store, other, rows) == rows
@@ -130,12 +123,11 @@ def test_another_store_gives_the_same_images(
 
 
 def test_a_store_of_other_images_or_another_basis_is_refused(
-    subject: Subject, trained: Path, make_model: Make, tmp_path: Path
+    subject: Subject, trained: Path, make_model: Make, make_store: Make, tmp_path: Path
 ) -> None:
-    open_subject(trained, tmp_path / "few", "--limit", "9", "--steps", "3")
+    few = make_store(tmp_path / "few", trained, "--data digits --limit 9 --steps 3")
     with pytest.raises(ValueError, match=r"--baseline .*few': its data is another than that of"):
-        sources.other_store(tmp_path / "few", subject)
+        sources.other_store(few, subject)
     pixels = make_model(tmp_path / "p.safetensors", (1, 8, 8), basis={"name": "identity"})
-    open_subject(pixels, tmp_path / "pixels", "--first", "96", "--steps", "4", "--dequantize")
     with pytest.raises(ValueError, match="its basis is another"):
-        sources.other_store(tmp_path / "pixels", subject)
+        sources.other_store(make_store(tmp_path / "pixels", pixels, DIGITS), subject)

@@ -2,57 +2,40 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from gdm_repr import encode
-from gdm_repr.analysis.element_factors import main
 from gdm_repr.analysis.element_factors.measure import choose_elements
 from gdm_repr.analysis.element_factors.options import ElementFactorsConfig
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.latents.store import open_store
 
-FEW = ["--permutations", "19", "--resamples", "40", "--directions", "3", "--no-track"]
+FEW = "--permutations 19 --resamples 40 --directions 3"
+Analyse = Callable[..., dict[str, Any]]
 
 
-def argv(model: Path, latents: Path, out: Path) -> list[str]:
-    return ["--checkpoint", str(model), "--latents", str(latents), "--out", str(out), *FEW]
+def test_elements_that_are_labels(
+    trained: Path, encoded: Path, make_store: Callable[..., Path], analyse: Analyse, tmp_path: Path
+) -> None:
+    """Each of two elements moves its label alone, by 96 images, and random directions do not.
 
-
-def result(out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((out / "result.json").read_text(encoding="utf-8"))
-    return found
-
-
-@pytest.fixture(scope="module")
-def labelled(trained: Path, encoded: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The same latents, with two of their elements as labels, one of them bent, and with noise."""
-    folder = tmp_path_factory.mktemp("labelled")
+    The labels are two of the latents' elements, one of them bent, and noise.
+    """
     store = open_store(encoded)
     z = store.z()[:, 0].astype(np.float64)
     noise = np.random.default_rng(0).normal(size=len(z))
     lines = ["id,first,third,nothing"]
     for name, own, other in zip(store.ids, z, noise, strict=True):
         lines.append(f"{name},{own[0]:.6f},{own[2] ** 2:.6f},{other:.6f}")
-    (folder / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    argv = ["--checkpoint", str(trained), "--data", "digits", "--first", "96", "--steps", "12"]
-    labels = ["--labels", str(folder / "labels.csv")]
-    assert encode.main([*argv, *labels, "--out", str(folder / "latents"), "--no-track"]) == 0
-    return ["--latents", str(folder / "latents"), *labels]
-
-
-def test_elements_that_are_labels(
-    trained: Path, encoded: Path, labelled: list[str], tmp_path: Path
-) -> None:
-    """Each of two elements moves its label alone, by 96 images, and random directions do not."""
-    more = [*labelled, "--factors", "first,third,nothing", "--ways", "probe"]
-    more += ["--controls", "none", "--permutations", "99"]
-    assert main([*argv(trained, encoded, tmp_path / "out"), *more]) == 0
-    found = result(tmp_path / "out")
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    labels = f"--labels {tmp_path}/labels.csv"
+    again = make_store(tmp_path / "z", trained, "--data digits --first 96 --steps 12", labels)
+    more = f"{labels} --factors first,third,nothing --ways probe --controls none"
+    found = analyse("element_factors", FEW, more, "--permutations 99", latents=again)
     rows = found["tables"]["element_factors"]
     moved = {
         (element, factor)
@@ -70,28 +53,26 @@ def test_elements_that_are_labels(
     assert "exactly one" in found["answer"][0]
 
 
-def test_what_is_refused_in_one_line(
-    trained: Path, encoded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for more, message in (
-        (["--ways", "guess"], "--ways 'guess': unknown; choose from probe, traversal"),
-        (["--controls", "pca"], "--controls 'pca': unknown"),
-        (["--ways", "probe,probe"], "names one twice"),
-        (["--band", "low"], "band 'low': unknown"),
-        (["--elements", "64"], "element '64': unknown"),
-        (["--factors", "pose"], "--factors 'pose': no label of the store; it has digit"),
-        (["--anchors", "90"], "--anchors 90: leaves 6 of 96 images to fit the reader to"),
-        (["--reader", "eyes"], "extractor 'eyes': unknown"),
-    ):
-        assert main([*argv(trained, encoded, tmp_path / "out"), *more, "--overwrite"]) == 2
-        error = capsys.readouterr().err.splitlines()[-1]
-        assert message in error
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("--ways guess", "--ways 'guess': unknown; choose from probe, traversal"),
+        ("--controls pca", "--controls 'pca': unknown"),
+        ("--ways probe,probe", "names one twice"),
+        ("--band low", "band 'low': unknown"),
+        ("--elements 64", "element '64': unknown"),
+        ("--factors pose", "--factors 'pose': no label of the store; it has digit"),
+        ("--anchors 90", "--anchors 90: leaves 6 of 96 images to fit the reader to"),
+        ("--reader eyes", "extractor 'eyes': unknown"),
+    ],
+)
+def test_what_is_refused_in_one_line(refused: Callable[..., str], more: str, message: str) -> None:
+    assert message in refused("element_factors", FEW, more)
 
 
-def test_digits(trained: Path, encoded: Path, tmp_path: Path) -> None:
-    more = ["--anchors", "8", "--columns", "3", "--reader", "pixels", "--readable", "0.3"]
-    assert main([*argv(trained, encoded, tmp_path), *more]) == 0
-    found = result(tmp_path)
+def test_digits(analyse: Analyse, tmp_path: Path) -> None:
+    more = "--anchors 8 --columns 3 --reader pixels --readable 0.3"
+    found = analyse("element_factors", FEW, more)
     tables = found["tables"]
     assert set(tables) == {"claim", "elements", "factors", "element_factors", "reader"}
     assert tables["reader"]["readable"] == [True]
@@ -99,25 +80,24 @@ def test_digits(trained: Path, encoded: Path, tmp_path: Path) -> None:
     assert tables["claim"]["way"] == [w for w in ("probe", "traversal", "both") for _ in range(3)]
     assert tables["claim"]["directions"] == [3, 3, 3] * 3
     assert "one factor alone can't tell" in found["answer"][0]
-    assert {p.stem for p in (tmp_path / "figures").iterdir()} == {"element_factors", "purity"}
+    assert {p.stem for p in (tmp_path / "out" / "figures").iterdir()} == {
+        "element_factors",
+        "purity",
+    }
     metrics = found["metrics"][0]["values"]
     assert "element_factors/traversal/moving" in metrics
     assert "element_factors_control/random_directions/probe/moving" in metrics
 
 
-def test_by_probe_alone_no_images_are_needed(trained: Path, encoded: Path, tmp_path: Path) -> None:
-    more = ["--ways", "probe", "--controls", "none", "--data", str(tmp_path / "none")]
-    assert main([*argv(trained, encoded, tmp_path / "out"), *more]) == 0
-    tables = result(tmp_path / "out")["tables"]
+def test_by_probe_alone_no_images_are_needed(analyse: Analyse, tmp_path: Path) -> None:
+    more = f"--ways probe --controls none --data {tmp_path}/none"
+    tables = analyse("element_factors", FEW, more)["tables"]
     assert set(tables["claim"]["moved"]) == {"elements", "random directions"}
     assert "reader" not in tables
 
 
-def test_a_factor_that_can_not_be_read_is_left_out(
-    trained: Path, encoded: Path, tmp_path: Path
-) -> None:
-    assert main([*argv(trained, encoded, tmp_path), "--readable", "0.999", "--columns", "2"]) == 0
-    found = result(tmp_path)
+def test_a_factor_that_can_not_be_read_is_left_out(analyse: Analyse) -> None:
+    found = analyse("element_factors", FEW, "--readable 0.999 --columns 2")
     assert found["tables"]["reader"]["readable"] == [False]
     assert set(found["tables"]["elements"]["way"]) == {"probe"}
     assert "no factor well enough" in " ".join(found["answer"])

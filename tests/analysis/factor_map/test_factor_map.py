@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from gdm_repr.analysis import factor_map
 from gdm_repr.analysis.columns.layout import layout
 from gdm_repr.analysis.factor_map.cells import MOST_BANDS, PCA, column_sets
 from gdm_repr.analysis.factor_map.sources import tables
 from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.subject import Subject
 
-FEW = ["--permutations", "9", "--resamples", "40", "--folds", "3", "--no-track"]
+FEW = "--permutations 9 --resamples 40 --folds 3"
 
 
 def test_columns_of_bands_and_first_bands() -> None:
@@ -32,12 +32,10 @@ def test_columns_of_bands_and_first_bands() -> None:
 
 
 def test_a_baseline_of_the_same_latents_differs_nowhere(
-    trained: Path, encoded: Path, tmp_path: Path
+    analyse: Callable[..., dict[str, Any]], encoded: Path
 ) -> None:
-    argv = ["--checkpoint", str(trained), "--latents", str(encoded), "--out", str(tmp_path)]
-    more = ["--baseline", str(encoded), "--controls", "raw", "--probes", "linear,knn"]
-    assert factor_map.main([*argv, *FEW, *more]) == 0
-    report = json.loads((tmp_path / "result.json").read_text())
+    more = f"--baseline {encoded} --controls raw --probes linear,knn"
+    report = analyse("factor_map", FEW, more)
     rows = report["tables"]["factor_map"]
     scores: dict[str, list[float]] = {}
     for source, value in zip(rows["source"], rows["score"], strict=True):
@@ -51,26 +49,17 @@ def test_a_baseline_of_the_same_latents_differs_nowhere(
 
 
 @pytest.mark.parametrize(
-    ("argv", "message"),
+    ("more", "message"),
     [
-        (["--factors", "pose"], "--factors 'pose': no label of the store; it has digit"),
-        (["--factors", "digit,digit"], "names one twice"),
-        (["--circular", "pose=360"], "--circular 'pose': no label"),
-        (["--probes", "forest"], "--probes 'forest': unknown; choose from linear"),
-        (["--controls", "raw,raw"], "--controls raw,raw: names one twice"),
+        ("--factors pose", "--factors 'pose': no label of the store; it has digit"),
+        ("--factors digit,digit", "names one twice"),
+        ("--circular pose=360", "--circular 'pose': no label"),
+        ("--probes forest", "--probes 'forest': unknown; choose from linear"),
+        ("--controls raw,raw", "--controls raw,raw: names one twice"),
     ],
 )
-def test_what_is_refused(
-    trained: Path,
-    encoded: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    argv: list[str],
-    message: str,
-) -> None:
-    files = ["--checkpoint", str(trained), "--latents", str(encoded), "--out", str(tmp_path)]
-    assert factor_map.main([*files, *FEW, *argv]) == 2
-    assert message in capsys.readouterr().err
+def test_what_is_refused(refused: Callable[..., str], more: str, message: str) -> None:
+    assert message in refused("factor_map", FEW, more)
 
 
 def test_n_images_have_no_nth_principal_component(

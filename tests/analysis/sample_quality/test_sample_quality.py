@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from gdm_repr.analysis.__main__ import main
 from gdm_repr.analysis.draws import first_latent
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.sample_quality import image_sets
@@ -19,20 +18,14 @@ from gdm_repr.analysis.sample_quality.options import SampleQualityConfig
 from gdm_repr.analysis.subject import Subject
 
 N = 20
-QUICK = f"--features pixels --n {N} --loss-images 4 --levels 2 --directions 16 --no-track".split()
-
-
-@pytest.fixture
-def argv(trained: Path, encoded: Path) -> list[str]:
-    return ["sample_quality", "--checkpoint", str(trained), "--latents", str(encoded), *QUICK]
+QUICK = f"--features pixels --n {N} --loss-images 4 --levels 2 --directions 16"
 
 
 def test_a_killed_run_keeps_its_blocks(
-    argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    analyse: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image_sets, "BLOCK", 8)
-    assert main([*argv, "--out", str(tmp_path)]) == 0
-    numbers: dict[str, Any] = json.loads((tmp_path / "result.json").read_text())
+    numbers = analyse("sample_quality", QUICK, out=tmp_path)
     journal, blocks = tmp_path / "journal.jsonl", tmp_path / "blocks"
     first, second = blocks / "samples 0.npy", blocks / "samples 8.npy"
     assert np.load(first).shape == (8, 1, 8, 8)
@@ -40,9 +33,8 @@ def test_a_killed_run_keeps_its_blocks(
     journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:3]))
     np.save(second, np.load(second) + 1)
     before = first.stat().st_mtime_ns
-    assert main([*argv, "--out", str(tmp_path)]) == 0
+    assert analyse("sample_quality", QUICK, out=tmp_path)["tables"] == numbers["tables"]
     assert first.stat().st_mtime_ns == before
-    assert json.loads((tmp_path / "result.json").read_text())["tables"] == numbers["tables"]
     # a model of a second's training is nearer to digits than noise, farther than digits are
     scores = numbers["tables"]["scores"]
     rows = {
@@ -88,12 +80,13 @@ def test_halves_are_disjoint() -> None:
         choose_halves(50, 26, seed=0)
 
 
-def test_mistakes(argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for more, message in (
-        (["--n", "49"], "use at most 48"),
-        (["--n", "6"], "--density-neighbours 5: of n=6 images 5 are left"),
-        (["--n", "3"], "greater than or equal to 4"),
-    ):
-        assert main([*argv, *more, "--out", str(tmp_path)]) == 2
-        error = capsys.readouterr().err
-        assert message in error
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("--n 49", "use at most 48"),
+        ("--n 6", "--density-neighbours 5: of n=6 images 5 are left"),
+        ("--n 3", "greater than or equal to 4"),
+    ],
+)
+def test_mistakes(refused: Callable[..., str], more: str, message: str) -> None:
+    assert message in refused("sample_quality", QUICK, more)

@@ -19,6 +19,7 @@ from gdm_repr.analysis.study.command import main
 from gdm_repr.tracking.query import find_runs
 
 STUDY = """
+jobs: 2
 train:
   data: digits
   preprocess: {dequantize: true}
@@ -36,10 +37,13 @@ grid:
 
 def test_a_killed_study_goes_on_and_does_nothing_twice(
     launch: Callable[..., BaseProcess],
+    empty_store: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    for name in ("mlflow.db", "other.db"):
+        shutil.copy(empty_store, tmp_path / name)
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.chdir(tmp_path)

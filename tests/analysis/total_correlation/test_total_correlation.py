@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import csv
-import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gdm_repr.analysis.total_correlation import main
 from gdm_repr.analysis.total_correlation.options import BASELINE, CONTROLS
 from gdm_repr.grouping import build_grouping
 
-QUICK = ["--permutations", "19", "--resamples", "10", "--noise", "8", "--no-track"]
+QUICK = "--permutations 19 --resamples 10 --noise 8"
 NAMES = build_grouping("bands", (1, 8, 8), cuts=[6, 21]).names
-
-
-def run(trained: Path, encoded: Path, out: Path, *flags: str) -> int:
-    argv = ["--checkpoint", str(trained), "--latents", str(encoded), "--out", str(out)]
-    return main([*argv, *QUICK, *flags])
 
 
 def rows(out: Path, table: str = "total_correlation") -> list[dict[str, str]]:
@@ -29,11 +24,11 @@ def rows(out: Path, table: str = "total_correlation") -> list[dict[str, str]]:
 
 
 def test_the_report_holds_every_question_source_and_refusal(
-    trained: Path, encoded: Path, tmp_path: Path
+    analyse: Callable[..., dict[str, Any]], encoded: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    flags = ["--elements", "0,30:0", "--baseline", str(encoded), "--first", "2", "--columns", "3"]
-    assert run(trained, encoded, out, *flags) == 0
+    flags = f"--elements 0,30:0 --baseline {encoded} --first 2 --columns 3"
+    result = analyse("total_correlation", QUICK, flags)
     found = rows(out)
     by = {(row["what"], row["source"], row["estimator"]): row for row in found}
     sources = ["latents", BASELINE, *CONTROLS.values()]
@@ -60,7 +55,6 @@ def test_the_report_holds_every_question_source_and_refusal(
     assert own["TC (nats)"] == other["TC (nats)"]  # the baseline is the same store
     normality = rows(out, "normality")
     assert len(normality) == 4 * 10  # latents, baseline, and noise before and after the model
-    result = json.loads((out / "result.json").read_text(encoding="utf-8"))
     (metrics,) = (entry["values"] for entry in result["metrics"])
     for key in (
         *(f"total_correlation/{name}" for name in NAMES),
@@ -79,43 +73,33 @@ def test_the_report_holds_every_question_source_and_refusal(
 
 
 def test_a_second_run_measures_nothing_and_says_the_same(
-    trained: Path, encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    analyse: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flags = ["--controls", "none", "--estimators", "gaussian", "--columns", "9"]
-    assert run(trained, encoded, tmp_path, *flags) == 0
-    first = (tmp_path / "result.json").read_text(encoding="utf-8")
-    assert {row["source"] for row in rows(tmp_path)} == {"latents"}
-    assert json.loads(first)["method"]["columns left out (--columns)"]
+    flags = "--controls none --estimators gaussian --columns 9"
+    result, page = analyse("total_correlation", QUICK, flags), tmp_path / "out" / "result.json"
+    first = page.read_text("utf-8")
+    assert {row["source"] for row in rows(tmp_path / "out")} == {"latents"}
+    assert result["method"]["columns left out (--columns)"]
 
     def refuse(*args: object, **settings: object) -> None:
         raise AssertionError("measured again")
 
     monkeypatch.setattr("gdm_repr.analysis.total_correlation.answers.total_correlation", refuse)
-    assert run(trained, encoded, tmp_path, *flags) == 0
-    assert (tmp_path / "result.json").read_text(encoding="utf-8") == first
+    analyse("total_correlation", QUICK, flags)
+    assert page.read_text("utf-8") == first
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--estimators", "mine"], "--estimators 'mine': unknown; choose from gaussian, copula"),
-        (["--controls", "raw,raw"], "--controls raw,raw: names one twice"),
-        (["--elements", "64,1"], "element '64': unknown; give an index below 64"),
-        (["--permutations", "3"], "permutations='3'"),
+        ("--estimators mine", "--estimators 'mine': unknown; choose from gaussian, copula"),
+        ("--controls raw,raw", "--controls raw,raw: names one twice"),
+        ("--elements 64,1", "element '64': unknown; give an index below 64"),
+        ("--permutations 3", "permutations='3'"),
     ],
 )
-def test_mistakes_end_in_one_line(
-    trained: Path,
-    encoded: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    flags: list[str],
-    message: str,
-) -> None:
-    assert run(trained, encoded, tmp_path / "out", *flags) == 2
-    error = capsys.readouterr().err.strip().splitlines()
-    assert len(error) == 1
-    assert message in error[0]
+def test_mistakes_end_in_one_line(refused: Callable[..., str], flags: str, message: str) -> None:
+    assert message in refused("total_correlation", QUICK, flags)
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from gdm_repr.analysis.traversal import main
-
-QUICK = ["--anchors", "6", "--directions", "3", "--no-track"]
+QUICK = "--anchors 6 --directions 3"
 
 
-def argv(model: Path, latents: Path, out: Path) -> list[str]:
-    return [
-        *QUICK, "--checkpoint", str(model), "--latents", str(latents), "--out", str(out)
-    ]  # fmt: skip
-
-
-def test_a_later_band_on_samples(trained: Path, encoded: Path, tmp_path: Path) -> None:
+def test_a_later_band_on_samples(analyse: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     """Bands made before are left alone, and only samples are shown; several features."""
-    more = ["--elements", "6-8", "--source", "samples", "--values", "-2,0,1"]
-    assert main([*argv(trained, encoded, tmp_path), *more, "--features", "dct,pixels"]) == 0
-    result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    more = "--elements 6-8 --source samples --values -2,0,1 --features dct,pixels"
+    result = analyse("traversal", QUICK, more, out=tmp_path)
     assert "element" in result["answer"][0]
     assert "n = 6 samples" in result["answer"][0]
     assert "left alone by the model's construction" in " ".join(result["answer"])
@@ -47,26 +39,15 @@ def test_a_later_band_on_samples(trained: Path, encoded: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("more", "problem"),
     [
-        (
-            ["--features", "pixels", "--elements", "64"],
-            "element '64': unknown; give an index below 64",
-        ),
-        (["--features", "pixels", "--band", "low"], "band 'low': unknown"),
-        (["--values", "1,0,2"], "values must rise"),
-        (["--values", "0,1"], "at least 3"),
-        (["--features", "pixels", "--anchors", "2000"], "the store holds 96 images only"),
-        (["--features", "vgg1"], "extractor 'vgg1': unknown"),
+        ("--features pixels --elements 64", "element '64': unknown; give an index below 64"),
+        ("--features pixels --band low", "band 'low': unknown"),
+        ("--values 1,0,2", "values must rise"),
+        ("--values 0,1", "at least 3"),
+        ("--features pixels --anchors 2000", "the store holds 96 images only"),
+        ("--features vgg1", "extractor 'vgg1': unknown"),
     ],
 )
 def test_wrong_options_end_in_one_line(
-    more: list[str],
-    problem: str,
-    trained: Path,
-    encoded: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    refused: Callable[..., str], more: str, problem: str
 ) -> None:
-    assert main([*argv(trained, encoded, tmp_path), *more]) == 2
-    error = capsys.readouterr().err
-    assert problem in error
-    assert error.count("\n") == 1
+    assert problem in refused("traversal", QUICK, more)
