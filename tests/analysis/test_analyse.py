@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gdm_repr import command, encode
+from gdm_repr import command
 from gdm_repr.analysis.__main__ import AllConfig, main, part_options
 from gdm_repr.analysis.identity import BY_CONTENT, NOT_COMPARED, identity
 from gdm_repr.analysis.options import FeatureConfig
@@ -36,11 +36,8 @@ QUICK = {
     "reconstruction": "--features pixels --images 9 --cuts 4 --shown 2",
 }
 ALWAYS = sorted(QUICK)
-
-
-def run(name: str, model: Path, latents: Path, out: Path, *more: str) -> int:
-    argv = ["--checkpoint", str(model), "--latents", str(latents), "--out", str(out), "--no-track"]
-    return main([name, *argv, *more])
+SCORED = f"--images 60 {QUICK['disentanglement']}"
+Analyse = Callable[..., dict[str, Any]]
 
 
 def result(out: Path) -> dict[str, Any]:
@@ -62,12 +59,12 @@ def test_every_analysis_is_tried() -> None:
 
 @pytest.mark.parametrize("name", ALWAYS)
 def test_a_report_resumes_and_is_the_same_whatever_the_batch(
-    name: str, trained: Path, encoded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, analyse: Analyse, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, small = tmp_path / "whole", tmp_path / "small"
-    assert run(name, trained, encoded, whole, *QUICK[name].split()) == 0
+    analyse(name, QUICK[name], out=whole)
     assert f"report: {whole}" in capsys.readouterr().out
-    assert run(name, trained, encoded, small, *QUICK[name].split(), "--batch-size", "2") == 0
+    analyse(name, QUICK[name], "--batch-size 2", out=small)
     first = values(whole)
     for key, column in values(small).items():
         np.testing.assert_allclose(column, first[key], atol=1e-4, err_msg=key)
@@ -75,13 +72,16 @@ def test_a_report_resumes_and_is_the_same_whatever_the_batch(
     numbers, journal = result(whole), whole / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(lines[:-1]) + lines[-1][:10])
-    assert run(name, trained, encoded, whole, *QUICK[name].split()) == 0
-    assert result(whole) == numbers
+    assert analyse(name, QUICK[name], out=whole) == numbers
     assert journal.read_bytes().splitlines(keepends=True)[:-1] == lines[:-1]
 
 
 @pytest.fixture(scope="module")
-def colour(make_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def colour(
+    make_model: Callable[..., Path],
+    make_store: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Path]:
     """A model that separates channels and is not strict, and the latents of 12 colour images."""
     folder = tmp_path_factory.mktemp("colour")
     grouping = {"name": "bands", "cuts": [4], "per_channel": True, "order": [3, 1, 2, 0, 4, 5]}
@@ -90,27 +90,32 @@ def colour(make_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
     )
     x = np.random.default_rng(0).integers(0, 256, (12, 4, 6, 3), np.uint8)
     np.save(folder / "x.npy", x)
-    argv = ["--checkpoint", str(model), "--data", str(folder / "x.npy"), "--steps", "12"]
-    assert encode.main([*argv, "--out", str(folder / "latents"), "--no-track"]) == 0
-    return [model, folder / "latents", folder / "x.npy"]
+    latents = make_store(folder / "latents", model, f"--data {folder}/x.npy --steps 12")
+    return {"checkpoint": model, "latents": latents, "data": folder / "x.npy"}
 
 
 @pytest.mark.parametrize("name", ALWAYS)
-def test_groups_of_channels_in_any_order(name: str, colour: list[Path], tmp_path: Path) -> None:
-    model, latents, data = colour
-    assert run(name, model, latents, tmp_path, *QUICK[name].split(), "--data", str(data)) == 0
-    assert (tmp_path / "report.html").is_file()
+def test_groups_of_channels_in_any_order(
+    name: str, colour: dict[str, Path], analyse: Analyse, tmp_path: Path
+) -> None:
+    analyse(name, QUICK[name], **colour)
+    assert (tmp_path / "out" / "report.html").is_file()
 
 
 def test_a_killed_analysis_goes_on(
-    launch: Callable[..., BaseProcess], trained: Path, encoded: Path, tmp_path: Path
+    launch: Callable[..., BaseProcess],
+    trained: Path,
+    encoded: Path,
+    analyse: Analyse,
+    tmp_path: Path,
 ) -> None:
     """Kill it when it has some of its anchors; the report is that of an unbroken run."""
     more = ["--features=pixels", "--anchors=9", "--draws=20", "--cuts=6", "--pool=40"]
-    more += ["--source=samples", "--batch-size=8", "--no-track"]
+    more += ["--source=samples", "--batch-size=8"]
     out, whole = tmp_path / "out", tmp_path / "whole"
     files = ["--checkpoint", str(trained), "--latents", str(encoded)]
-    job = launch("analyse", ["band_variance", *files, "--out", str(out), *more], tmp_path / "log")
+    argv = ["band_variance", *files, "--out", str(out), *more, "--no-track"]
+    job = launch("analyse", argv, tmp_path / "log")
     journal = out / "journal.jsonl"
     while job.is_alive() and not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
         job.join(0.01)
@@ -118,26 +123,27 @@ def test_a_killed_analysis_goes_on(
     job.join()
     assert 1 < journal.read_bytes().count(b"\n") <= 9, (tmp_path / "log").read_text()
     assert not (out / "report.html").exists()
-    assert run("band_variance", trained, encoded, out, *more) == 0
-    assert run("band_variance", trained, encoded, whole, *more) == 0
-    assert result(out)["tables"] == result(whole)["tables"]
+    tables = analyse("band_variance", *more, out=out)["tables"]
+    assert tables == analyse("band_variance", *more, out=whole)["tables"]
 
 
 @pytest.mark.parametrize("name", ALWAYS)
 def test_other_settings_are_refused_in_one_line(
-    name: str, trained: Path, encoded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, analyse: Analyse, refused: Callable[..., str]
 ) -> None:
-    assert run(name, trained, encoded, tmp_path, *QUICK[name].split()) == 0
-    capsys.readouterr()
-    assert run(name, trained, encoded, tmp_path, *QUICK[name].split(), "--seed", "5") == 2
-    error = capsys.readouterr().err
-    assert "holds results of other settings (seed 0, now 5)" in error
-    assert error.count("\n") == 1
+    analyse(name, QUICK[name])
+    told = refused(name, QUICK[name], "--seed 5")
+    assert "holds results of other settings (seed 0, now 5)" in told
 
 
 def test_all_writes_an_index_and_tracks_children(
-    trained: Path, encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path,
+    encoded: Path,
+    empty_store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     config = tmp_path / "all.yaml"
     settings = {"band_variance": {"anchors": 2, "draws": 3, "cuts": 3, "pool": 8}}
@@ -170,19 +176,18 @@ def test_all_writes_an_index_and_tracks_children(
 
 
 def test_the_index_leads_to_every_finished_analysis(
-    trained: Path, encoded: Path, tmp_path: Path
+    run_analysis: Callable[..., int], tmp_path: Path
 ) -> None:
     """To those of earlier runs too, in the table's order, with answer and picture."""
     config = tmp_path / "all.yaml"
-    settings: dict[str, dict[str, Any]] = {"leakage": {"images": 3}}
-    settings["traversal"] = {"anchors": 6, "directions": 3}
+    settings: dict[str, dict[str, Any]] = {"traversal": {"anchors": 6, "directions": 3}}
+    settings["disentanglement"] = {"scores": "mig", "permutations": 2, "resamples": 5}
     settings["factor_map"] = {"probes": "linear", "permutations": 9, "resamples": 40, "folds": 2}
     config.write_text(json.dumps({"settings": settings, "features": ["pixels"]}))
     out = tmp_path / "out"
 
     def found(only: str, folder: Path = out) -> tuple[list[str], str]:
-        more = ["--config", str(config), "--only", only]
-        assert run("all", trained, encoded, folder, *more) == 0
+        assert run_analysis("all", f"--config {config} --only {only}", out=folder) == 0
         page = (folder / "index.html").read_text(encoding="utf-8")
         assert page.count("<img") == page.count("<h2>") - 1  # the last heading is of the command
         links = re.findall('<h2><a href="([^"]*)/report.html">', page)
@@ -191,18 +196,18 @@ def test_the_index_leads_to_every_finished_analysis(
         assert all(sentence[:40] in unescape(page) for sentence in answers)
         return links, page.partition("<h2>Make it again")[0]
 
-    assert found("leakage")[0] == ["leakage"]
-    assert found("traversal")[0] == ["traversal", "leakage"]
+    assert found("disentanglement")[0] == ["disentanglement"]
+    assert found("traversal")[0] == ["traversal", "disentanglement"]
     (out / "factor_map").mkdir()  # begun, and not finished
     (out / "factor_map" / "result.json").write_text("{}")
-    assert found("leakage")[0] == ["traversal", "leakage"]
+    assert found("disentanglement")[0] == ["traversal", "disentanglement"]
     links, page = found("factor_map")
-    assert links == ["traversal", "factor_map", "leakage"]
-    assert page == found("traversal,factor_map,leakage", tmp_path / "at once")[1]
+    assert links == ["traversal", "factor_map", "disentanglement"]
+    assert page == found("traversal,factor_map,disentanglement", tmp_path / "at once")[1]
 
 
 def test_files_are_known_by_what_they_hold(
-    trained: Path, encoded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    encoded: Path, analyse: Analyse, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No option that names a file decides by its path; the journal holds none."""
     for name in ANALYSES:
@@ -231,29 +236,28 @@ def test_files_are_known_by_what_they_hold(
         "band_variance", weights=tmp_path / "c/w.pth"
     )
     assert of("band_variance") == of("band_variance", download=True)
-    more = ["--images", "60", "--noise", "40", "--permutations", "19", "--resamples", "10"]
-    more += ["--controls", "none", "--estimators", "gaussian", "--baseline"]
-    out = tmp_path / "out"
-    assert run("total_correlation", trained, encoded, out, *more, str(tmp_path / "a/latents")) == 0
-    head = json.loads((out / "journal.jsonl").read_text().splitlines()[0])
+    more = "--images 60 --noise 40 --permutations 19 --resamples 10 --controls none"
+    more += f" --estimators gaussian --baseline {tmp_path}/"
+    analyse("total_correlation", f"{more}a/latents")
+    head = json.loads((tmp_path / "out" / "journal.jsonl").read_text().splitlines()[0])
     assert str(tmp_path) not in json.dumps(head["settings"])
-    assert run("total_correlation", trained, encoded, out, *more, str(tmp_path / "b/latents")) == 0
+    analyse("total_correlation", f"{more}b/latents")
     assert "finished already" in capsys.readouterr().out
 
 
 def test_another_analysis_or_other_latents_are_named(
-    trained: Path, encoded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path,
+    make_store: Callable[..., Path],
+    analyse: Analyse,
+    refused: Callable[..., str],
+    tmp_path: Path,
 ) -> None:
-    out, others = tmp_path / "out", tmp_path / "others"
-    assert run("leakage", trained, encoded, out, "--images", "3") == 0
-    capsys.readouterr()
-    assert run("traversal", trained, encoded, out, "--features", "pixels") == 2
-    assert "holds the analysis leakage, now traversal" in capsys.readouterr().err
-    argv = ["--checkpoint", str(trained), "--data", "digits", "--limit", "20", "--steps", "6"]
-    assert encode.main([*argv, "--out", str(others), "--no-track"]) == 0
-    capsys.readouterr()
-    assert run("leakage", trained, others, out, "--images", "3") == 2
-    assert "(solver " in capsys.readouterr().err  # the first that differs of what made them
+    analyse("disentanglement", SCORED)
+    told = refused("traversal", "--features pixels")
+    assert "holds the analysis disentanglement, now traversal" in told
+    others = make_store(tmp_path / "others", trained, "--data digits --limit 60 --steps 6")
+    told = refused("disentanglement", SCORED, latents=others)
+    assert "(solver " in told  # the first that differs of what made them
 
 
 def test_options_of_all_reach_their_analysis(tmp_path: Path) -> None:
@@ -317,19 +321,19 @@ def test_other_images_are_refused(trained: Path, encoded: Path, tmp_path: Path) 
         subject(trained, encoded, data=str(tmp_path / "none")).images([0])
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("--features pixels,pixels", "names a feature twice"),
+        ("--features pixels,dct --layers relu1_1", "--layers: is of one network"),
+        ("--features lpips-vgg --no-pooled", "extractor 'lpips-vgg': unknown"),
+        ("--features nosuch", "extractor 'nosuch': unknown"),
+    ],
+)
 def test_features_are_checked_before_anything_is_measured(
-    trained: Path, encoded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    refused: Callable[..., str], more: str, message: str
 ) -> None:
-    for argv, message in (
-        (["--features", "pixels,pixels"], "names a feature twice"),
-        (["--features", "pixels,dct", "--layers", "relu1_1"], "--layers: is of one network"),
-        (["--features", "lpips-vgg", "--no-pooled"], "extractor 'lpips-vgg': unknown"),
-        (["--features", "nosuch"], "extractor 'nosuch': unknown"),
-    ):
-        assert run("band_variance", trained, encoded, tmp_path / "out", *argv) == 2
-        error = capsys.readouterr().err
-        assert message in error
-        assert error.count("\n") == 1
+    assert message in refused("band_variance", more)
 
 
 @pytest.mark.parametrize("name", sorted(ANALYSES))  # those with sets say the rest themselves
@@ -358,20 +362,18 @@ def test_too_few_images_are_told_before_work_with_advice_that_can_be_followed(na
 
 @pytest.mark.parametrize("name", ["total_correlation", "sample_quality", "reconstruction"])
 def test_a_store_of_two_images_is_refused_in_one_line(
-    name: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str,
+    trained: Path,
+    make_store: Callable[..., Path],
+    refused: Callable[..., str],
+    tmp_path: Path,
 ) -> None:
-    latents = tmp_path / "latents"
-    argv = ["--checkpoint", str(trained), "--data", "digits", "--limit", "2", "--steps", "3"]
-    assert encode.main([*argv, "--out", str(latents), "--no-track"]) == 0
-    capsys.readouterr()
-    features = [] if name == "total_correlation" else ["--features", "pixels"]
-    assert run(name, trained, latents, tmp_path / "out", *features) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    latents = make_store(tmp_path / "latents", trained, "--data digits --limit 2 --steps 3")
+    features = "" if name == "total_correlation" else "--features pixels"
+    line = refused(name, features, latents=latents)
     assert f"holds 2 images, and {name} needs at least" in line
     assert not (tmp_path / "out" / "journal.jsonl").exists()
-    every = ["all", "--checkpoint", str(trained), "--latents", str(latents), "--no-track"]
-    assert main([*every, "--features", "pixels", "--only", name, "--out", str(tmp_path / "x")]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    line = refused("all", "--features pixels --only", name, out="x", latents=latents)
     assert f"can't be done, so nothing was measured. {name}: --latents" in line
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,17 @@ from gdm_repr.latents import open_store
 
 
 def test_measuring_gives_what_the_command_gives(
-    trained: Path, encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path,
+    encoded: Path,
+    analyse: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from gdm_repr.analysis.leakage import main
-
     monkeypatch.chdir(tmp_path)
     found = measure("leakage", GDM.from_pretrained(trained), open_store(encoded), images=4)
     assert not list(tmp_path.iterdir())
     told = found.report().answer
-    argv = ["--checkpoint", str(trained), "--latents", str(encoded), "--images", "4"]
-    assert main([*argv, "--out", "page", "--no-track"]) == 0
-    page = json.loads(Path("page/result.json").read_text(encoding="utf-8"))
-    assert page["answer"] == list(told)
+    assert analyse("leakage", "--images 4")["answer"] == list(told)
     shown = found._repr_html_()
     assert all(f"<p>{line[:20]}" in shown for line in told)
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gdm_repr import GDM, decode, encode
+from gdm_repr import GDM, decode
 from gdm_repr.files import safe_name
 from gdm_repr.latents.format import Manifest
 from gdm_repr.latents.store import LatentStore, open_store
@@ -26,18 +26,44 @@ Floats = npt.NDArray[np.float32]
 
 
 @pytest.fixture(scope="module")
-def store(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> LatentStore:
+def store(
+    trained: Path, make_store: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> LatentStore:
     """Latents of 20 digits in three shards, by other steps than the default."""
-    out = tmp_path_factory.mktemp("store") / "z"
-    argv = ["--checkpoint", str(trained), "--data", "digits", "--first", "20", "--out", str(out)]
-    flags = ["--shard-size", "8", "--solver", "heun", "--steps", "5,4,3", "--no-track"]
-    assert encode.main([*argv, *flags, "--workers", "0"]) == 0
-    return open_store(out)
+    flags = "--data digits --first 20 --shard-size 8 --solver heun --steps 5,4,3"
+    return open_store(make_store(tmp_path_factory.mktemp("store") / "z", trained, flags))
 
 
-def arguments(model: Path, latents: Path, out: Path, *flags: str) -> list[str]:
+def run(model: Path, latents: Path, out: Path, *flags: str) -> int:
     argv = ["--checkpoint", str(model), "--latents", str(latents), "--out", str(out)]
-    return [*argv, "--no-track", *flags]
+    return decode.main([*argv, "--no-track", *flags])
+
+
+def array(out: Path) -> Floats:
+    x: Floats = np.load(out / "images.npy")
+    return x
+
+
+@pytest.fixture
+def refused(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Decode and return the line by which it is refused; nothing is written then."""
+
+    def decoded(latents: Path, model: Path = trained) -> str:
+        capsys.readouterr()
+        assert run(model, latents, tmp_path / "x") == 2
+        assert not (tmp_path / "x").exists()
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    return decoded
+
+
+@pytest.fixture
+def copy(store: LatentStore, tmp_path: Path) -> Path:
+    """A copy of the store, to be damaged."""
+    return Path(shutil.copytree(store.path, tmp_path / "z"))
 
 
 def expected(trained: Path, store: LatentStore) -> Floats:
@@ -52,8 +78,8 @@ def test_an_array_holds_what_the_api_decodes(
     trained: Path, store: LatentStore, tmp_path: Path, size: str
 ) -> None:
     flags = ["--format", "npy", "--batch-size", size]
-    assert decode.main(arguments(trained, store.path, tmp_path / "x", *flags)) == 0
-    x = np.load(tmp_path / "x" / "images.npy")
+    assert run(trained, store.path, tmp_path / "x", *flags) == 0
+    x = array(tmp_path / "x")
     assert x.dtype == np.float32
     np.testing.assert_allclose(x, expected(trained, store), atol=1e-5)
     error = np.sqrt(((x - original()) ** 2).mean((1, 2, 3)))
@@ -69,7 +95,7 @@ def original() -> Floats:
 
 
 def test_files_are_named_by_id(trained: Path, store: LatentStore, tmp_path: Path) -> None:
-    assert decode.main(arguments(trained, store.path, tmp_path / "x", "--batch-size", "7")) == 0
+    assert run(trained, store.path, tmp_path / "x", "--batch-size", "7") == 0
     folder = tmp_path / "x" / "images"
     assert sorted(path.name for path in folder.iterdir()) == [f"{i:06d}.png" for i in range(20)]
     for name, image in zip(store.ids, expected(trained, store), strict=True):
@@ -86,9 +112,8 @@ def test_a_limit_decodes_the_first(
     trained: Path, store: LatentStore, tmp_path: Path, limit: int
 ) -> None:
     flags = ["--limit", str(limit), "--format", "npy", "--batch-size", "5"]
-    assert decode.main(arguments(trained, store.path, tmp_path / "x", *flags)) == 0
-    x = np.load(tmp_path / "x" / "images.npy")
-    np.testing.assert_allclose(x, expected(trained, store)[:limit], atol=1e-5)
+    assert run(trained, store.path, tmp_path / "x", *flags) == 0
+    np.testing.assert_allclose(array(tmp_path / "x"), expected(trained, store)[:limit], atol=1e-5)
 
 
 def test_an_array_of_latents_is_decoded_by_the_default_plan(
@@ -98,15 +123,15 @@ def test_an_array_of_latents_is_decoded_by_the_default_plan(
     np.save(tmp_path / "z.npy", z.astype(np.float64))
     for form in ("npy", "png"):
         flags = ["--format", form, "--batch-size", "6", "--limit", "7"]
-        assert decode.main(arguments(trained, tmp_path / "z.npy", tmp_path / form, *flags)) == 0
+        assert run(trained, tmp_path / "z.npy", tmp_path / form, *flags) == 0
     x = GDM.from_pretrained(trained).decode(torch.from_numpy(z[:7])).numpy()
-    np.testing.assert_allclose(np.load(tmp_path / "npy" / "images.npy"), x, atol=1e-5)
+    np.testing.assert_allclose(array(tmp_path / "npy"), x, atol=1e-5)
     names = sorted(path.name for path in (tmp_path / "png" / "images").iterdir())
     assert names == [f"{i:06d}.png" for i in range(7)]
 
 
 def test_colour_images_of_a_folder_keep_their_paths(
-    make_model: Callable[..., Path], tmp_path: Path
+    make_model: Callable[..., Path], make_store: Callable[..., Path], tmp_path: Path
 ) -> None:
     grouping = {"name": "cdm", "per_channel": True}
     model = make_model(tmp_path / "m.safetensors", (3, 4, 6), grouping=grouping)
@@ -114,9 +139,8 @@ def test_colour_images_of_a_folder_keep_their_paths(
         path = tmp_path / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (6, 4), (200, 100, 50)).save(path)
-    flags = ["--data", str(tmp_path / "images"), "--out", str(tmp_path / "z"), "--steps", "96"]
-    assert encode.main(["--checkpoint", str(model), "--no-track", "--workers", "0", *flags]) == 0
-    assert decode.main(arguments(model, tmp_path / "z", tmp_path / "x")) == 0
+    z = make_store(tmp_path / "z", model, f"--data {tmp_path}/images --steps 96")
+    assert run(model, z, tmp_path / "x") == 0
     folder = tmp_path / "x" / "images"
     found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
     assert found == ["cat/a b.png.png", "cat/a_b.png.png", "dog/a_b.png.png"]
@@ -140,16 +164,10 @@ def test_ids_become_paths_inside_the_folder_and_none_is_shared() -> None:
 
 
 def test_another_models_store_is_refused(
-    make_model: Callable[..., Path],
-    store: LatentStore,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    make_model: Callable[..., Path], store: LatentStore, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     other = make_model(tmp_path / "m.safetensors", (1, 8, 8))
-    assert decode.main(arguments(other, store.path, tmp_path / "x")) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "use the checkpoint they were encoded with" in line
-    assert not (tmp_path / "x").exists()
+    assert "use the checkpoint they were encoded with" in refused(store.path, other)
 
 
 def write_without_digests(path: Path, manifest: dict[str, Any]) -> None:
@@ -165,12 +183,9 @@ def write_without_digests(path: Path, manifest: dict[str, Any]) -> None:
     (path / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_a_store_that_does_not_say_its_solver_is_refused(
-    trained: Path, store: LatentStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(store.path, tmp_path / "z")
-    file = tmp_path / "z" / "manifest.json"
-    for solver in (
+@pytest.mark.parametrize(
+    "solver",
+    [
         {},
         {"steps": 3, "precision": "fp32"},
         {"precision": "fp32", "x": 1},
@@ -179,13 +194,15 @@ def test_a_store_that_does_not_say_its_solver_is_refused(
         {"precision": "fp32", "steps": [5, 4, 0.5]},
         [1],
         "heun",
-    ):
-        manifest = json.loads(file.read_text())
-        manifest["settings"]["solver"] = solver
-        write_without_digests(tmp_path / "z", manifest)
-        assert decode.main(arguments(trained, tmp_path / "z", tmp_path / "x")) == 2
-        assert "does not say how it was encoded" in capsys.readouterr().err
-        assert not (tmp_path / "x").exists()
+    ],
+)
+def test_a_store_that_does_not_say_its_solver_is_refused(
+    copy: Path, refused: Callable[..., str], solver: object
+) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["settings"]["solver"] = solver
+    write_without_digests(copy, manifest)
+    assert "does not say how it was encoded" in refused(copy)
 
 
 @pytest.mark.parametrize(
@@ -201,16 +218,10 @@ def test_a_store_that_does_not_say_its_solver_is_refused(
 )
 @pytest.mark.parametrize("digests", [True, False])
 def test_a_store_whose_manifest_was_edited_is_not_decoded(
-    trained: Path,
-    store: LatentStore,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    path: tuple[str, ...],
-    value: object,
+    trained: Path, copy: Path, refused: Callable[..., str], path: tuple[str, ...], value: object,
     digests: bool,
-) -> None:
-    shutil.copytree(store.path, tmp_path / "z")
-    file = tmp_path / "z" / "manifest.json"
+) -> None:  # fmt: skip
+    file = copy / "manifest.json"
     manifest = part = json.loads(file.read_text())
     for key in path[:-1]:
         part = part[key]
@@ -218,31 +229,21 @@ def test_a_store_whose_manifest_was_edited_is_not_decoded(
     if not digests:
         del manifest["sha256"]
     file.write_text(json.dumps(manifest))
-    status = decode.main(arguments(trained, tmp_path / "z", tmp_path / "x"))
     if not digests and path[-1] == "source":  # only a name there
-        assert status == 0
+        assert run(trained, copy, copy.parent / "x") == 0
         return
-    assert status == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert str(tmp_path / "z") in line and ("digest" in line or not digests)
-    assert not (tmp_path / "x").exists()
+    line = refused(copy)
+    assert str(copy) in line and ("digest" in line or not digests)
 
 
 @pytest.mark.parametrize("order", ["abc", 5, [0.0, 1.0, 2.0], [True, 0, 2], [0, 1], {"0": 1}])
 def test_an_order_that_is_none_is_refused(
-    trained: Path,
-    store: LatentStore,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    order: object,
+    copy: Path, refused: Callable[..., str], order: object
 ) -> None:
-    shutil.copytree(store.path, tmp_path / "z")
-    manifest = json.loads((tmp_path / "z" / "manifest.json").read_text())
+    manifest = json.loads((copy / "manifest.json").read_text())
     manifest["settings"]["order"] = order
-    write_without_digests(tmp_path / "z", manifest)
-    assert decode.main(arguments(trained, tmp_path / "z", tmp_path / "x")) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "order" in line
+    write_without_digests(copy, manifest)
+    assert "order" in refused(copy)
 
 
 @pytest.mark.parametrize(
@@ -257,27 +258,21 @@ def test_an_order_that_is_none_is_refused(
     ],
 )
 def test_arrays_that_are_no_latents_are_refused(
-    trained: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    z: npt.NDArray[np.generic],
-    says: str,
-) -> None:
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    z: npt.NDArray[np.generic], says: str,
+) -> None:  # fmt: skip
     np.save(tmp_path / "z.npy", z)
-    assert decode.main(arguments(trained, tmp_path / "z.npy", tmp_path / "x")) == 2
+    assert run(trained, tmp_path / "z.npy", tmp_path / "x") == 2
     assert says in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_store_of_another_order_is_decoded_in_it(
-    make_model: Callable[..., Path], tmp_path: Path
+    make_model: Callable[..., Path], make_store: Callable[..., Path], tmp_path: Path
 ) -> None:
-    model = make_model(
-        tmp_path / "m.safetensors", (1, 8, 8), "random", grouping={"name": "bands", "cuts": [6, 21]}
-    )
-    flags = ["--checkpoint", str(model), "--data", "digits", "--limit", "3", "--no-track"]
-    assert encode.main([*flags, "--order", "2,0,1", "--out", str(tmp_path / "z")]) == 0
-    argv = arguments(model, tmp_path / "z", tmp_path / "x", "--format", "npy")
-    assert decode.main(argv) == 0
-    z = open_store(tmp_path / "z").z()
-    x = GDM.from_pretrained(model).with_order([2, 0, 1]).decode(torch.from_numpy(z))
-    np.testing.assert_allclose(np.load(tmp_path / "x" / "images.npy"), x.numpy(), atol=1e-5)
+    grouping = {"name": "bands", "cuts": [6, 21]}
+    model = make_model(tmp_path / "m.safetensors", (1, 8, 8), "random", grouping=grouping)
+    latents = make_store(tmp_path / "z", model, "--data digits --limit 3 --order 2,0,1")
+    assert run(model, latents, tmp_path / "x", "--format", "npy") == 0
+    z = torch.from_numpy(open_store(latents).z())
+    x = GDM.from_pretrained(model).with_order([2, 0, 1]).decode(z)
+    np.testing.assert_allclose(array(tmp_path / "x"), x.numpy(), atol=1e-5)

@@ -363,9 +363,10 @@ def test_a_dry_run_writes_nothing(
 
 
 def test_tracked_jobs_can_be_read_in_mlflow(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    shutil.copy(empty_store, "mlflow.db")
     Path("digits.yaml").write_text(
         """
 data: digits

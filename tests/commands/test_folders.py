@@ -38,6 +38,10 @@ class Writer(NamedTuple):
     names: str
 
 
+SCORED = (  # an analysis that is soon done
+    "analyse disentanglement --checkpoint {model} --latents {latents} --scores mig "
+    "--permutations 2 --resamples 5"
+)
 WRITERS = {
     "sample": Writer(
         "sample --checkpoint {model} --steps 6 --n 5 --frames 2",
@@ -59,11 +63,7 @@ WRITERS = {
         "edit set --checkpoint {model} --data digits --steps 6 --elements 2 --values 1",
         "elements ['1'], now ['2']",
     ),
-    "analysis": Writer(
-        "analyse leakage --checkpoint {model} --latents {latents} --images 3",
-        "analyse leakage --checkpoint {model} --latents {latents} --images 4",
-        "images 3, now 4",
-    ),
+    "analysis": Writer(f"{SCORED} --images 60", f"{SCORED} --images 61", "images 60, now 61"),
     "analysis with arrays": Writer(
         "analyse total_correlation --checkpoint {model} --latents {latents} --estimators gaussian "
         "--noise 60 --permutations 19 --resamples 10",
@@ -72,11 +72,11 @@ WRITERS = {
         "controls ['noise', 'encoded-noise', 'raw', 'pca'], now ['encoded-noise']",
     ),
     "all analyses": Writer(
-        "analyse all --checkpoint {model} --latents {latents} --only leakage "
-        '--settings {{"leakage":{{"images":3}}}}',
-        "analyse all --checkpoint {model} --latents {latents} --only leakage "
-        '--settings {{"leakage":{{"images":4}}}}',
-        "images 3, now 4",
+        "analyse all --checkpoint {model} --latents {latents} --only disentanglement "
+        '--settings {{"disentanglement":{{"scores":"mig","permutations":2,"resamples":5}}}}',
+        "analyse all --checkpoint {model} --latents {latents} --only disentanglement "
+        '--settings {{"disentanglement":{{"scores":"mig","permutations":3,"resamples":5}}}}',
+        "permutations 2, now 3",
     ),
     "comparison": Writer(
         "compare --tracking-uri {uri} --experiment sweep",
@@ -339,7 +339,7 @@ def test_paths_are_no_identity(
     model, latents = tmp_path / "m.safetensors", tmp_path / "moved"
     for line in (
         "decode --checkpoint {model} --latents {latents} --limit 3",
-        "analyse leakage --checkpoint {model} --latents {latents} --images 3",
+        SCORED,
         "edit vary --checkpoint {model} --latents {latents} --n 2",
     ):
         place = line.split()[0]

@@ -671,7 +671,7 @@ ema_half_life: 100_000
     model = GDM.from_pretrained(tmp_path / "run")
     x = oracle.sample(2000, torch.Generator().manual_seed(1))[:, None]
     flow = Flow(oracle, grouping, oracle.process, model.flow.mean.double(), model.flow.std.double())
-    exact = encode(flow, x, Plan("rk4", "whitened", (100, 100))).y
+    exact = encode(flow, x, Plan("rk4", "whitened", (50, 50))).y
     z = model.encode(x.float()[:, :, None], model.plan(64, solver="rk4")).z
     error = (z - exact).square().mean((1, 2))
     rmse, spread = error.mean().sqrt(), error.std() / math.sqrt(len(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -113,11 +114,14 @@ def test_begun_with_the_first(classes: Path, capsys: pytest.CaptureFixture[str])
     assert "begun with the first 5 items and goes on with them" in capsys.readouterr().err
 
 
-def test_train_and_encode_take_the_same(trained: Path, tmp_path: Path) -> None:
-    argv = ["--data", "digits", "--limit", "30", "--no-track"]
-    more = ["--checkpoint", str(trained), "--steps", "3", "--no-round-trip", "--seed", "9"]
-    assert encode.main([*argv, *more, "--out", str(tmp_path / "z")]) == 0
-    assert open_store(tmp_path / "z").ids == open_data("digits", Preprocess(), limit=30).ids
+def test_train_and_encode_take_the_same(
+    trained: Path, make_store: Callable[..., Path], tmp_path: Path
+) -> None:
+    flags = "--data digits --limit 30 --steps 3 --no-round-trip --seed 9"
+    assert (
+        open_store(make_store(tmp_path / "z", trained, flags)).ids
+        == open_data("digits", Preprocess(), limit=30).ids
+    )
 
 
 def as_an_earlier_version(store: Path) -> None:
@@ -166,10 +170,12 @@ def test_prepared_and_trained_work_keeps_its_first(
 
 
 @pytest.mark.parametrize("how", ["limit", "first", "before"])
-def test_an_analysis_finds_the_images_of_a_store(how: str, trained: Path, tmp_path: Path) -> None:
-    store, flag = tmp_path / "z", "--limit" if how == "limit" else "--first"
-    argv = ["--checkpoint", str(trained), "--data", "digits", flag, "10", "--no-track"]
-    assert encode.main([*argv, "--steps", "3", "--no-round-trip", "--out", str(store)]) == 0
+def test_an_analysis_finds_the_images_of_a_store(
+    how: str, trained: Path, make_store: Callable[..., Path], tmp_path: Path
+) -> None:
+    flag = "--limit" if how == "limit" else "--first"
+    flags = f"--data digits {flag} 10 --steps 3 --no-round-trip"
+    store = make_store(tmp_path / "z", trained, flags)
     if how == "before":
         as_an_earlier_version(store)
     given = {"checkpoint": str(trained), "latents": store, "out": tmp_path / "none"}

@@ -29,7 +29,7 @@ train:
   checkpoint_every: 1_280
 encode: {limit: 60}
 score: {n: 20, features: [pixels], loss_images: 4, levels: 2, directions: 8, shown: 4}
-analyse: {leakage: {images: 4}}
+analyse: {disentanglement: {scores: [mig], permutations: 2, resamples: 5}}
 grid:
   encode.steps: [4, 8]
 """
@@ -74,12 +74,12 @@ def test_a_killed_study_goes_on_and_does_nothing_twice(
         assert run.metrics["evaluations_per_sample"] == steps + 2
         expected = {"sample_quality/frechet/pixels", "round_trip_rmse", "train_seconds"}
         assert expected <= {*run.metrics}
-        assert any(key.startswith("leakage") for key in run.metrics)
+        assert any(key.startswith("disentanglement") for key in run.metrics)
     assert (out / "comparison/report.html").is_file()
     assert "evaluations_per_sample" in capsys.readouterr().out
     scored = [json.loads(path.read_text()) for path in out.glob("choices/*/scored.json")]
     assert all(Path(name).is_file() for each in scored for name in each["pictures"])
-    assert len(list(out.glob("choices/*/leakage/report.html"))) == 2
+    assert len(list(out.glob("choices/*/disentanglement/report.html"))) == 2
 
     # a store that was away, or is another, is sent what it has not got
     other = f"sqlite:///{tmp_path / 'other.db'}"
