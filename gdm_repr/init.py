@@ -16,7 +16,7 @@ def init(config: InitConfig) -> int:
         ValueError: for data that can't be used, or a file that is there already.
     """
     from gdm_repr.files import write_text
-    from gdm_repr.proposal import EVALUATIONS, as_yaml, describe_training, propose
+    from gdm_repr.proposal import as_yaml, describe_training, propose
 
     proposal = propose(
         config.data,
@@ -25,13 +25,11 @@ def init(config: InitConfig) -> int:
         device=config.device,
         size=config.size,
     )
+    config.out.parent.mkdir(parents=True, exist_ok=True)
     write_text(config.out, as_yaml(proposal))
-    train = proposal.config(out="model")
-    print(f"{'bands':<20}{', '.join(proposal.bands)}")
-    rows = describe_training(
-        train, proposal.shape, len(proposal.bands), proposal.rates, EVALUATIONS
+    print(
+        *describe_training(proposal.config(out="model"), proposal.dataset, proposal.rates), sep="\n"
     )
-    print(*rows, sep="\n")
     print(f"\n{config.out}; edit it, or: gdm-repr train --config {config.out} --out runs/mine")
     return 0
 

@@ -7,7 +7,7 @@ the size of images is what such a network can model. The time is the user's; all
 
 from __future__ import annotations
 
-import itertools
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gdm_repr.boundary.isolation import isolated
-from gdm_repr.command import build
-from gdm_repr.config import TrainConfig
+from gdm_repr.command import build, laid_over, shortened
+from gdm_repr.config import DEFAULT_STEPS, TrainConfig
 from gdm_repr.grouping import Shape
 from gdm_repr.survey import Survey, cuts_of_spectrum, describe_sizes, survey
 
@@ -33,10 +34,10 @@ SIDES = {"cpu": (32, 64), "cuda": (64, 128)}  # below and from LONG minutes
 LONG = 120  # minutes
 PATCHED = 24  # pixels, from which on the network works on patches of 2x2
 BANDS = 3
+PROPOSED = "proposed.yaml"  # in a run's folder
 PAPER_CUTS = (30, 100, 500)  # Sec. 4.3
 SPECTRUM_IMAGES = 2000
-TIMED_IMAGES = 32
-EVALUATIONS = 75  # of encode's default plan with three bands: ab3, 72 steps
+TIMED_IMAGES = 16
 USED = 0.85  # of the time: the rest goes to starting, statistics, checkpoints and sheets
 
 
@@ -60,22 +61,16 @@ class Proposal:
     Attributes:
         values: options of training by name, plain.
         survey: of the images.
-        shape: (C, H, W) of x.
+        dataset: some of them as x.
         rates: of the network.
         minutes: that training was to take.
     """
 
     values: dict[str, Any]
     survey: Survey
-    shape: Shape
+    dataset: ImageDataset
     rates: Rates
     minutes: float
-
-    @property
-    def bands(self) -> list[str]:
-        """Names of the bands."""
-        cuts = [0, *self.values["model"]["grouping"]["cuts"], self.shape[1] * self.shape[2]]
-        return [f"[{low}, {high - 1}]" for low, high in itertools.pairwise(cuts)]
 
     def config(self, **options: Any) -> TrainConfig:  # noqa: ANN401
         """Return the options as train takes them, with others beside."""
@@ -90,6 +85,7 @@ def propose(
     minutes: float = 10,
     device: str = "auto",
     size: int | None = None,
+    images: int | None = None,
     seed: int = 0,
 ) -> Proposal:
     """Make a config from images.
@@ -100,41 +96,33 @@ def propose(
         minutes: that training may take, on this machine.
         device: as train's.
         size: side of x; chosen when None.
+        images: that training is to see, whatever the time; chosen when None.
         seed: of what is looked at.
 
     Raises:
         ValueError: for data that can't be used, or a machine with too little memory for any.
     """
     from gdm_repr.api import choose_device
-    from gdm_repr.basis import build_basis
     from gdm_repr.data.images import Preprocess
     from gdm_repr.data.loading import open_data
 
     found = survey(data, labels, seed=seed)
     kind = choose_device(device).type
     side = size or model_side(found.side, SIDES[kind][minutes >= LONG])
-    preprocess = {
-        "size": side,
-        "channels": "rgb" if found.channels == 3 else "gray",
-        "dequantize": found.levels < 256 and not found.noise,
-        "noise": found.noise,
-    }
-    images = open_data(
-        data, Preprocess.model_validate({**preprocess, "noise": 0.0}), limit=SPECTRUM_IMAGES
-    )
-    basis = build_basis("dct", images.shape[1:])
-    total, square, count = np.zeros(1), np.zeros(1), 0
-    for part in np.array_split(np.arange(len(images)), max(1, len(images) // 256)):
-        x = basis.forward(images.batch(part).x.double()).numpy()
-        total, square, count = total + x.sum(0), square + (x**2).sum(0), count + len(x)
-    variance = (square / count - (total / count) ** 2).sum(0)
+    preprocess: dict[str, Any] = {
+        "size": side, "channels": "rgb" if found.channels == 3 else "gray"
+    }  # fmt: skip
+    plain = Preprocess.model_validate(preprocess)
+    dataset = open_data(data, plain, labels=labels, limit=SPECTRUM_IMAGES)
+    preprocess |= {"noise": found.noise} if found.noise else {"dequantize": dataset.levels > 0}
+    cuts = cuts_of_spectrum(_variance(dataset), BANDS)
     values: dict[str, Any] = {
         "data": data,
         **({"labels": str(labels)} if labels else {}),
-        "preprocess": {key: value for key, value in preprocess.items() if value},
+        "preprocess": preprocess,
         "model": {
             "basis": {"name": "dct"},
-            "grouping": {"name": "bands", "cuts": list(cuts_of_spectrum(variance, BANDS))},
+            "grouping": {"name": "bands", "cuts": list(cuts)},
             "denoiser": {"preconditioning": "principal"},
             "network": network_options(side, CHANNELS[0]),
         },
@@ -142,12 +130,23 @@ def propose(
         "precision": "bf16" if kind == "cuda" else "fp32",
         "device": device,
     }
-    rates = _choose_network(values, images, 60 * USED * minutes)
-    seen = int(60 * USED * minutes / rates.step)
-    seen = max(1, min(seen, MOST_EPOCHS * found.images))
-    values |= schedule_options(seen)
-    _fit_memory(values, images.shape)
-    return Proposal(values, found, images.shape, rates, minutes)
+    seconds = 60 * USED * minutes
+    rates = _choose_network(values, dataset, seconds)
+    seen = min(int(seconds / rates.step), MOST_EPOCHS * found.images)
+    values |= schedule_options(images or max(1, seen))
+    _fit_memory(values, dataset.shape)
+    return Proposal(values, found, dataset, rates, minutes)
+
+
+def _variance(dataset: ImageDataset) -> NDArray[np.float64]:
+    """Return the variance of each element of the DCT, summed over channels, (d,)."""
+    from gdm_repr.basis import build_basis
+    from gdm_repr.statistics import element_statistics, statistics_batches
+
+    basis = build_basis("dct", dataset.shape[1:])
+    _, std = element_statistics(statistics_batches(dataset, basis.forward, 0))
+    found: NDArray[np.float64] = std.square().sum(0).numpy()
+    return found
 
 
 def model_side(side: int, most: int) -> int:
@@ -221,10 +220,12 @@ def time_training(config: TrainConfig, dataset: ImageDataset) -> Rates:
 
 
 def _seconds(call: Callable[[], object]) -> float:
-    """Return the shorter of two times of a call, after one that warms up."""
-    call()
-    times = []
-    for _ in range(2):
+    """Return the shortest time of a call, made for about a second, 2 to 5 times.
+
+    The first is slow: memory is taken and kernels are made.
+    """
+    times: list[float] = []
+    while len(times) < 2 or (len(times) < 5 and sum(times) < 1):
         began = time.perf_counter()
         call()
         times.append(time.perf_counter() - began)
@@ -276,12 +277,12 @@ def as_yaml(proposal: Proposal) -> str:
     import yaml
 
     found, values = proposal.survey, proposal.values
-    model, colours = values["model"], "colour" if proposal.shape[0] == 3 else "gray"
+    model, colours = values["model"], "colour" if proposal.dataset.shape[0] == 3 else "gray"
     paper = ", ".join(map(str, PAPER_CUTS))
     reasons = {
         "data": "",
         "labels": "",
-        "preprocess": _why_pixels(found, proposal.shape[1]),
+        "preprocess": _why_pixels(found, proposal.dataset.shape[1]),
         "model": "",
         "clock": "times are even in the angle between image and noise",
         "precision": "bf16 is twice as fast on a GPU, and no faster on a CPU",
@@ -333,18 +334,63 @@ def _why_pixels(found: Survey, side: int) -> str:
 
 
 def describe_training(
-    config: TrainConfig, shape: Shape, k: int, rates: Rates, evaluations: int
+    config: TrainConfig, dataset: ImageDataset, rates: Rates | None = None
 ) -> list[str]:
-    """Say what training takes, one line each."""
+    """Say what training takes, one line each; timed here when no rates are given."""
+    from gdm_repr.checkpoint import build_model_grouping
     from gdm_repr.memory import count_memory, gigabytes
 
-    takes = count_memory(config, shape, k)
+    rates = rates or time_training(config, dataset)
+    grouping = build_model_grouping(config.model, dataset.shape)
+    takes = count_memory(config, dataset.shape, grouping.k)
     minutes = rates.step * config.images / 60 / USED
+    evaluations = max(DEFAULT_STEPS, grouping.k) + grouping.k  # each group begins with one more
     rows = {
+        "bands": ", ".join(grouping.names),
         "parameters": f"{takes.parameters:,}",
         "memory": gigabytes(takes.total(config.batch_size, config.accumulate)),
         "images a second": f"{1 / rates.step:.0f}",
         "minutes": f"{minutes:.1f}, for {config.images:,} images",
         "to encode an image": f"{evaluations} evaluations, {evaluations * rates.network:.2f} s",
     }
-    return [f"{name:<20}{value}" for name, value in rows.items()]
+    return [f"{name:<20}{shortened(value)}" for name, value in rows.items()]
+
+
+def propose_unless_told(config: TrainConfig) -> TrainConfig:
+    """Return train's options; where nothing says which model, those made from the images.
+
+    A run that was begun so goes on with its own. What was made is written to its folder.
+
+    Raises:
+        ValueError: for data that can't be used.
+    """
+    from gdm_repr.files import write_text
+    from gdm_repr.training_state import STATE_FILE, read_state
+
+    given = config.model_fields_set
+    if config.config is not None or config.start_from is not None or "model" in given:
+        return config
+    made = config.out / PROPOSED
+    own = {name: getattr(config, name) for name in given}
+    if (config.out / STATE_FILE).exists() and not config.overwrite:
+        before = read_state(config.out / STATE_FILE).config
+        return before.model_copy(update=own) if made.exists() else config
+    size = config.preprocess.size
+    proposal = propose(
+        config.data,
+        labels=config.labels,
+        device=config.device,
+        size=size if isinstance(size, int) else None,
+        images=config.images if "images" in given else None,
+        seed=config.seed,
+    )
+    print(
+        f"no --config: {made} is made from the images, for {proposal.minutes:g} minutes; "
+        "gdm-repr init makes one for other times",
+        file=sys.stderr,
+    )
+    if not config.dry_run:
+        config.out.mkdir(parents=True, exist_ok=True)
+        write_text(made, as_yaml(proposal))
+    plain = config.model_dump(mode="json", include=given)
+    return build(TrainConfig, laid_over(proposal.values, plain))

@@ -103,6 +103,7 @@ def _train(config: TrainConfig) -> int:
     from gdm_repr.data.quarantine import QuarantineLog
     from gdm_repr.grouping import draw_grouping
     from gdm_repr.memory import free_memory
+    from gdm_repr.proposal import describe_training
     from gdm_repr.trainer import Trainer
 
     config, dataset, state, start = work.config, work.dataset, work.state, work.start
@@ -122,6 +123,8 @@ def _train(config: TrainConfig) -> int:
     trainer = Trainer(config, dataset, state=state, start=start)
     if start is not None:
         print(_taken_over(config, start), file=sys.stderr)
+    for line in describe_training(config, dataset):
+        print(line, file=sys.stderr)
     if state is None:
         _clear(config.out)
     resolved = config.model_dump(mode="json", exclude={"config", "dry_run", "resume", "overwrite"})
@@ -341,7 +344,20 @@ def _stop(trainer: Trainer, value: float, ids: Sequence[str]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr train``."""
-    return run(TrainConfig, "train", argv, train, opened=open_work, go_on="add --resume to go on")
+    return run(
+        TrainConfig,
+        "train",
+        argv,
+        lambda config: train(_told(config)),
+        opened=lambda config: open_work(_told(config)),
+        go_on="add --resume to go on",
+    )
+
+
+def _told(config: TrainConfig) -> TrainConfig:
+    from gdm_repr.proposal import propose_unless_told
+
+    return propose_unless_told(config)
 
 
 if __name__ == "__main__":
