@@ -19,17 +19,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdm_repr.analysis.columns.sources import other_store, same_images
+from gdm_repr.analysis.columns.names import LATENTS, OTHER, PCA, RAW
 from gdm_repr.boundary.npy_file import map_npy, read_npz
 from gdm_repr.files import read_text, user_path
-from gdm_repr.latents.store import LatentStore
+from gdm_repr.latents.store import LatentStore, open_store
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.subject import Subject
 
-OTHER = "other model"  # one baseline that was given no name
 CODES = (".npz", ".npy")
-_TAKEN = ("latents", "raw coefficients", "principal components")
+_TAKEN = (LATENTS, RAW, PCA)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +53,11 @@ class Baseline:
         return None if self.codes is None else self.codes.shape[1]
 
     def latents(self, subject: Subject, rows: Sequence[int]) -> tuple[LatentStore, list[int]]:
-        """Return its store, and there the images of rows of the subject's store."""
+        """Return its store, and there the images of rows of the subject's, where it has them."""
         assert self.store is not None
-        return self.store, same_images(subject.store, self.store, rows)
+        place = {int(index): row for row, index in enumerate(self.store.index)}
+        wanted = subject.store.index[list(rows)].tolist()
+        return self.store, [place[index] for index in wanted if index in place]
 
     def take(self, subject: Subject, rows: Sequence[int]) -> NDArray[np.float32]:
         """Return the codes (n, D) of rows of the subject's store."""
@@ -84,6 +85,23 @@ def open_baselines(specs: Sequence[str], subject: Subject) -> list[Baseline]:
         else:
             found[name] = Baseline(name, other_store(path, subject), None, {})
     return list(found.values())
+
+
+def other_store(path: Path, subject: Subject) -> LatentStore:
+    """Open the latents of the same images by another model.
+
+    Raises:
+        ValueError: if they are of other images, or of another basis.
+    """
+    store = open_store(path)
+    for key in ("basis", "data"):
+        own, other = (s.manifest.fingerprint.get(key) for s in (subject.store, store))
+        if own != other:
+            raise ValueError(
+                f"--baseline {str(path)!r}: its {key} is another than that of --latents; encode "
+                "the same data with a model of the same basis"
+            )
+    return store
 
 
 def shared_rows(baselines: Sequence[Baseline], subject: Subject, rows: Sequence[int]) -> list[int]:

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from gdm_repr.grouping import Grouping
 from gdm_repr.masks import element_mask
 
-Columns = NDArray[np.int64]
-
 
 def counted(taken: int, of: int) -> str:
     """Say how many columns were taken of how many.
@@ -41,7 +39,7 @@ class Layout:
         chosen: columns asked for by element, in that order.
     """
 
-    columns: Columns
+    columns: NDArray[np.int64]
     channels: int
     bands: dict[str, tuple[int, int]]
     left_out: dict[str, int]

@@ -15,9 +15,11 @@ import numpy as np
 from tqdm import tqdm
 
 from gdm_repr.analysis.columns.baselines import Baseline, open_baselines, shared_rows
+from gdm_repr.analysis.columns.names import LATENTS, RAW
+from gdm_repr.analysis.columns.sources import Sources
 from gdm_repr.analysis.disentanglement.estimate import LatentScore
 from gdm_repr.analysis.disentanglement.input import Factors, Settings, read_factors
-from gdm_repr.analysis.disentanglement.options import LATENTS, LEAST, RAW, DisentanglementConfig
+from gdm_repr.analysis.disentanglement.options import LEAST, DisentanglementConfig
 from gdm_repr.analysis.disentanglement.scores import SCORES, score
 from gdm_repr.analysis.factors.labels import store_labels, store_periods
 from gdm_repr.analysis.found import Found
@@ -27,7 +29,6 @@ from gdm_repr.analysis.subject import Subject
 from gdm_repr.masks import group_elements
 
 ALL = "all bands"
-CHUNK = 256  # images read at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,25 +169,16 @@ def _tables(
 ) -> dict[tuple[str, str], Floats]:
     """Return columns by (source, band), in the order of generation; codes are of all bands."""
     grouping = subject.model.grouping
-    parts = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-    whole = {
-        LATENTS: np.concatenate([subject.z(part).cpu().numpy() for part in parts]),
-        RAW: np.concatenate(
-            [subject.model.to_basis(subject.images(part)).cpu().numpy() for part in parts]
-        ),
-    }
-    codes = {}
-    for baseline in baselines:
-        if baseline.length:
-            codes[baseline.name, ALL] = baseline.take(subject, rows).astype(np.float64)
-        else:
-            store, theirs = baseline.latents(subject, rows)
-            whole[baseline.name] = store.z(theirs)
+    shape = subject.model.shape[0], grouping.d
+    given = Sources(subject, rows, lambda z: z.reshape(len(z), -1), baselines)
+    whole = [LATENTS, RAW, *(b.name for b in baselines if not b.length)]
+    values = {of: given.table(of) for of in whole}
     masks = {grouping.names[group]: group_elements(grouping, [group]) for group in grouping.order}
     if len(masks) > 1:
         masks[ALL] = group_elements(grouping, grouping.order)
-    return {
-        (of, band): values[:, np.broadcast_to(mask, values.shape[1:])].astype(np.float64)
+    tables = {
+        (of, band): values[of][:, np.broadcast_to(mask, shape).ravel()]
         for band, mask in masks.items()
-        for of, values in whole.items()
-    } | codes
+        for of in whole
+    } | {(b.name, ALL): given.table(b.name) for b in baselines if b.length}
+    return {key: table.astype(np.float64) for key, table in tables.items()}

@@ -8,7 +8,6 @@ from gdm_repr.analysis.options import AnalysisConfig, Needs, check_names
 from gdm_repr.config import MANY, Words
 from gdm_repr.edit.options import Places
 
-LATENTS, RAW = "latents", "raw coefficients"
 LEAST = 50  # images that a score needs
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gdm_repr.analysis.columns.names import LATENTS, RAW
 from gdm_repr.analysis.disentanglement.estimate import LatentScore
 from gdm_repr.analysis.disentanglement.figures import draw_scores
 from gdm_repr.analysis.disentanglement.measure import Disentanglement
-from gdm_repr.analysis.disentanglement.options import LATENTS, LEAST, RAW
+from gdm_repr.analysis.disentanglement.options import LEAST
 from gdm_repr.analysis.intervals.estimate import Estimate, number
 from gdm_repr.analysis.report.page import Picture, Report, Table
 from gdm_repr.boundary.names import key_part, metric_key

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdm_repr.analysis.columns.sources import chunks
+from gdm_repr.analysis.columns.names import LATENTS, RAW
+from gdm_repr.analysis.columns.sources import Sources
 from gdm_repr.analysis.element_factors.options import (
     ELEMENTS,
     RANDOM,
-    RAW,
     WAYS,
     ElementFactorsConfig,
 )
@@ -164,23 +164,20 @@ def _by_probe(
         columns: NDArray[Any] = z.reshape(len(z), -1)[:, used] @ w[:, used].T
         return columns
 
-    tables: dict[str, list[NDArray[Any]]] = {}
-    for part in chunks(len(rows)):
-        some = [rows[i] for i in part]
-        z = subject.store.z(some)
-        tables.setdefault(ELEMENTS, []).append(along(z, elements))
-        tables.setdefault(RANDOM, []).append(along(z, random))
-        if "raw" in config.controls:
-            x = subject.model.to_basis(subject.images(some)).cpu().numpy()
-            tables.setdefault(RAW, []).append(along(x, elements))
+    both = Sources(
+        subject, rows, lambda z: np.hstack([along(z, elements), along(z, random)])
+    ).table(LATENTS)
+    tables = {ELEMENTS: both[:, : len(elements)], RANDOM: both[:, len(elements) :]}
+    if "raw" in config.controls:
+        tables[RAW] = Sources(subject, rows, lambda x: along(x, elements)).table(RAW)
     return {
         source: probe_shares(
-            np.concatenate(parts),
+            table,
             [each.name for each in (random if source == RANDOM else elements)],
             factors,
             permutations=config.permutations,
             resamples=config.resamples,
             seed=config.seed,
         )
-        for source, parts in tables.items()
+        for source, table in tables.items()
     }

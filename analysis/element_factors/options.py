@@ -9,7 +9,7 @@ from gdm_repr.config import MANY, Held, Words
 
 WAYS = ("probe", "traversal")
 ANCHORS, FEWEST = 6, 16  # images that are traversed, and others that a reader is fitted to
-ELEMENTS, RANDOM, RAW = "elements", "random directions", "raw coefficients"
+ELEMENTS, RANDOM = "elements", "random directions"
 
 
 class ElementFactorsConfig(AnalysisConfig):

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from gdm_repr.analysis.columns.names import RAW
 from gdm_repr.analysis.element_factors.moves import move_shares, places, read_paths
-from gdm_repr.analysis.element_factors.options import FEWEST, RAW, ElementFactorsConfig
+from gdm_repr.analysis.element_factors.options import FEWEST, ElementFactorsConfig
 from gdm_repr.analysis.element_factors.shares import Shares
 from gdm_repr.analysis.factors.labels import Factor
 from gdm_repr.analysis.factors.reader import PATCHES, Reader, fit_patches, fit_reader

@@ -9,10 +9,10 @@ from typing import Literal
 
 import numpy as np
 
+from gdm_repr.analysis.columns.names import LATENTS
 from gdm_repr.analysis.factor_map.scores import ProbeScore, enough
 from gdm_repr.boundary.isolation import isolated
 
-LATENTS, RAW, PCA = "latents", "raw coefficients", "principal components"
 ALL = "all"
 MOST_BANDS = 12  # of more, neighbours are looked at together
 HARDLY = 0.1  # of the way from chance to 1; a band that tells less hardly has a factor
@@ -22,7 +22,7 @@ State = Literal["in", "hardly", "not", "unclear"]
 
 
 @dataclass(frozen=True)
-class Columns:
+class ColumnSet:
     """Columns that factors are predicted from.
 
     Attributes:
@@ -56,7 +56,7 @@ class Cell:
     factor: str
     probe: str
     source: str
-    columns: Columns
+    columns: ColumnSet
     score: ProbeScore
 
 
@@ -67,7 +67,7 @@ def column_sets(
     bands: Mapping[str, tuple[int, int]],
     lengths: Sequence[int] = (),
     left_out: Mapping[str, int] | None = None,
-) -> list[Columns]:
+) -> list[ColumnSet]:
     """Return each band, the first two bands, the first three .., as many as codes have, and all.
 
     Where columns of bands are left out, the last set is not called all: its name and label count.
@@ -94,7 +94,7 @@ def column_sets(
     sets = []
     if k > 1:
         sets += [
-            Columns(
+            ColumnSet(
                 name,
                 _plain(name),
                 tuple(range(*span)),
@@ -108,25 +108,27 @@ def column_sets(
         if 1 < place < k:
             label = f"up to {_plain(name)}"
             here = tuple(range(stop))
-            sets.append(Columns(f"up_to_{name}", label, here, place, "prefix", stop + before[name]))
+            sets.append(
+                ColumnSet(f"up_to_{name}", label, here, place, "prefix", stop + before[name])
+            )
     known = {len(each.columns) for each in sets if each.bands} | {total}
     for n in sorted({n for n in lengths if n < total} - known):
-        sets.append(Columns(f"first_{n}", f"first {n}", tuple(range(n)), 0, "first"))
+        sets.append(ColumnSet(f"first_{n}", f"first {n}", tuple(range(n)), 0, "first"))
     whole = total + sum(lost.values())
     name, label = (
         (ALL, ALL)
         if whole == total
         else (f"{total}_of_{whole}_columns", f"{total:,} of {whole:,} columns")
     )
-    return [*sets, Columns(name, label, tuple(range(total)), k, "all", whole)]
+    return [*sets, ColumnSet(name, label, tuple(range(total)), k, "all", whole)]
 
 
-def code_columns(length: int) -> list[Columns]:
+def code_columns(length: int) -> list[ColumnSet]:
     """Return what is asked of codes, which have no bands."""
-    return [Columns(ALL, ALL, tuple(range(length)), 0, "all")]
+    return [ColumnSet(ALL, ALL, tuple(range(length)), 0, "all")]
 
 
-def is_code(columns: Columns) -> bool:
+def is_code(columns: ColumnSet) -> bool:
     """Tell whether columns are codes, which lie in no band."""
     return columns.kind == "all" and not columns.bands
 

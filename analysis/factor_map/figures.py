@@ -11,13 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from gdm_repr.analysis.columns.names import LATENTS, RAW
 from gdm_repr.analysis.factor_map.cells import (
     ALL,
     HARDLY,
-    LATENTS,
-    RAW,
     Cell,
-    Columns,
+    ColumnSet,
     Scores,
     counterparts,
     is_code,
@@ -77,7 +76,7 @@ class _Panel:
     """Cells of the map: columns by heading, of one source, or of several that have codes."""
 
     title: str
-    columns: dict[str, Columns] = field(default_factory=dict)
+    columns: dict[str, ColumnSet] = field(default_factory=dict)
     scores: dict[tuple[str, str], ProbeScore] = field(default_factory=dict)
     marks: dict[tuple[str, str], str] = field(default_factory=dict)
 

@@ -14,10 +14,11 @@ from tqdm import tqdm
 
 from gdm_repr.analysis.columns.baselines import Baseline, open_baselines, shared_rows
 from gdm_repr.analysis.columns.layout import Layout, layout
-from gdm_repr.analysis.factor_map.cells import LATENTS, Cell, Columns, code_columns, column_sets
+from gdm_repr.analysis.columns.names import LATENTS, PCA
+from gdm_repr.analysis.columns.sources import Sources
+from gdm_repr.analysis.factor_map.cells import Cell, ColumnSet, code_columns, column_sets
 from gdm_repr.analysis.factor_map.options import CONTROLS, FactorMapConfig
 from gdm_repr.analysis.factor_map.scores import ProbeScore, probe_scores
-from gdm_repr.analysis.factor_map.sources import tables
 from gdm_repr.analysis.factors.labels import Factor, of_same_images, store_factors
 from gdm_repr.analysis.factors.probes import PROBES, Probe, fold_of
 from gdm_repr.analysis.found import Found
@@ -64,7 +65,7 @@ class FactorMap(Found):
     images: int
     factors: Sequence[Factor]
     refused: Mapping[str, str]
-    asked: Sequence[Columns]
+    asked: Sequence[ColumnSet]
     left_out: Mapping[str, int]
     codes: Mapping[str, int]
     cells: Sequence[Cell]
@@ -92,11 +93,12 @@ def _cells(
     journal: Journal,
     rows: Sequence[int],
     columns: Layout,
-    asked: Sequence[Columns],
+    asked: Sequence[ColumnSet],
     baselines: Sequence[Baseline],
     factors: Sequence[Factor],
 ) -> list[Cell]:
     """Measure what the journal does not have; one source's columns are in memory at a time."""
+    given = Sources(subject, rows, columns.take, baselines)
     fold = fold_of(len(rows), config.folds, config.seed)
     sources = {LATENTS: asked}
     sources |= {CONTROLS[name]: asked for name in CONTROLS if name in config.controls}
@@ -107,7 +109,10 @@ def _cells(
     total = sum(map(len, sources.values())) * len(groups)
     with tqdm(total=total, desc="factors", unit="fit") as bar:
         for source, sets in sources.items():
-            made = tables(source, subject, rows, columns, fold, baselines, seed=config.seed)
+            if source == PCA:
+                made = given.fold_components(len(columns.columns), fold, config.seed)
+            else:
+                made = [given.table(source)] * config.folds
             digest = hashlib.sha256(b"".join(table.tobytes() for table in made)).hexdigest()[:16]
             width = min(table.shape[1] for table in made)
             for each in sets:

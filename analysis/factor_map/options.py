@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from gdm_repr.analysis.columns.names import PCA, RAW
 from gdm_repr.analysis.options import AnalysisConfig, Needs, check_names
 from gdm_repr.config import MANY, Held, Words
 from gdm_repr.edit.options import Places
 
-CONTROLS = {"raw": "raw coefficients", "pca": "principal components"}
+CONTROLS = {"raw": RAW, "pca": PCA}
 
 
 class FactorMapConfig(AnalysisConfig):

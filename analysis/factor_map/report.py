@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from gdm_repr.analysis.columns.names import LATENTS, RAW
 from gdm_repr.analysis.factor_map.cells import (
     HARDLY,
-    LATENTS,
-    RAW,
     Cell,
     State,
     counterparts,

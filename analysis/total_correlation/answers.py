@@ -14,7 +14,6 @@ from gdm_repr.analysis.total_correlation.estimators import ESTIMATORS
 from gdm_repr.analysis.total_correlation.questions import Question
 from gdm_repr.boundary.isolation import isolated
 
-LATENTS = "latents"
 FEW = {"knn": 8}  # columns beyond which an estimator is not asked
 
 

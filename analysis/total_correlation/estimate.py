@@ -27,7 +27,7 @@ from gdm_repr.boundary import arguments
 from gdm_repr.boundary.arguments import integer, integers, table
 from gdm_repr.boundary.isolation import isolated
 
-Columns = Sequence[int] | NDArray[np.int64]
+Block = Sequence[int] | NDArray[np.int64]
 
 _NORMAL_95 = 1.96  # two-sided 95 % point of N(0, 1)
 _SINGULAR = 1e-9  # smallest eigenvalue of a correlation matrix that counts as full rank
@@ -78,7 +78,7 @@ def total_correlation(
     z: NDArray[Any],
     *,
     estimator: str = "gaussian",
-    blocks: Sequence[Columns] | None = None,
+    blocks: Sequence[Block] | None = None,
     permutations: int = 200,
     resamples: int = 100,
     seed: int = 0,
@@ -175,7 +175,7 @@ def total_correlation(
 
 
 def _select(
-    z: NDArray[Any], blocks: Sequence[Columns] | None
+    z: NDArray[Any], blocks: Sequence[Block] | None
 ) -> tuple[Floats, list[NDArray[np.int64]]]:
     """Return the columns in use, shape (n, d), and each block's positions among them."""
     x = samples(z)

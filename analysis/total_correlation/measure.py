@@ -13,20 +13,16 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from gdm_repr.analysis.columns import sources
+from gdm_repr.analysis.columns.baselines import Baseline, other_store
 from gdm_repr.analysis.columns.layout import Layout, layout
-from gdm_repr.analysis.columns.sources import Table as Columns
+from gdm_repr.analysis.columns.names import ENCODED_NOISE, FRESH_NOISE, LATENTS, OTHER, PCA, RAW
+from gdm_repr.analysis.columns.sources import Columns, Sources
 from gdm_repr.analysis.found import Found
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.subject import Subject
-from gdm_repr.analysis.total_correlation.answers import LATENTS, Answer, answer, fits, most_columns
+from gdm_repr.analysis.total_correlation.answers import Answer, answer, fits, most_columns
 from gdm_repr.analysis.total_correlation.estimate import ElementNormality, element_normality
-from gdm_repr.analysis.total_correlation.options import (
-    BASELINE,
-    CONTROLS,
-    LEAST,
-    TotalCorrelationConfig,
-)
+from gdm_repr.analysis.total_correlation.options import CONTROLS, LEAST, TotalCorrelationConfig
 from gdm_repr.analysis.total_correlation.questions import Question, questions
 
 
@@ -53,7 +49,7 @@ def check(config: TotalCorrelationConfig, subject: Subject) -> None:
     """Refuse elements, images and a baseline that are not there."""
     _layout(config, subject)
     if config.baseline is not None:
-        sources.other_store(config.baseline, subject)
+        other_store(config.baseline, subject)
     if {"raw", "pca"} & set(config.controls):
         subject.require_images()
 
@@ -71,9 +67,7 @@ def measure(config: TotalCorrelationConfig, subject: Subject, journal: Journal) 
     asked = questions(columns, most_columns(fewest) if config.first is None else config.first)
     answers = _answers(config, journal, asked, tables)
     normality = {
-        name: element_normality(table)
-        for name, table in tables.items()
-        if name not in (CONTROLS["raw"], CONTROLS["pca"])
+        name: element_normality(table) for name, table in tables.items() if name not in (RAW, PCA)
     }
     return TotalCorrelation(config, subject, len(rows), columns, tables, answers, normality)
 
@@ -92,34 +86,29 @@ def _tables(
 ) -> dict[str, Columns]:
     """Return the latents and their controls, by name."""
     n, seed = len(rows), config.seed
-    tables = {LATENTS: sources.stored_latents(subject.store, rows, columns)}
+    baselines = []
     if config.baseline is not None:
-        other = sources.other_store(config.baseline, subject)
-        same = sources.same_images(subject.store, other, rows)
-        if len(same) < LEAST:
+        baselines.append(Baseline(OTHER, other_store(config.baseline, subject), None, {}))
+        if (shared := len(baselines[0].latents(subject, rows)[1])) < LEAST:
             raise ValueError(
-                f"--baseline {str(config.baseline)!r}: holds {len(same)} of the {n} images that "
+                f"--baseline {str(config.baseline)!r}: holds {shared} of the {n} images that "
                 f"are looked at, and needs {LEAST}; encode the same images by it"
             )
-        tables[BASELINE] = sources.stored_latents(other, same, columns)
+    given = Sources(subject, rows, columns.take, baselines)
     makers: dict[str, Callable[[], Columns]] = {
-        "noise": lambda: sources.fresh_noise(subject, n, seed, columns),
-        "encoded-noise": lambda: sources.encoded_noise(
-            subject,
+        FRESH_NOISE: lambda: given.fresh_noise(seed),
+        ENCODED_NOISE: lambda: given.encoded_noise(
             min(n, config.noise),
             seed + n,  # other draws than those of the fresh noise
-            columns,
             batch_size=config.batch_size,
             folder=config.out / "encoded_noise",
             journal=journal,
         ),
-        "raw": lambda: sources.raw_coefficients(subject, rows, columns),
-        "pca": lambda: sources.principal_components(subject, rows, columns, seed),
+        RAW: lambda: given.table(RAW),
+        PCA: lambda: given.half_components(len(columns.columns), seed),
     }
-    for name, make in makers.items():
-        if name in config.controls:
-            tables[CONTROLS[name]] = make()
-    return tables
+    controls = {name: makers[name]() for key, name in CONTROLS.items() if key in config.controls}
+    return {name: given.table(name) for name in (LATENTS, *(b.name for b in baselines))} | controls
 
 
 def _answers(

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from gdm_repr.analysis.columns.names import ENCODED_NOISE, FRESH_NOISE, PCA, RAW
 from gdm_repr.analysis.options import AnalysisConfig, Needs, check_names
 from gdm_repr.command import UserPath
 from gdm_repr.config import MANY, Held, Words
 
-CONTROLS = {
-    "noise": "fresh noise",
-    "encoded-noise": "noise, decoded and encoded",
-    "raw": "raw coefficients",
-    "pca": "principal components",
-}
-BASELINE = "other model"
+CONTROLS = {"noise": FRESH_NOISE, "encoded-noise": ENCODED_NOISE, "raw": RAW, "pca": PCA}
 LEAST = 8  # images; that estimators need more is told of each
 
 

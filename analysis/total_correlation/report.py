@@ -5,15 +5,22 @@ from __future__ import annotations
 import numpy as np
 
 from gdm_repr.analysis.columns.layout import counted
+from gdm_repr.analysis.columns.names import (
+    ENCODED_NOISE,
+    FRESH_NOISE,
+    LATENTS,
+    OTHER,
+    PCA,
+    RAW,
+)
 from gdm_repr.analysis.report.page import Picture, Report, Table
-from gdm_repr.analysis.total_correlation.answers import FEW, LATENTS
+from gdm_repr.analysis.total_correlation.answers import FEW
 from gdm_repr.analysis.total_correlation.figures import (
     correlation_picture,
     normality_figure,
     total_correlation_figure,
 )
 from gdm_repr.analysis.total_correlation.measure import TotalCorrelation
-from gdm_repr.analysis.total_correlation.options import BASELINE, CONTROLS
 from gdm_repr.analysis.total_correlation.sentences import (
     as_table,
     normality_rows,
@@ -29,13 +36,12 @@ from gdm_repr.tracking.keys import (
 )
 
 MEANINGS = {
-    "fresh noise": "independent columns, so that it shows the estimators' own error.",
-    "noise, decoded and encoded": "what the model and its solver add; true latents of noise are "
-    "independent.",
-    "raw coefficients": "those of the images in the model's basis, at the same elements.",
-    "principal components": "of half the images, as many as the bands have columns and in their "
+    FRESH_NOISE: "independent columns, so that it shows the estimators' own error.",
+    ENCODED_NOISE: "what the model and its solver add; true latents of noise are independent.",
+    RAW: "those of the images in the model's basis, at the same elements.",
+    PCA: "of half the images, as many as the bands have columns and in their "
     "places, scored on the other half, so n is half.",
-    BASELINE: "--baseline, same images, same elements.",
+    OTHER: "--baseline, same images, same elements.",
 }
 REACH = {
     "gaussian": "gaussian sees dependence of a Gaussian kind only.",
@@ -113,7 +119,7 @@ def _pictures(found: TotalCorrelation, main: str) -> list[Picture]:
             normality_figure(found.normality, bands),
         ),
     ]
-    shown = {name: tables[name] for name in (LATENTS, BASELINE, CONTROLS["raw"]) if name in tables}
+    shown = {name: tables[name] for name in (LATENTS, OTHER, RAW) if name in tables}
     varying = {name: table for name, table in shown.items() if np.ptp(table, 0).all()}
     if varying:
         caption = f"Correlation of all pairs of columns ({which}), on one scale; squares are bands."

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from gdm_repr.analysis.columns.layout import Layout
 from gdm_repr.analysis.columns.layout import counted as counted_columns
+from gdm_repr.analysis.columns.names import LATENTS
 from gdm_repr.analysis.intervals.estimate import LEVEL, Estimate, number
-from gdm_repr.analysis.total_correlation.answers import LATENTS, Answer, find
+from gdm_repr.analysis.total_correlation.answers import Answer, find
 from gdm_repr.analysis.total_correlation.estimate import ElementNormality, TotalCorrelationEstimate
 from gdm_repr.analysis.total_correlation.questions import Question
 

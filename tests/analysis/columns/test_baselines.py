@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-from gdm_repr.analysis.columns.baselines import OTHER, open_baselines, read_codes, shared_rows
+from gdm_repr.analysis.columns.baselines import open_baselines, read_codes, shared_rows
+from gdm_repr.analysis.columns.names import OTHER
 from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.subject import Subject
 

@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from gdm_repr.analysis.columns import sources
+from gdm_repr.analysis.columns.baselines import Baseline, other_store
 from gdm_repr.analysis.columns.layout import Layout, layout
+from gdm_repr.analysis.columns.names import LATENTS, RAW
+from gdm_repr.analysis.columns.sources import Sources
 from gdm_repr.analysis.draws import first_latent
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.options import AnalysisConfig
@@ -34,10 +37,10 @@ def columns(subject: Subject) -> Layout:
 
 def encoded_noise(
     subject: Subject, columns: Layout, folder: Path, n: int, size: int
-) -> sources.Table:
+) -> sources.Columns:
     journal = Journal(folder / "journal.jsonl", {})
-    return sources.encoded_noise(
-        subject, n, 5, columns, batch_size=size, folder=folder / "z", journal=journal
+    return Sources(subject, range(n), columns.take).encoded_noise(
+        n, 5, batch_size=size, folder=folder / "z", journal=journal
     )
 
 
@@ -45,27 +48,20 @@ def test_tables_are_chunked_but_whole(
     subject: Subject, columns: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [1, 7, 30, 31]
-    whole = [table(subject, rows, columns) for table in (latents, sources.raw_coefficients, noise)]
+    given = Sources(subject, rows, columns.take)
+    whole = given.table(LATENTS), given.table(RAW), given.fresh_noise(3)
     np.testing.assert_array_equal(whole[0], subject.store.z(rows)[:, 0, columns.columns])
     x = subject.model.to_basis(subject.images(rows))
     np.testing.assert_allclose(whole[1], x[:, 0, columns.columns], atol=1e-6)
     np.testing.assert_array_equal(whole[2], fresh(subject, 4, 3)[:, columns.columns])
     monkeypatch.setattr(sources, "CHUNK", 3)
-    parts = [table(subject, rows, columns) for table in (latents, sources.raw_coefficients, noise)]
+    parts = given.table(LATENTS), given.table(RAW), given.fresh_noise(3)
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def fresh(subject: Subject, n: int, seed: int) -> torch.Tensor:
     return subject.model.noise(n, seed=first_latent(seed))[:, 0]
-
-
-def latents(subject: Subject, rows: list[int], columns: Layout) -> sources.Table:
-    return sources.stored_latents(subject.store, rows, columns)
-
-
-def noise(subject: Subject, rows: list[int], columns: Layout) -> sources.Table:
-    return sources.fresh_noise(subject, len(rows), 3, columns)
 
 
 def test_noise_comes_back_and_is_not_encoded_twice(
@@ -90,11 +86,20 @@ def test_noise_comes_back_and_is_not_encoded_twice(
     assert calls == [2]
 
 
+def test_n_images_have_no_nth_principal_component(subject: Subject, columns: Layout) -> None:
+    """It would be rounding, which other images, scaled by it, blow up."""
+    fold = np.arange(96) % 3
+    given = Sources(subject, range(96), columns.take)
+    for number, scores in enumerate(given.fold_components(64, fold, seed=0)):
+        std = scores[fold != number].std(0)
+        assert scores.shape == (96, 63) and std[0] > std[-1] > 1e-4 * std[0]
+
+
 def test_components_are_uncorrelated_where_they_were_fitted(
     subject: Subject, columns: Layout
 ) -> None:
     rows = list(range(40))
-    scores = sources.principal_components(subject, rows, columns, seed=0)
+    scores = Sources(subject, rows, columns.take).half_components(len(columns.columns), seed=0)
     assert scores.shape == (20, 20)  # no more components than images
     mixed = np.random.default_rng(0).permutation(40)
     fitted = subject.images(sorted(mixed[20:].tolist())).flatten(1).double()
@@ -115,10 +120,11 @@ def test_another_store_gives_the_same_images(
 ) -> None:
     single = make_model(tmp_path / "k1.safetensors", (1, 8, 8), grouping={"name": "single"})
     other = open_store(make_store(tmp_path / "z", single, DIGITS))
-    assert sources.other_store(tmp_path / "z", subject).path == other.path
+    baseline = Baseline("k1", other_store(tmp_path / "z", subject), None, {})
     rows = [3, 11]
-    assert sources.same_images(subject.store, other, rows) == rows
-    table = sources.stored_latents(other, rows, columns)
+    store, theirs = baseline.latents(subject, rows)
+    assert store.path == other.path and theirs == rows
+    table = Sources(subject, rows, columns.take, [baseline]).table("k1")
     np.testing.assert_array_equal(table, other.z(rows)[:, 0, columns.columns])
 
 
@@ -127,7 +133,7 @@ def test_a_store_of_other_images_or_another_basis_is_refused(
 ) -> None:
     few = make_store(tmp_path / "few", trained, "--data digits --limit 9 --steps 3")
     with pytest.raises(ValueError, match=r"--baseline .*few': its data is another than that of"):
-        sources.other_store(few, subject)
+        other_store(few, subject)
     pixels = make_model(tmp_path / "p.safetensors", (1, 8, 8), basis={"name": "identity"})
     with pytest.raises(ValueError, match="its basis is another"):
-        sources.other_store(make_store(tmp_path / "pixels", pixels, DIGITS), subject)
+        other_store(make_store(tmp_path / "pixels", pixels, DIGITS), subject)

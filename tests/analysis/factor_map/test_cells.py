@@ -6,7 +6,7 @@ import pytest
 
 from gdm_repr.analysis.factor_map.cells import (
     Cell,
-    Columns,
+    ColumnSet,
     code_columns,
     column_sets,
     counterparts,
@@ -25,7 +25,7 @@ def score(value: float, spread: float = 0.01, null: float = 0.0) -> ProbeScore:
 
 
 def cell(
-    columns: Columns, value: ProbeScore, *, source: str = "latents", probe: str = "linear"
+    columns: ColumnSet, value: ProbeScore, *, source: str = "latents", probe: str = "linear"
 ) -> Cell:
     return Cell("pose", probe, source, columns, value)
 

@@ -9,11 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gdm_repr.analysis.columns.layout import layout
-from gdm_repr.analysis.factor_map.cells import MOST_BANDS, PCA, column_sets
-from gdm_repr.analysis.factor_map.sources import tables
-from gdm_repr.analysis.options import AnalysisConfig
-from gdm_repr.analysis.subject import Subject
+from gdm_repr.analysis.factor_map.cells import MOST_BANDS, column_sets
 
 FEW = "--permutations 9 --resamples 40 --folds 3"
 
@@ -60,15 +56,3 @@ def test_a_baseline_of_the_same_latents_differs_nowhere(
 )
 def test_what_is_refused(refused: Callable[..., str], more: str, message: str) -> None:
     assert message in refused("factor_map", FEW, more)
-
-
-def test_n_images_have_no_nth_principal_component(
-    trained: Path, encoded: Path, tmp_path: Path
-) -> None:
-    """It would be rounding, which other images, scaled by it, blow up."""
-    given = {"checkpoint": str(trained), "latents": encoded, "out": tmp_path}
-    subject = Subject.open(AnalysisConfig.model_validate(given))
-    columns, fold = layout(subject.model.grouping, 1, 64), np.arange(96) % 3
-    for number, scores in enumerate(tables(PCA, subject, range(96), columns, fold, [], seed=0)):
-        std = scores[fold != number].std(0)
-        assert scores.shape == (96, 63) and std[0] > std[-1] > 1e-4 * std[0]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gdm_repr.analysis.columns.names import LATENTS
 from gdm_repr.analysis.total_correlation.answers import (
-    LATENTS,
     Answer,
     answer,
     find,

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from gdm_repr.analysis.total_correlation.options import BASELINE, CONTROLS
+from gdm_repr.analysis.columns.names import OTHER
+from gdm_repr.analysis.total_correlation.options import CONTROLS
 from gdm_repr.grouping import build_grouping
 
 QUICK = "--permutations 19 --resamples 10 --noise 8"
@@ -31,7 +32,7 @@ def test_the_report_holds_every_question_source_and_refusal(
     result = analyse("total_correlation", QUICK, flags)
     found = rows(out)
     by = {(row["what"], row["source"], row["estimator"]): row for row in found}
-    sources = ["latents", BASELINE, *CONTROLS.values()]
+    sources = ["latents", OTHER, *CONTROLS.values()]
     # --columns leaves some out: what was looked at is counted, and called nothing else
     counts = dict(zip(NAMES, ("3 of 6", "3 of 15", "4 of 43"), strict=True))
     within = [f"within {name} ({count} columns)" for name, count in counts.items()]
@@ -51,7 +52,7 @@ def test_the_report_holds_every_question_source_and_refusal(
     assert float(noise["low"]) < 0 < float(noise["high"])
     refused = by[between, CONTROLS["encoded-noise"], "gaussian"]
     assert refused["note"].startswith("8 samples are too few")
-    own, other = (by[between, name, "gaussian"] for name in ("latents", BASELINE))
+    own, other = (by[between, name, "gaussian"] for name in ("latents", OTHER))
     assert own["TC (nats)"] == other["TC (nats)"]  # the baseline is the same store
     normality = rows(out, "normality")
     assert len(normality) == 4 * 10  # latents, baseline, and noise before and after the model
