@@ -12,6 +12,8 @@ from gdm_repr.analysis.report.figures import (
     COLOURS,
     MARKERS,
     WIDTH,
+    error_bars,
+    legend_below,
     line_with_band,
     mark_bands,
     new_figure,
@@ -31,9 +33,7 @@ def draw_curves(found: BandVariance) -> Figure:
     for axes, (name, pair) in zip(panels, found.left.items(), strict=True):
         for number, (of, label) in enumerate(zip(pair, ("latents", "control: DCT"), strict=True)):
             c = of.curve
-            line_with_band(
-                axes, c.kept, c.value, c.low, c.high, number=number, label=label, dashed=number > 0
-            )
+            line_with_band(axes, c.kept, c.points, number=number, label=label, dashed=number > 0)
         mark_bands(axes, found.ends)
         axes.axhline(LEVEL, color="0.5", linewidth=0.8)
         axes.set_ylim(0, None)
@@ -55,12 +55,12 @@ def draw_shares(found: BandVariance) -> Figure:
         for number, (feature, pair) in enumerate(found.left.items()):
             colour = COLOURS[number % len(COLOURS)]
             for control, of in enumerate(pair):
-                shares = [(e.value, e.low, e.high) for e in getattr(of, way)]
-                value, low, high = 100 * np.array(shares).T
-                axes.errorbar(
-                    value,
+                error_bars(
+                    axes,
                     places + (slot + 0.5) / slots * 0.8 - 0.4,
-                    xerr=np.clip([value - low, high - value], 0, None),
+                    getattr(of, way),
+                    level=True,
+                    unit=100,
                     fmt=MARKERS[number % len(MARKERS)],
                     color=colour,
                     markerfacecolor="white" if control else colour,
@@ -75,10 +75,7 @@ def draw_shares(found: BandVariance) -> Figure:
         axes.set_title(f"only this band {way}", fontsize="medium")
     panels[0].invert_yaxis()
     panels[0].set_ylabel("band, in the order of generation")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize="small"
-    )
+    legend_below(figure, panels[0], 4)
     return figure
 
 

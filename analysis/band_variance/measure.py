@@ -120,7 +120,7 @@ def _left(
     """Summarise variances (n, M + 2k): of M prefixes, each band drawn, and each band fixed."""
     m, settings = len(kept), {"draws": config.draws, "seed": config.seed}
     every = curves.curve(variances, range(variances.shape[1]), **settings)
-    shares = tuple(map(Estimate, every.value[m:], every.low[m:], every.high[m:]))
+    shares = tuple(every.points[m:])
     prefixes = curves.curve(variances[:, :m], kept, **settings)
     return VarianceLeft(prefixes, shares[:bands], shares[bands:])
 

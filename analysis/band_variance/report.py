@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from gdm_repr.analysis.band_variance import figures
 from gdm_repr.analysis.band_variance.measure import LEVEL, BandVariance
 from gdm_repr.analysis.band_variance.variance import around
-from gdm_repr.analysis.intervals.estimate import Estimate
+from gdm_repr.analysis.intervals.estimate import Estimate, place_text, with_ends
 from gdm_repr.analysis.report.page import Picture, Report, Table
 from gdm_repr.tracking.keys import (
     BAND_VARIANCE,
@@ -15,6 +16,8 @@ from gdm_repr.tracking.keys import (
     BAND_VARIANCE_CURVE,
     band_metric,
 )
+
+_count = partial(place_text, beyond="more than all")
 
 
 def report(found: BandVariance) -> Report:
@@ -94,14 +97,6 @@ def report(found: BandVariance) -> Report:
     )
 
 
-def _count(place: Estimate) -> str:
-    """Write a number of latents with its interval."""
-    if math.isnan(place.value):
-        return "more than all"
-    low, high = ("more" if math.isnan(end) else f"{end:.0f}" for end in (place.low, place.high))
-    return f"{place.value:.0f} [{low}, {high}]"
-
-
 def _bends(bend: Estimate, measured: int) -> str:
     """Say where the curve bends; its interval reaches to the values of m beside what was found."""
     if math.isnan(bend.value):
@@ -143,16 +138,10 @@ def _curve_table(found: BandVariance) -> Table:
             {
                 "feature": name,
                 "m": m,
-                "left": a.value[i],
-                "low": a.low[i],
-                "high": a.high[i],
+                **with_ends("left", a.at(m)),
                 "variance": a.variance[i],
-                "control": b.value[i],
-                "its low": b.low[i],
-                "its high": b.high[i],
-                "difference": gaps[i].value,
-                "low of it": gaps[i].low,
-                "high of it": gaps[i].high,
+                **with_ends("control", b.at(m), "its {}"),
+                **with_ends("difference", gaps[i], "{} of it"),
             }
             for i, m in enumerate(a.kept)
         ]
@@ -169,12 +158,8 @@ def _share_table(found: BandVariance) -> Table:
             "feature": name,
             "band": band,
             "of": of,
-            "only it drawn": drawn.value,
-            "low": drawn.low,
-            "high": drawn.high,
-            "only it fixed": fixed.value,
-            "its low": fixed.low,
-            "its high": fixed.high,
+            **with_ends("only it drawn", drawn),
+            **with_ends("only it fixed", fixed, "its {}"),
         }
         for name, pair in found.left.items()
         for of, summary in zip(("latents", "control"), pair, strict=True)

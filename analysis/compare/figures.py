@@ -12,7 +12,7 @@ import numpy as np
 
 from gdm_repr.analysis.compare.choices import Point
 from gdm_repr.analysis.compare.statistics import SeedMean
-from gdm_repr.analysis.report.figures import COLOURS, WIDTH, new_figure
+from gdm_repr.analysis.report.figures import COLOURS, WIDTH, new_figure, panel_grid
 from gdm_repr.pictures import LabelledSheet
 
 if TYPE_CHECKING:
@@ -59,9 +59,7 @@ def draw_panels(panels: Sequence[Panel]) -> Figure:
     across = min(2, len(shown))
     down = math.ceil(len(shown) / across)
     figure = new_figure(0.4 + down * (0.9 + 0.22 * len(labels)), WIDTH * 1.2)
-    grid = figure.subplots(down, across, squeeze=False, sharey=True, gridspec_kw={"hspace": 0.04})
-    for axes in grid.flat[len(shown) :]:
-        axes.set_visible(False)
+    grid = panel_grid(figure, len(shown), across, sharey=True, gridspec_kw={"hspace": 0.04})
     for axes, panel in zip(grid.flat, shown, strict=False):
         for row, label in enumerate(labels):
             if (found := panel.means[label]) is None:

@@ -23,7 +23,7 @@ from gdm_repr.analysis.compare.tables import (
     title,
 )
 from gdm_repr.analysis.compare.tags import CHOICE_TAG, SEED_TAG
-from gdm_repr.analysis.intervals.estimate import LEVEL, number
+from gdm_repr.analysis.intervals.estimate import LEVEL, number, span
 from gdm_repr.analysis.report.page import Picture, Report
 
 if TYPE_CHECKING:
@@ -157,15 +157,14 @@ def _of(found: Comparison, key: str) -> list[Difference]:
 
 def _n_text(choices: Choices) -> str:
     """Say how many seeds the choices have."""
-    counts = sorted({len(each.runs) for each in choices.every})
+    counts = {len(each.runs) for each in choices.every}
     unit = "seed" if choices.seeded else "run"
-    if counts == [1]:
+    if counts == {1}:
         return (
             f"Each has one {unit}, which gives no interval and no test. If a param that is no "
             "choice tells them apart, name those that are by --choice."
         )
-    span = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"n = {span} {unit}s each."
+    return f"n = {span(counts)} {unit}s each."
 
 
 def _short_reason(reason: str) -> str:

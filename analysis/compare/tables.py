@@ -10,12 +10,11 @@ from gdm_repr.analysis.compare.choices import Comparison
 from gdm_repr.analysis.compare.runs import LeftOut
 from gdm_repr.analysis.compare.statistics import Better, SeedMean, better_of
 from gdm_repr.analysis.compare.tags import FINGERPRINT_TAG
-from gdm_repr.analysis.intervals.estimate import LEVEL, Estimate, number
+from gdm_repr.analysis.intervals.estimate import LEVEL, NOTHING, Estimate, number, with_ends
 from gdm_repr.analysis.report.page import Table
 
 ACROSS = 5  # metrics in the table of choices
 _PRINTED = 8  # metrics on the terminal
-_NONE = Estimate(math.nan, math.nan, math.nan)
 
 
 def make_text(found: Comparison) -> str:
@@ -106,13 +105,9 @@ def mean_table(found: Comparison) -> Table:
                     "better": better.rule if better else None,
                     "choice": each.label,
                     "n": mean.n if mean else 0,
-                    "mean": mean.mean.value if mean else math.nan,
-                    "low": mean.mean.low if mean else math.nan,
-                    "high": mean.mean.high if mean else math.nan,
+                    **with_ends("mean", mean.mean if mean else NOTHING),
                     "std": mean.std if mean else math.nan,
-                    "floor": floor.mean.value if floor else math.nan,
-                    "floor low": floor.mean.low if floor else math.nan,
-                    "floor high": floor.mean.high if floor else math.nan,
+                    **with_ends("floor", floor.mean if floor else NOTHING, "floor {}"),
                 }
             )
     return Table.of_rows(
@@ -126,16 +121,14 @@ def difference_table(found: Comparison) -> Table:
     for key in found.metrics:
         better = better_of(key)
         for label, each in found.differences[key].items():
-            own, joint = (found or _NONE for found in (each.mean, each.joint))
+            own, joint = (found or NOTHING for found in (each.mean, each.joint))
             rows.append(
                 {
                     "metric": key if better is None else axis_text(key, better),
                     "better": better.rule if better else None,
                     "choice": label,
                     "pairs": each.n,
-                    "difference": own.value,
-                    "low": own.low,
-                    "high": own.high,
+                    **with_ends("difference", own),
                     "p": each.p,
                     "Holm low": joint.low,
                     "Holm high": joint.high,

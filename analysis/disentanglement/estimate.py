@@ -56,6 +56,11 @@ class LatentScore:
     resamples: int
     settings: Settings
 
+    @property
+    def estimate(self) -> Estimate:
+        """Value and interval."""
+        return Estimate(self.value, self.low, self.high)
+
 
 @isolated
 def estimate(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from gdm_repr.analysis.disentanglement.estimate import LatentScore
-from gdm_repr.analysis.report.figures import COLOURS, MARKERS, new_figure
+from gdm_repr.analysis.report.figures import COLOURS, MARKERS, error_bars, new_figure, panel_grid
 
 
 def draw_scores(found: Mapping[tuple[str, str], Sequence[LatentScore]]) -> Figure:
@@ -17,11 +16,8 @@ def draw_scores(found: Mapping[tuple[str, str], Sequence[LatentScore]]) -> Figur
     kinds = list(dict.fromkeys(s.name for scores in found.values() for s in scores))
     sources = list(dict.fromkeys(of for of, _ in found))
     columns = min(3, len(kinds))
-    lines = -(-len(kinds) // columns)
-    figure = new_figure(0.6 + lines * (1 + 0.35 * len(bands)))
-    panels = figure.subplots(lines, columns, squeeze=False, sharey=True)
-    for axes in panels.ravel()[len(kinds) :]:
-        axes.set_visible(False)
+    figure = new_figure(0.6 + -(-len(kinds) // columns) * (1 + 0.35 * len(bands)))
+    panels = panel_grid(figure, len(kinds), columns, sharey=True)
     for axes, kind in zip(panels.ravel(), kinds, strict=False):
         for number, of in enumerate(sources):
             for place, band in enumerate(bands):
@@ -30,16 +26,8 @@ def draw_scores(found: Mapping[tuple[str, str], Sequence[LatentScore]]) -> Figur
                         continue
                     y = place + (0.6 * (number + 0.5) / len(sources) - 0.3)
                     axes.plot([0, s.null_high], [y, y], color="0.8", linewidth=5, zorder=0)
-                    axes.errorbar(
-                        s.value,
-                        y,
-                        xerr=np.clip([[s.value - s.low], [s.high - s.value]], 0, None),
-                        fmt=MARKERS[number],
-                        color=COLOURS[number],
-                        markersize=5,
-                        capsize=2,
-                        label=of,
-                    )
+                    look = {"fmt": MARKERS[number], "color": COLOURS[number], "label": of}
+                    error_bars(axes, [y], [s.estimate], level=True, markersize=5, capsize=2, **look)
         axes.set_yticks(range(len(bands)), bands)
         axes.set_title(kind, fontsize="medium")
         axes.set_xlabel("nats" if kind in ("gaussian_tc", "mutual_information") else "score")

@@ -10,7 +10,7 @@ from gdm_repr.analysis.disentanglement.estimate import LatentScore
 from gdm_repr.analysis.disentanglement.figures import draw_scores
 from gdm_repr.analysis.disentanglement.measure import Disentanglement
 from gdm_repr.analysis.disentanglement.options import LEAST
-from gdm_repr.analysis.intervals.estimate import Estimate, number
+from gdm_repr.analysis.intervals.estimate import number, with_ends
 from gdm_repr.analysis.report.page import Picture, Report, Table
 from gdm_repr.boundary.names import key_part, metric_key
 from gdm_repr.tracking.keys import DISENTANGLEMENT
@@ -97,7 +97,7 @@ def _answer(
                         if (of, band, kind) in others
                     ]
                     each.append(
-                        f"{band} {Estimate(s.value, s.low, s.high)} (null "
+                        f"{band} {s.estimate} (null "
                         f"{number(s.null_high, 2)}, {', '.join(beside) or 'raw -'})"
                     )
         lines.append(f"{kind}: {'; '.join(each)}.")
@@ -109,9 +109,7 @@ def _answer(
 def _row(score: LatentScore) -> dict[str, object]:
     return {
         "score": score.name,
-        "value": score.value,
-        "low": score.low,
-        "high": score.high,
+        **with_ends("value", score.estimate),
         "null mean": score.null_mean,
         "null 95 %": score.null_high,
         "p": score.p,

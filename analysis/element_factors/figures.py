@@ -12,7 +12,14 @@ from gdm_repr.analysis.element_factors.claims import Claims
 from gdm_repr.analysis.element_factors.measure import ElementFactors
 from gdm_repr.analysis.element_factors.options import ELEMENTS
 from gdm_repr.analysis.element_factors.shares import LEVEL
-from gdm_repr.analysis.report.figures import COLOURS, MARKERS, WIDTH, new_figure
+from gdm_repr.analysis.report.figures import (
+    COLOURS,
+    MARKERS,
+    WIDTH,
+    colour_bar,
+    error_bars,
+    new_figure,
+)
 from gdm_repr.analysis.report.page import Picture
 
 SHOWN = 128  # elements of the map
@@ -77,9 +84,8 @@ def map_figure(found: ElementFactors) -> Figure:
     panels[-1].set_xticks(range(0, len(names), step), names[::step], rotation=90, fontsize="small")
     panels[-1].set_xlabel("element", fontsize="small")
     assert image is not None
-    bar = figure.colorbar(image, ax=list(panels), fraction=0.04, pad=0.01)
-    bar.set_label("share of the factor's variance", fontsize="small")
-    bar.ax.tick_params(labelsize="small")
+    label = "share of the factor's variance"
+    colour_bar(figure, image, panels, label, fraction=0.04, pad=0.01)
     return figure
 
 
@@ -98,12 +104,8 @@ def purity_figure(made: Claims) -> Figure:
             alpha=0.5, linewidths=0,
         )  # fmt: skip
         if each.moving:
-            left.errorbar(
-                [each.purity.value], [place],
-                xerr=[[max(each.purity.value - each.purity.low, 0)],
-                      [max(each.purity.high - each.purity.value, 0)]],
-                fmt=MARKERS[kind], color="black", markersize=5, linewidth=1.2, capsize=2,
-            )  # fmt: skip
+            look = {"markersize": 5, "linewidth": 1.2, "capsize": 2, "color": "black"}
+            error_bars(left, [place], [each.purity], level=True, fmt=MARKERS[kind], **look)
         left.plot([1 / each.factors] * 2, [place - 0.4, place + 0.4], "--", color="0.4")
     _count_bars(right, made, rows)
     left.set_yticks(range(len(rows)), [f"{source}\n{way}" for way, source in rows])

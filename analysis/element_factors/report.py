@@ -12,7 +12,7 @@ from gdm_repr.analysis.element_factors.measure import ElementFactors
 from gdm_repr.analysis.element_factors.options import ELEMENTS, RANDOM, WAYS
 from gdm_repr.analysis.element_factors.shares import LEVEL, Claim, Shares, carriers
 from gdm_repr.analysis.element_factors.tables import tables
-from gdm_repr.analysis.intervals.estimate import Estimate, number
+from gdm_repr.analysis.intervals.estimate import listed, number
 from gdm_repr.analysis.report.page import Report
 from gdm_repr.boundary.names import metric_key
 from gdm_repr.tracking.keys import ELEMENT_FACTORS, ELEMENT_FACTORS_CONTROL
@@ -181,15 +181,13 @@ def _which(way: str, shares: Shares, made: Claim, least: float) -> list[str]:
     size = shares.value.max(1)
     single = np.flatnonzero(made.counts == 1)
     if made.factors > 1 and len(single):
-        first = single[np.argsort(-size[single], kind="stable")][:LISTED]
-        named = "; ".join(
+        named = [
             f"{shares.names[e]} {shares.factors[largest[e]]} {shares.interval(e, largest[e])}"
-            for e in first
-        )
-        more = f"; {len(single) - LISTED} more in the table" if len(single) > LISTED else ""
+            for e in single[np.argsort(-size[single], kind="stable")]
+        ]
         said.append(
             f"Elements that move one factor alone by {way} (index:channel, share of the factor's "
-            f"variance): {named}{more}."
+            f"variance): {listed(named, LISTED)}."
         )
     spread = carriers(np.where(moves, shares.value, 0))
     shown = known(shares)
@@ -200,16 +198,14 @@ def _which(way: str, shares: Shares, made: Claim, least: float) -> list[str]:
         count = int(moves[:, f].sum())
         if not count:
             nowhere.append(shares.factors[f])
-        elif len(parts) < LISTED:
+        else:
             e = int(shown[:, f].argmax())
             parts.append(
                 f"{shares.factors[f]} by {count}, most by {shares.names[e]} "
                 f"({shares.interval(e, f)}; as if by {number(float(spread[f]), 2)} alike)"
             )
     if parts:
-        left = len(shares.factors) - len(nowhere) - len(parts)
-        more = f"; {left} more in the table" if left else ""
-        said.append(f"Factors moved by {way}: {'; '.join(parts)}{more}.")
+        said.append(f"Factors moved by {way}: {listed(parts, LISTED)}.")
     if nowhere:
         said.append(f"Moved by no element, by {way}: {', '.join(nowhere)}.")
     return said
@@ -252,11 +248,8 @@ def metrics(made: Claims) -> dict[str, float]:
             start = f"{ELEMENT_FACTORS}/{way}"
             if source != ELEMENTS:
                 start = f"{ELEMENT_FACTORS_CONTROL}/{source}/{way}"
-            numbers: dict[str, float | Estimate] = {
-                "moving": float(each.moving), "single": each.single, "purity": each.purity
-            }  # fmt: skip
-            for name, value in numbers.items():
-                plain = value.value if isinstance(value, Estimate) else value
-                if np.isfinite(plain):
-                    values[metric_key(f"{start}/{name}")] = plain
+            numbers = {"single": each.single.value, "purity": each.purity.value}
+            for name, value in {"moving": float(each.moving), **numbers}.items():
+                if np.isfinite(value):
+                    values[metric_key(f"{start}/{name}")] = value
     return values

@@ -8,6 +8,7 @@ from gdm_repr.analysis.element_factors.claims import Claims, known
 from gdm_repr.analysis.element_factors.measure import ElementFactors
 from gdm_repr.analysis.element_factors.options import ELEMENTS, RANDOM
 from gdm_repr.analysis.element_factors.shares import carriers
+from gdm_repr.analysis.intervals.estimate import with_ends
 from gdm_repr.analysis.report.page import Table
 
 
@@ -24,9 +25,8 @@ def tables(found: ElementFactors, claims: Claims) -> list[Table]:
     if found.reader:
         rows = [
             {
-                "factor": name, "R^2": each.value, "low": each.low, "high": each.high,
-                "R^2 of decoded": found.decoded[name].value,
-                "decoded, low": found.decoded[name].low, "decoded, high": found.decoded[name].high,
+                "factor": name, **with_ends("R^2", each),
+                **with_ends("R^2 of decoded", found.decoded[name], "decoded, {}"),
                 "readable": name in found.readable,
             }
             for name, each in found.reader.items()
@@ -55,11 +55,10 @@ def _claim_table(made: Claims) -> Table:
                     "way": way, "moved": source, "directions": each.total + each.strange,
                     "not judged": each.strange, "n": each.n,
                     "factors": each.factors, "move any": each.moving, "exactly one": each.singles,
-                    "exactly one, share": each.single.value, "low": each.single.low,
-                    "high": each.single.high, "purity": each.purity.value,
-                    "purity, low": each.purity.low, "purity, high": each.purity.high,
-                    "purer than random": gap and gap.value, "purer, low": gap and gap.low,
-                    "purer, high": gap and gap.high, "purity of totals": each.purity_total,
+                    **with_ends("exactly one, share", each.single),
+                    **with_ends("purity", each.purity, "purity, {}"),
+                    **with_ends("purer than random", gap, "purer, {}"),
+                    "purity of totals": each.purity_total,
                     "any size: move any": int((each.any_size > 0).sum()),
                     "any size: exactly one": int((each.any_size == 1).sum()),
                 }
@@ -79,12 +78,11 @@ def _elements_table(found: ElementFactors, made: Claims) -> Table:
         moves = shares.moves(found.config.least)
         for e, name in enumerate(shares.names):
             largest = int(shares.value[e].argmax())
-            share = shares.interval(e, largest)
             rows.append(
                 {
                     "way": way, "element": name, "factors": int(own.counts[e]),
                     "purity": float(own.purity_of[e]), "largest": shares.factors[largest],
-                    "share": share.value, "low": share.low, "high": share.high,
+                    **with_ends("share", shares.interval(e, largest)),
                     "strange images": None if shares.strange is None else float(shares.strange[e]),
                     "all it moves": ", ".join(
                         shares.factors[f]
@@ -110,13 +108,12 @@ def _factors_table(found: ElementFactors) -> Table:
         shown = known(shares)
         for f, name in enumerate(shares.factors):
             e = int(shown[:, f].argmax())
-            best = shares.interval(e, f)
             random = by_source[RANDOM]
             rows.append(
                 {
                     "way": way, "factor": name, "elements that move it": int(moves[:, f].sum()),
-                    "most": shares.names[e], "share": best.value, "low": best.low,
-                    "high": best.high, "sum of shares": float(shown[:, f].sum()),
+                    "most": shares.names[e], **with_ends("share", shares.interval(e, f)),
+                    "sum of shares": float(shown[:, f].sum()),
                     "as many alike": float(alike[f]),
                     "largest of random": float(random.value[:, f].max()),
                 }
@@ -136,12 +133,11 @@ def _pairs_table(found: ElementFactors) -> Table:
         moves = shares.moves(found.config.least)
         for e, name in enumerate(shares.names):
             for f, factor in enumerate(shares.factors):
-                each = shares.interval(e, f)
                 rows.append(
                     {
-                        "way": way, "element": name, "factor": factor, "share": each.value,
-                        "low": each.low, "high": each.high, "p": float(shares.p[e, f]),
-                        "q": float(shares.q[e, f]),
+                        "way": way, "element": name, "factor": factor,
+                        **with_ends("share", shares.interval(e, f)),
+                        "p": float(shares.p[e, f]), "q": float(shares.q[e, f]),
                         "total": None if shares.total is None else float(shares.total[e, f]),
                         "moved": bool(moves[e, f]),
                     }

@@ -9,7 +9,6 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
 from gdm_repr.analysis.columns.names import LATENTS, RAW
 from gdm_repr.analysis.factor_map.cells import (
@@ -23,7 +22,8 @@ from gdm_repr.analysis.factor_map.cells import (
     scores,
 )
 from gdm_repr.analysis.factor_map.scores import ProbeScore
-from gdm_repr.analysis.report.figures import WIDTH, new_figure
+from gdm_repr.analysis.intervals.estimate import span
+from gdm_repr.analysis.report.figures import WIDTH, colour_bar, new_figure, panel_grid
 from gdm_repr.analysis.report.page import Picture
 
 _CELL = 0.42, 0.27  # inches
@@ -38,8 +38,7 @@ def pictures(cells: Sequence[Cell], probes: Sequence[str]) -> list[Picture]:
     for place, probe in enumerate(probes):
         own = [cell for cell in cells if cell.probe == probe]
         ending = f"_{probe}" if place else ""
-        counts = sorted({cell.score.n for cell in own})
-        n = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        n = span(cell.score.n for cell in own)
         caption = (
             f"How much of each factor bands, the first bands and {_whole(own)} predict by {probe} "
             f"probe: R^2, or balanced accuracy above chance; 1 is all; n = {n}. Below each name "
@@ -91,10 +90,9 @@ def map_figure(cells: Sequence[Cell]) -> Figure:
     factors = list(dict.fromkeys(cell.factor for cell in cells))
     most = max(len(panel.columns) for panel in panels)
     across = min(2, len(panels)) if most <= 8 else 1
-    down = -(-len(panels) // across)
-    height = down * (_CELL[1] * len(factors) + 1.05)
+    height = -(-len(panels) // across) * (_CELL[1] * len(factors) + 1.05)
     figure = new_figure(0.5 + height, max(WIDTH, 2.2 + across * most * _CELL[0]))
-    grid = figure.subplots(down, across, squeeze=False, sharey=True)
+    grid = panel_grid(figure, len(panels), across, sharey=True)
     image = None
     for axes, panel in zip(grid.flat, panels, strict=False):
         values = np.full((len(factors), len(panel.columns)), np.nan)
@@ -113,14 +111,9 @@ def map_figure(cells: Sequence[Cell]) -> Figure:
         axes.set_title(panel.title, fontsize="medium", loc="left")
         _label_panel(axes, factors, panel)
         axes.set_xlim(-0.5, most - 0.5)  # cells of all panels are of one size
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
     assert image is not None
-    bar = figure.colorbar(
-        image, ax=list(grid.flat), location="bottom", fraction=0.04, pad=0.02, aspect=40
-    )
-    bar.set_label("R², or balanced accuracy above chance", fontsize="small")
-    bar.ax.tick_params(labelsize="small")
+    below = {"location": "bottom", "fraction": 0.04, "pad": 0.02, "aspect": 40}
+    colour_bar(figure, image, grid.flat, "R², or balanced accuracy above chance", **below)
     return figure
 
 
@@ -197,7 +190,8 @@ def difference_figure(own: Scores, raw: Scores) -> Figure:
                 color="white" if abs(value) > 0.7 * most else "black",
             )  # fmt: skip
     _label(axes, factors, bands)
-    _bar(figure, image, [axes], "latents minus\nraw coefficients")
+    label = "latents minus\nraw coefficients"
+    colour_bar(figure, image, [axes], label, fraction=0.05, pad=0.02)
     return figure
 
 
@@ -225,12 +219,6 @@ def _label(axes: Axes, factors: Sequence[str], bands: Sequence[str]) -> None:
     axes.set_xlabel("band (basis indices)", fontsize="small")
     if len(bands) > 1 and (bands[-1] == ALL or bands[-1].endswith(" columns")):
         axes.axvline(len(bands) - 1.5, color="white", linewidth=2)
-
-
-def _bar(figure: Figure, image: AxesImage, axes: Sequence[Axes], label: str) -> None:
-    bar = figure.colorbar(image, ax=list(axes), fraction=0.05, pad=0.02)
-    bar.set_label(label, fontsize="small")
-    bar.ax.tick_params(labelsize="small")
 
 
 def _two(value: float, *, signed: bool = False) -> str:

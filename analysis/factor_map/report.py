@@ -19,7 +19,7 @@ from gdm_repr.analysis.factor_map.figures import pictures
 from gdm_repr.analysis.factor_map.measure import FactorMap
 from gdm_repr.analysis.factor_map.scores import ProbeScore
 from gdm_repr.analysis.factors.labels import Factor
-from gdm_repr.analysis.intervals.estimate import Estimate
+from gdm_repr.analysis.intervals.estimate import Estimate, listed, span, with_ends
 from gdm_repr.analysis.report.page import Report, Table
 from gdm_repr.boundary.names import key_part, metric_key
 from gdm_repr.tracking.keys import FACTOR_MAP, FACTOR_MAP_CONTROL
@@ -88,14 +88,12 @@ def sentences(
     for place, probe in enumerate(probes):
         own, raw = (_single(cells, source, probe) for source in (LATENTS, RAW))
         names = list(own)[:MOST_TOLD]
-        told = "; ".join(_place(name, own[name], raw.get(name)) for name in names)
-        more = f"; {len(own) - MOST_TOLD} more in the table" if len(own) > MOST_TOLD else ""
+        told = listed([_place(name, own[name], raw.get(name)) for name in own], MOST_TOLD)
         how = ""
         if place == 0:
-            n = sorted({factor.rows.size for factor in factors})
-            span = str(n[0]) if len(n) == 1 else f"{n[0]} to {n[-1]}"
-            how = f" (n = {span}; R^2, or balanced accuracy above chance, ba; 95 % intervals)"
-        said.append(f"Best band by {probe} probe{how}: {told}{more}.")
+            n = span(factor.rows.size for factor in factors)
+            how = f" (n = {n}; R^2, or balanced accuracy above chance, ba; 95 % intervals)"
+        said.append(f"Best band by {probe} probe{how}: {told}.")
         if place == 0:
             said += _suffice(cells, probe, names)
         if compared := [_compared(cells, probe, source) for source in controls]:
@@ -232,12 +230,11 @@ def _score_table(cells: Sequence[Cell], factors: Sequence[Factor]) -> Table:
                 "factor": cell.factor, "columns": cell.columns.name, "source": cell.source,
                 "probe": cell.probe, "code length": len(cell.columns.columns),
                 "measure": by_name[cell.factor].measure, "n": score.n,
-                "score": score.value, "low": score.estimate.low, "high": score.estimate.high,
+                **with_ends("score", score.estimate),
                 "null mean": score.null_mean, "null highest": max(score.null),
                 "p": score.p_value, "above chance": score.above_chance.value,
                 "beside latents": own.columns.name if own else None,
-                "latents minus this": gap and gap.value,
-                "minus this, low": gap and gap.low, "minus this, high": gap and gap.high,
+                **with_ends("latents minus this", gap, "minus this, {}"),
             }
         )  # fmt: skip
     caption = (

@@ -20,29 +20,42 @@ _STRAIGHT = 1e-9  # of the curve's height: nearer to its chord than that, it doe
 
 
 @dataclass(frozen=True)
-class DistanceCurve:
-    """A mean over images against what is kept; one entry a kept set.
+class Means:
+    """Means over images against what is kept; one entry a kept set.
 
     Attributes:
         kept: number of latents, or of a control's coordinates in a channel.
         value: mean over images; NaN where it was not measured.
         low: lower end of the 95 % bootstrap interval over images.
         high: upper end.
-        n: number of images.
-        draws: reconstructions of an image that each value is the mean of.
     """
 
     kept: tuple[int, ...]
     value: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
-    n: int
-    draws: int
+
+    @property
+    def points(self) -> list[Estimate]:
+        """The values with their intervals."""
+        return list(map(Estimate, self.value, self.low, self.high))
 
     def at(self, m: int) -> Estimate:
         """Return the value at one of ``kept``."""
-        i = self.kept.index(m)
-        return Estimate(self.value[i], self.low[i], self.high[i])
+        return self.points[self.kept.index(m)]
+
+
+@dataclass(frozen=True)
+class DistanceCurve(Means):
+    """A distance or likeness against what is kept.
+
+    Attributes:
+        n: number of images.
+        draws: reconstructions of an image that each value is the mean of.
+    """
+
+    n: int
+    draws: int
 
 
 @isolated
@@ -123,23 +136,15 @@ def _means(values: Floats, reference: Floats | None, seed: int) -> tuple[Floats,
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Variance against what is kept; one entry a kept set.
+class Curve(Means):
+    """Variance against what is kept, over that of the first entry, the free one.
 
     Attributes:
-        kept: number of latents kept.
-        value: mean over anchors of the variance over that of the first entry, the free one.
-        low: lower end of the 95 % bootstrap interval over anchors.
-        high: upper end.
         variance: mean over anchors, in squared units of the features.
         anchors: n, number of anchors.
         draws: D, draws an anchor.
     """
 
-    kept: tuple[int, ...]
-    value: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
     variance: tuple[float, ...]
     anchors: int
     draws: int

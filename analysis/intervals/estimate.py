@@ -10,6 +10,7 @@ decides whether chance lies in the interval, and nothing else of it changes (:fu
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -86,6 +87,50 @@ def agreeing(found: Estimate, p: float, draws: int, chance: float = 0.0) -> Esti
     z = -NormalDist().inv_cdf(p - 0.5 / (1 + draws))  # half a draw less: p can be LEVEL itself
     share = 1 + NormalDist().inv_cdf(LEVEL) / z
     return replace(found, low=chance + (found.value - chance) * share)
+
+
+def with_ends(name: str, found: Estimate | None, ends: str = "{}") -> dict[str, float | None]:
+    """Return a value and its interval as cells of a table's row, by heading; of None, empty ones.
+
+    Args:
+        name: heading of the value.
+        found: what has an interval.
+        ends: heading of an end of it, of ``low`` or ``high`` and of the ``name``.
+
+    >>> with_ends("share", Estimate(0.5, 0.4, 0.6), "{} of it")
+    {'share': 0.5, 'low of it': 0.4, 'high of it': 0.6}
+    """
+    cells = (None,) * 3 if found is None else (found.value, found.low, found.high)
+    heads = (name, *(ends.format(end, name=name) for end in ("low", "high")))
+    return dict(zip(heads, cells, strict=True))
+
+
+def place_text(place: Estimate, beyond: str) -> str:
+    """Write a number of latents with its interval, of which NaN lie beyond what was looked at.
+
+    >>> place_text(Estimate(12.0, 9.0, math.nan), "more than all")
+    '12 [9, more]'
+    """
+    if math.isnan(place.value):
+        return beyond
+    low, high = ("more" if math.isnan(end) else f"{end:.0f}" for end in (place.low, place.high))
+    return f"{place.value:.0f} [{low}, {high}]"
+
+
+def span(counts: Iterable[int]) -> str:
+    """Write one number, or from which to which they reach: ``4 to 9``."""
+    low, high = min(counts := set(counts)), max(counts)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def listed(parts: Sequence[str], most: int) -> str:
+    """Join the first parts of a sentence, and say how many more are in the table.
+
+    >>> listed(["a 1", "b 2", "c 3"], 2)
+    'a 1; b 2; 1 more in the table'
+    """
+    left = len(parts) - most
+    return "; ".join(parts[:most]) + (f"; {left} more in the table" if left > 0 else "")
 
 
 def number(value: object, digits: int = 3) -> str:

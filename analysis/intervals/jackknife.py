@@ -43,13 +43,10 @@ LEAST = 4  # images: a group less, a covariance needs 2 or more
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(Estimate):
     """A score of n images against n real ones, with 95 % intervals.
 
     Attributes:
-        value: the score at this n.
-        low: lower end of its interval.
-        high: upper end.
         n: images in each set.
         floor: the same between n and n real images; None if there were no others.
         ratio: value over floor; None for a signed score, or where either is 0.
@@ -58,19 +55,11 @@ class Score:
             told from n images.
     """
 
-    value: float
-    low: float
-    high: float
     n: int
     floor: Estimate | None = None
     ratio: Estimate | None = None
     excess: Estimate | None = None
     corrected: Estimate | None = None
-
-    @property
-    def estimate(self) -> Estimate:
-        """Value and interval."""
-        return Estimate(self.value, self.low, self.high)
 
 
 @dataclass(frozen=True)

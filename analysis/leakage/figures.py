@@ -10,7 +10,7 @@ from matplotlib.patches import Polygon
 
 from gdm_repr.analysis.leakage.matrix import LeakageMatrix
 from gdm_repr.analysis.leakage.noise_dependence import NoiseDependence
-from gdm_repr.analysis.report.figures import COLOURS, MARKERS, new_figure
+from gdm_repr.analysis.report.figures import COLOURS, MARKERS, error_bars, new_figure
 
 
 def draw_leakage(leakage: LeakageMatrix) -> Figure:
@@ -60,14 +60,11 @@ def draw_dependence(dependence: Mapping[str, list[NoiseDependence]]) -> Figure:
     for who, rows in dependence.items():
         for number, group in enumerate(groups):
             own = [row for row in rows if row.group == group]
-            value, low, high = np.array(
-                [(r.moving.value, r.moving.low, r.moving.high) for r in own]
-            ).T
             colour = COLOURS[number % len(COLOURS)]
-            axes.errorbar(
+            error_bars(
+                axes,
                 [row.s for row in own],
-                value,
-                yerr=np.clip([value - low, high - value], 0, None),
+                [row.moving for row in own],
                 color=colour,
                 marker=MARKERS[number % len(MARKERS)],
                 markerfacecolor=colour if who == "model" else "white",

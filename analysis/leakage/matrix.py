@@ -76,6 +76,10 @@ class LeakageMatrix:
     seed: int
     presumed: bool
 
+    def at(self, i: int, j: int) -> Estimate:
+        """Return an entry with its interval."""
+        return Estimate(float(self.value[i, j]), float(self.low[i, j]), float(self.high[i, j]))
+
     @property
     def forbidden(self) -> NDArray[np.bool_]:
         """Return where zero is predicted: data made before latent group j, bool (k, k)."""
@@ -92,8 +96,7 @@ class LeakageMatrix:
         i, j = np.unravel_index(
             np.argmax(np.where(self.forbidden, self.value, -1)), self.value.shape
         )
-        estimate = Estimate(float(self.value[i, j]), float(self.low[i, j]), float(self.high[i, j]))
-        return Entry(self.names[i], self.names[j], estimate)
+        return Entry(self.names[i], self.names[j], self.at(i, j))
 
 
 @isolated

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from gdm_repr.analysis.intervals.estimate import Estimate, number
+from gdm_repr.analysis.intervals.estimate import number, with_ends
 from gdm_repr.analysis.leakage.figures import draw_dependence, draw_leakage
 from gdm_repr.analysis.leakage.matrix import WAYS, LeakageMatrix
 from gdm_repr.analysis.leakage.measure import ORACLE_ELEMENTS, ORACLE_IMAGES, Leakage
@@ -73,8 +73,7 @@ def _forbidden(model: Mapping[str, LeakageMatrix]) -> str:
 def _allowed(leakage: LeakageMatrix) -> str:
     k = len(leakage.names)
     parts = [
-        f"{leakage.names[j]} moves its own data by "
-        f"{Estimate(leakage.value[j, j], leakage.low[j, j], leakage.high[j, j])}"
+        f"{leakage.names[j]} moves its own data by {leakage.at(j, j)}"
         + (f" and later data by up to {leakage.value[j + 1 :, j].max():.2g}" if j < k - 1 else "")
         for j in range(min(k, 6))
     ]
@@ -115,9 +114,7 @@ def _matrix_table(matrices: Mapping[str, LeakageMatrix]) -> Table:
             "latent group": latent,
             "data group": data,
             "predicted zero": bool(leakage.forbidden[i, j]),
-            "change (stds)": float(leakage.value[i, j]),
-            "low": float(leakage.low[i, j]),
-            "high": float(leakage.high[i, j]),
+            **with_ends("change (stds)", leakage.at(i, j)),
         }
         for key, leakage in matrices.items()
         for j, latent in enumerate(leakage.names)
@@ -132,9 +129,7 @@ def _dependence_table(dependence: Mapping[str, list[NoiseDependence]]) -> list[T
             "of": who,
             "moving group": row.group,
             "s": row.s,
-            "moving part of u": row.moving.value,
-            "low": row.moving.low,
-            "high": row.moving.high,
+            **with_ends("moving part of u", row.moving),
             "all of u": row.undiffused.value,
         }
         for who, each in dependence.items()

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from gdm_repr.analysis.draws import first_latent
 from gdm_repr.analysis.order_search.measure import OrderSearch
 from gdm_repr.analysis.order_search.orders import Order
-from gdm_repr.analysis.report.figures import COLOURS, WIDTH, new_figure
+from gdm_repr.analysis.report.figures import COLOURS, WIDTH, error_bars, new_figure
 from gdm_repr.pictures import LabelledSheet, label_sheet
 from gdm_repr.process_strip import process_frames
 
@@ -32,12 +32,10 @@ def draw_spread(found: OrderSearch, ranked: Sequence[Order]) -> Figure:
     """Draw every order's score with its interval, by rank, and where searches came."""
     figure = new_figure(3.4, WIDTH * 1.1)
     axes = figure.add_subplot()
-    values = np.array([[found.scores[o][key] for key in ("value", "low", "high")] for o in ranked])
     at = np.arange(1, len(ranked) + 1)
-    errors = np.stack([values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]])
-    axes.errorbar(
-        at, values[:, 0], errors, fmt="o", ms=3, lw=0.8, color=COLOURS[0], label="random orders"
-    )
+    values = [found.estimate(order) for order in ranked]
+    look = {"fmt": "o", "ms": 3, "lw": 0.8, "color": COLOURS[0], "label": "random orders"}
+    error_bars(axes, at, values, **look)
     axes.plot(
         [each.rank for each in found.searches],
         [each.value for each in found.searches],

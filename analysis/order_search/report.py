@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gdm_repr.analysis.intervals.estimate import Estimate, number
+from gdm_repr.analysis.intervals.estimate import number, with_ends
 from gdm_repr.analysis.order_search.figures import (
     NAMES,
     draw_predictors,
@@ -43,8 +43,8 @@ def report(found: OrderSearch) -> Report:
     candidates = min(config.candidates, math.factorial(len(best)))  # few groups have fewer orders
     predictor = max(NAMES, key=lambda name: abs(found.correlations[name].value))
     answer = [
-        f"Of {len(ranked)} random orders {shown(best)} is the best, {_named(found, best)}, and "
-        f"{shown(worst)} the worst, {_named(found, worst)} (Frechet distance in {found.feature}, "
+        f"Of {len(ranked)} random orders {shown(best)} is the best, {found.estimate(best)}, and "
+        f"{shown(worst)} the worst, {found.estimate(worst)} (Frechet distance in {found.feature}, "
         f"n = {config.n}; real against real {number(found.scores[best]['floor'])}).",
         f"Orders differ by {number(spread)} (standard deviation); one score's standard error over "
         f"other images and latents, which orders share, is {number(error)}. Scored by one half of "
@@ -110,11 +110,6 @@ def report(found: OrderSearch) -> Report:
     )
 
 
-def _named(found: OrderSearch, order: Order) -> Estimate:
-    score = found.scores[order]
-    return Estimate(score["value"], score["low"], score["high"])
-
-
 def _spread(found: OrderSearch, groups: int) -> tuple[float, float]:
     """Return the standard deviation over orders, and the typical standard error of one."""
     from scipy.stats import t
@@ -129,9 +124,7 @@ def _tables(found: OrderSearch, ranked: Sequence[Order], budget: int) -> list[Ta
         {
             "rank": rank,
             "order": shown(order),
-            "Frechet distance": found.scores[order]["value"],
-            "low": found.scores[order]["low"],
-            "high": found.scores[order]["high"],
+            **with_ends("Frechet distance", found.estimate(order)),
             NAMES["entropy"]: found.predicted[order].entropy,
             NAMES["residual"]: found.predicted[order].residual,
         }
@@ -151,9 +144,7 @@ def _tables(found: OrderSearch, ranked: Sequence[Order], budget: int) -> list[Ta
     correlations = [
         {
             "predictor": {**NAMES, "places": PLACES, "halves": HALVES}[name],
-            "rank correlation": each.value,
-            "low": each.low,
-            "high": each.high,
+            **with_ends("rank correlation", each),
         }
         for name, each in found.correlations.items()
     ]

@@ -10,10 +10,11 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gdm_repr.analysis.intervals.estimate import Estimate
 from gdm_repr.analysis.reconstruction.measure import Reconstruction
 from gdm_repr.analysis.reconstruction.partial import NOISE
 from gdm_repr.analysis.reconstruction.summary import LEVEL, LIKENESS, MODEL, WAYS, Summary
-from gdm_repr.analysis.report.figures import line_with_band, mark_bands, new_figure
+from gdm_repr.analysis.report.figures import legend_below, line_with_band, mark_bands, new_figure
 from gdm_repr.pictures import LabelledSheet, label_sheet
 
 COLUMNS = 6  # of m on the sheet, about
@@ -31,13 +32,12 @@ def draw_curves(summary: Summary, ends: Mapping[str, int]) -> Figure:
     for axes, (name, by_way) in zip(panels, summary.curves.items(), strict=False):
         for number, (way, c) in enumerate(by_way.items()):
             line_with_band(
-                axes, c.kept, c.value, c.low, c.high,
-                number=number, label=WAYS[way], dashed=way not in MODEL,
-            )  # fmt: skip
+                axes, c.kept, c.points, number=number, label=WAYS[way], dashed=way not in MODEL
+            )
             if way == "mean":  # it often lies on that of zeros, which has to be seen below
                 axes.lines[-1].set(linestyle=":", marker="")
         if name in LIKENESS:
-            _fit_all_but_the_last(axes, [(c.low, c.high) for c in by_way.values()])
+            _fit_all_but_the_last(axes, [c.points for c in by_way.values()])
         else:
             axes.axhline(LEVEL, color="0.5", linewidth=0.8)
             axes.set_ylim(0, None)
@@ -53,12 +53,10 @@ def draw_gaps(summary: Summary, ends: Mapping[str, int]) -> Figure:
         kept = next(iter(summary.curves[name].values())).kept
         for number, (pair, gaps) in enumerate(by_pair.items()):
             line_with_band(
-                axes, kept, [g.value for g in gaps], [g.low for g in gaps], [g.high for g in gaps],
-                number=number, label=",\nless ".join(WAYS[way] for way in pair),
-            )  # fmt: skip
+                axes, kept, gaps, number=number, label=",\nless ".join(WAYS[way] for way in pair)
+            )
         if name in LIKENESS:
-            ends_of = [([g.low for g in gaps], [g.high for g in gaps]) for gaps in by_pair.values()]
-            _fit_all_but_the_last(axes, ends_of)
+            _fit_all_but_the_last(axes, list(by_pair.values()))
         low, high = axes.get_ylim()
         low, high = min(low, 0), max(high, 0)
         better = (0, high) if name in LIKENESS else (low, 0)
@@ -123,20 +121,16 @@ def _panels(names: Sequence[str], ends: Mapping[str, int]) -> tuple[Figure, list
 
 def _legend(figure: Figure, panels: Sequence[Axes], used: int) -> None:
     """Put the legend into the panel that is left, or below all."""
-    handles, labels = panels[0].get_legend_handles_labels()
     if used < len(panels):
+        drawn = panels[0].get_legend_handles_labels()
         panels[used].set_axis_off()
-        panels[used].legend(handles, labels, loc="center left", frameon=False, fontsize="small")
+        panels[used].legend(*drawn, loc="center left", frameon=False, fontsize="small")
     else:
-        figure.legend(
-            handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize="small"
-        )
+        legend_below(figure, panels[0], 3)
 
 
-def _fit_all_but_the_last(
-    axes: Axes, intervals: Sequence[tuple[Sequence[float], Sequence[float]]]
-) -> None:
+def _fit_all_but_the_last(axes: Axes, curves: Sequence[Sequence[Estimate]]) -> None:
     """Leave the last point out of the scale: everything kept is exact, far above all others."""
-    ends = np.array(intervals)[..., :-1]
+    ends = np.array([(each.low, each.high) for points in curves for each in points[:-1]])
     low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
     axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 
-from gdm_repr.analysis.intervals.estimate import Estimate
+from gdm_repr.analysis.intervals.estimate import place_text, with_ends
 from gdm_repr.analysis.reconstruction import figures
 from gdm_repr.analysis.reconstruction.measure import Reconstruction
 from gdm_repr.analysis.reconstruction.summary import LEVEL, WAYS, ImageValues, Summary
@@ -17,6 +18,9 @@ from gdm_repr.tracking.keys import RECONSTRUCTION, RECONSTRUCTION_ENOUGH
 
 HALF, SINGLE = 2, 4  # bytes of a float16 and of a float32
 BANDS = 3  # that the answer speaks of, at most
+
+
+_count = partial(place_text, beyond="more than was measured")
 
 
 def report(found: Reconstruction) -> Report:
@@ -138,14 +142,6 @@ def _answer(found: Reconstruction) -> list[str]:
     return answer
 
 
-def _count(place: Estimate) -> str:
-    """Write a number of latents with its interval."""
-    if math.isnan(place.value):
-        return "more than was measured"
-    low, high = ("more" if math.isnan(end) else f"{end:.0f}" for end in (place.low, place.high))
-    return f"{place.value:.0f} [{low}, {high}]"
-
-
 def make_tables(measured: ImageValues, summary: Summary) -> list[Table]:
     """Return the curves, the paired differences, and how many latents suffice."""
     return [_curves(measured, summary), _gaps(measured, summary), _enough(measured, summary)]
@@ -160,9 +156,7 @@ def _curves(measured: ImageValues, summary: Summary) -> Table:
             "values": measured.values[i],
             "bytes, float16": HALF * measured.values[i],
             "bytes, float32": SINGLE * measured.values[i],
-            "value": curve.value[i],
-            "low": curve.low[i],
-            "high": curve.high[i],
+            **with_ends("value", curve.at(m)),
         }
         for name, by_way in summary.curves.items()
         for way, curve in by_way.items()
@@ -183,9 +177,7 @@ def _gaps(measured: ImageValues, summary: Summary) -> Table:
             "from": WAYS[a],
             "less": WAYS[b],
             "m": m,
-            "difference": each[i].value,
-            "low": each[i].low,
-            "high": each[i].high,
+            **with_ends("difference", each[i]),
         }
         for name, pairs in summary.gaps.items()
         for (a, b), each in pairs.items()
@@ -201,9 +193,7 @@ def _enough(measured: ImageValues, summary: Summary) -> Table:
         {
             "distance": name,
             "from": WAYS[way],
-            "m": place.value,
-            "low": place.low,
-            "high": place.high,
+            **with_ends("m", place),
             "bytes, float16": HALF * place.value * measured.values[-1] / measured.kept[-1],
         }
         for name, by_way in summary.enough.items()

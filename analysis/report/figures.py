@@ -5,15 +5,19 @@ Colours are Okabe and Ito's (2008); maps are cividis. Figures are drawn without 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from gdm_repr.analysis.intervals.estimate import Estimate, Floats
 from gdm_repr.boundary.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -56,27 +60,70 @@ def _shown_ticks(format_ticks: Callable[[Any], list[str]], values: object) -> li
 def line_with_band(
     axes: Axes,
     x: Sequence[float],
-    value: Sequence[float],
-    low: Sequence[float],
-    high: Sequence[float],
+    found: Sequence[Estimate],
     *,
     number: int,
     label: str,
     dashed: bool = False,
 ) -> None:
-    """Draw a line with its interval, in colour and marker of a number."""
-    colour = COLOURS[number % len(COLOURS)]
+    """Draw a line with its intervals as a band, in colour and marker of a number."""
+    value, low, high = _ends(found)
+    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
     axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-    axes.plot(
-        x,
-        value,
-        color=colour,
-        marker=MARKERS[number % len(MARKERS)],
-        markersize=4,
-        linewidth=1.5,
-        linestyle="--" if dashed else "-",
-        label=label,
-    )
+    look = {"marker": marker, "markersize": 4, "linewidth": 1.5, "label": label}
+    axes.plot(x, value, color=colour, linestyle="--" if dashed else "-", **look)
+
+
+def error_bars(
+    axes: Axes,
+    places: Sequence[float] | Floats,
+    found: Sequence[Estimate],
+    *,
+    level: bool = False,
+    unit: float = 1,
+    **look: object,
+) -> None:
+    """Draw values times a unit with their intervals, upright or level, at places."""
+    value, low, high = unit * _ends(found)
+    bars = np.clip([value - low, high - value], 0, None)
+    if level:
+        axes.errorbar(value, places, xerr=bars, **look)  # type: ignore[arg-type]
+    else:
+        axes.errorbar(places, value, yerr=bars, **look)  # type: ignore[arg-type]
+
+
+def _ends(found: Sequence[Estimate]) -> Floats:
+    """Return values, low and high ends, (3, n)."""
+    return np.array([(each.value, each.low, each.high) for each in found], float).reshape(-1, 3).T
+
+
+def panel_grid(figure: Figure, count: int, across: int, **shared: Any) -> Any:  # noqa: ANN401
+    """Return panels for a count of things in a grid (rows, across), those left over hidden."""
+    grid = figure.subplots(max(1, -(-count // across)), across, squeeze=False, **shared)
+    for axes in grid.flat[count:]:
+        axes.set_visible(False)
+    return grid
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int) -> None:
+    """Put a panel's legend below all panels."""
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=columns,
+        frameon=False, fontsize="small",
+    )  # fmt: skip
+
+
+def colour_bar(
+    figure: Figure,
+    image: AxesImage,
+    axes: Iterable[Axes],
+    label: str,
+    **place: Any,  # noqa: ANN401
+) -> None:
+    """Put the scale of an image's colours beside panels."""
+    bar = figure.colorbar(image, ax=list(axes), **place)
+    bar.set_label(label, fontsize="small")
+    bar.ax.tick_params(labelsize="small")
 
 
 def mark_bands(axes: Axes, ends: Mapping[str, int]) -> None:

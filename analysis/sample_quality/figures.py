@@ -11,7 +11,15 @@ from torch import Tensor
 
 from gdm_repr.analysis.intervals.estimate import Estimate
 from gdm_repr.analysis.intervals.jackknife import Score
-from gdm_repr.analysis.report.figures import COLOURS, MARKERS, WIDTH, line_with_band, new_figure
+from gdm_repr.analysis.report.figures import (
+    COLOURS,
+    MARKERS,
+    WIDTH,
+    error_bars,
+    legend_below,
+    line_with_band,
+    new_figure,
+)
 from gdm_repr.analysis.sample_quality.denoising_loss import GroupLoss
 from gdm_repr.pictures import LabelledSheet, label_sheet
 
@@ -44,10 +52,7 @@ def draw_scores(scores: Mapping[str, Mapping[str, Mapping[str, Score]]]) -> Figu
         elif name != "frechet":
             axes.set_ylim(-0.04 * axes.get_ylim()[1], None)
         axes.set_title(title, fontsize="medium")
-    handles, labels = panels[1].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize="small"
-    )
+    legend_below(figure, panels[1], 4)
     return figure
 
 
@@ -69,9 +74,7 @@ def draw_losses(losses: Sequence[GroupLoss]) -> Figure:
         line_with_band(
             axes,
             [2 * theta / np.pi for theta in each.theta],
-            [at.value for at in each.at],
-            [at.low for at in each.at],
-            [at.high for at in each.at],
+            each.at,
             number=number,
             label=each.group,
         )
@@ -112,12 +115,11 @@ def _draw(axes: Axes, scores: Mapping[str, Mapping[str, Score]], *, ratio: bool)
             if estimate is not None:
                 x.append(place + 0.15 * (number - (len(sets) - 1) / 2))
                 found.append(estimate)
-        value, low, high = np.array([(e.value, e.low, e.high) for e in found]).reshape(-1, 3).T
         look = LOOKS[of]
-        axes.errorbar(
+        error_bars(
+            axes,
             x,
-            value,
-            yerr=np.clip([value - low, high - value], 0, None),
+            found,
             color=COLOURS[look],
             marker=MARKERS[look],
             linestyle="none",
@@ -146,4 +148,4 @@ def _in_widths(by: Mapping[str, Score]) -> dict[str, Score]:
 def _estimate(by: Mapping[str, Score], of: str, ratio: bool) -> Estimate | None:
     if of == "floor":
         return next(iter(by.values())).floor
-    return by[of].ratio if ratio else by[of].estimate
+    return by[of].ratio if ratio else by[of]

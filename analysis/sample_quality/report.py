@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from gdm_repr.analysis.draws import first_latent
-from gdm_repr.analysis.intervals.estimate import Estimate, number
+from gdm_repr.analysis.intervals.estimate import number, with_ends
 from gdm_repr.analysis.intervals.jackknife import Score
 from gdm_repr.analysis.report.page import Picture, Report, Table
 from gdm_repr.analysis.sample_quality import figures
@@ -120,7 +120,7 @@ def _answer(found: SampleQuality, held_out: bool) -> list[str]:
         )
         lines.append(f"KID in {name}: {_beside(by['kid'])}.")
         shares = "; ".join(
-            f"{score} {by[score]['samples'].estimate}, floor {by[score]['samples'].floor}, "
+            f"{score} {by[score]['samples']}, floor {by[score]['samples'].floor}, "
             f"gaussian {number(by[score]['gaussian'].value)}"
             for score in NAMES
         )
@@ -158,18 +158,18 @@ def _spread(found: SampleQuality) -> str:
 def _beside(by: Mapping[str, Score]) -> str:
     """Write a score beside its floor and the controls."""
     own = by["samples"]
-    text = f"{own.estimate}, floor {own.floor}"
+    text = f"{own}, floor {own.floor}"
     if own.ratio is not None:
         text += f", ratio {own.ratio}"
     elif own.excess is not None:
         text += f", difference {own.excess}"
     if own.corrected is not None:
         text += f"; without the bias of this n {own.corrected}"
-    return f"{text}; gaussian {by['gaussian'].estimate}, noise {by['noise'].estimate}"
+    return f"{text}; gaussian {by['gaussian']}, noise {by['noise']}"
 
 
 def _over(score: Score) -> str:
-    return str(score.ratio) if score.ratio is not None else f"{score.estimate} (no ratio)"
+    return str(score.ratio) if score.ratio is not None else f"{score} (no ratio)"
 
 
 def _limits(found: SampleQuality, held_out: bool) -> list[str]:
@@ -203,11 +203,11 @@ def _score_table(scores: Scores) -> Table:
             "of": of,
             "in": feature,
             "score": score,
-            **_three("", value.estimate),
-            **_three("floor", value.floor),
-            **_three("ratio", value.ratio),
-            **_three("difference", value.excess),
-            **_three("corrected", value.corrected),
+            **with_ends("value", value),
+            **with_ends("floor", value.floor, "{} floor"),
+            **with_ends("ratio", value.ratio, "{} ratio"),
+            **with_ends("difference", value.excess, "{} difference"),
+            **with_ends("corrected", value.corrected, "{} corrected"),
         }
         for feature, by_score in scores.items()
         for score, by_set in by_score.items()
@@ -220,18 +220,12 @@ def _score_table(scores: Scores) -> Table:
     return Table.of_rows("scores", caption, rows)
 
 
-def _three(name: str, estimate: Estimate | None) -> dict[str, float | None]:
-    keys = (name or "value", f"low {name}".strip(), f"high {name}".strip())
-    values = (None,) * 3 if estimate is None else (estimate.value, estimate.low, estimate.high)
-    return dict(zip(keys, values, strict=True))
-
-
 def _loss_table(losses: Sequence[GroupLoss]) -> Table:
     rows = [
         {
             "group": each.group,
             "theta": "mean" if theta is None else number(theta),
-            **_three("loss", at),
+            **with_ends("loss", at, "{} loss"),
             "independent Gaussian": each.control.value if theta is None else None,
             "n": each.n,
         }

@@ -34,7 +34,7 @@ _SINGULAR = 1e-9  # smallest eigenvalue of a correlation matrix that counts as f
 
 
 @dataclass(frozen=True)
-class TotalCorrelationEstimate:
+class TotalCorrelationEstimate(Estimate):
     """Total correlation in nats, beside what independent blocks would give.
 
     Attributes:
@@ -56,9 +56,6 @@ class TotalCorrelationEstimate:
         resamples: half-samples that the interval is from.
     """
 
-    value: float
-    low: float
-    high: float
     null_mean: float
     null_high: float
     p_value: float

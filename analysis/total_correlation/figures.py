@@ -13,7 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from gdm_repr.analysis.report.figures import COLOURS, MARKERS, WIDTH, mark_bands, new_figure
+from gdm_repr.analysis.report.figures import (
+    COLOURS,
+    MARKERS,
+    WIDTH,
+    mark_bands,
+    new_figure,
+    panel_grid,
+)
 from gdm_repr.analysis.total_correlation.answers import Answer, find
 from gdm_repr.analysis.total_correlation.estimate import ElementNormality, check_constant, samples
 from gdm_repr.analysis.total_correlation.estimators import correlation
@@ -39,9 +46,7 @@ def total_correlation_figure(rows: Sequence[Answer], estimator: str) -> Figure:
     across = min(2, max(1, len(questions)))
     down = max(1, math.ceil(len(questions) / across))
     figure = new_figure(0.5 + down * (0.55 + 0.2 * len(sources)))
-    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-    for axes in grid.flat[len(questions) :]:
-        axes.set_visible(False)
+    grid = panel_grid(figure, len(questions), across, sharex=True, sharey=True)
     for axes, question in zip(grid.flat, questions, strict=False):
         _panel(axes, rows, question.name, sources, estimator)
         axes.set_title(f"{question.label} ({question.d} columns)", fontsize="medium")
@@ -157,9 +162,7 @@ def correlation_picture(
     across = min(3, len(matrices))
     down = math.ceil(len(matrices) / across)
     figure = new_figure(1.2 + down * 0.9 * WIDTH / across)
-    grid = figure.subplots(down, across, squeeze=False)
-    for axes in grid.flat[len(matrices) :]:
-        axes.set_visible(False)
+    grid = panel_grid(figure, len(matrices), across)
     for axes, (title, R) in zip(grid.flat, matrices.items(), strict=False):
         axes.set_facecolor("0.8")
         image = axes.imshow(R, cmap="cividis", norm=norm, interpolation="nearest")

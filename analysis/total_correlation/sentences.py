@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from gdm_repr.analysis.columns.layout import Layout
 from gdm_repr.analysis.columns.layout import counted as counted_columns
 from gdm_repr.analysis.columns.names import LATENTS
-from gdm_repr.analysis.intervals.estimate import LEVEL, Estimate, number
+from gdm_repr.analysis.intervals.estimate import LEVEL, number
 from gdm_repr.analysis.total_correlation.answers import Answer, find
 from gdm_repr.analysis.total_correlation.estimate import ElementNormality, TotalCorrelationEstimate
 from gdm_repr.analysis.total_correlation.questions import Question
@@ -63,8 +63,7 @@ def _by_one(
 ) -> list[str]:
     """Say what one estimator found: the latents with interval and p, then the controls."""
     latents = "; ".join(
-        f"{question.label}: {Estimate(tc.value, tc.low, tc.high)}, p = {number(tc.p_value)}"
-        for question, tc in found
+        f"{question.label}: {tc}, p = {number(tc.p_value)}" for question, tc in found
     )
     dependent = [question.label for question, tc in found if tc.p_value <= LEVEL]
     verdict = "Dependent: " + ", ".join(dependent) if dependent else "None is told from independent"

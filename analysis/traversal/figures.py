@@ -10,7 +10,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gdm_repr.analysis.report.figures import COLOURS, WIDTH, new_figure
+from gdm_repr.analysis.report.figures import COLOURS, WIDTH, error_bars, legend_below, new_figure
 from gdm_repr.analysis.subject import Anchors, Subject
 from gdm_repr.analysis.traversal.atlas import LEVEL, Atlas
 from gdm_repr.analysis.traversal.directions import Direction
@@ -37,10 +37,7 @@ def draw_effects(atlas: Atlas) -> Figure:
     axes.set_ylim(0, None)
     axes.set_xlabel("element, by rank")
     axes.set_title(f"{atlas.feature}, n = {atlas.n}", fontsize="medium")
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize="small"
-    )
+    legend_below(figure, axes, 2)
     return figure
 
 
@@ -54,10 +51,7 @@ def draw_measures(atlas: Atlas) -> Figure:
         axes.set_ylim(min(0, low), max(1.05, high))
     for axes in panels[-1]:
         axes.set_xlabel("element, by rank")
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize="small"
-    )
+    legend_below(figure, panels[0, 0], 2)
     return figure
 
 
@@ -74,11 +68,10 @@ def _draw_measure(axes: Axes, atlas: Atlas, kind: str, label: str) -> None:
     ):
         if any(chosen):
             numbers = [e.numbers[kind] for e, own in zip(atlas.entries, chosen, strict=True) if own]
-            value, down, up = np.array([(e.value, e.low, e.high) for e in numbers]).T
-            axes.errorbar(
+            error_bars(
+                axes,
                 places[chosen],
-                value,
-                yerr=[value - down, up - value],
+                numbers,
                 fmt="o",
                 color=COLOURS[0],
                 markerfacecolor=face,
@@ -132,7 +125,7 @@ def draw_shares(atlas: Atlas, grouping: Grouping, band: Sequence[int]) -> Figure
     axes.set_xlabel("element, by rank")
     axes.set_ylabel("share of the squared change (%)")
     axes.set_title(f"n = {atlas.n}", fontsize="medium")
-    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize="small")
+    legend_below(figure, axes, 4)
     return figure
 
 

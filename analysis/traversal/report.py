@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
-from gdm_repr.analysis.intervals.estimate import Estimate
+from gdm_repr.analysis.intervals.estimate import listed, with_ends
 from gdm_repr.analysis.report.page import Picture, Report, Table
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.analysis.traversal import figures
@@ -109,12 +110,10 @@ def _others(atlas: Atlas) -> list[str]:
     """Say what the other elements do."""
     others = [
         f"element {entry.name}: {entry.effect}, {100 * entry.numbers['own'].value:.0f} %"
-        for entry in atlas.entries[1:LISTED]
+        for entry in atlas.entries[1:]
     ]
-    left = len(atlas.entries) - LISTED
-    more = f"; {left} more in the table" if left > 0 else ""
     said = "The others, by effect per unit, and the share of their change on their own coefficient"
-    return [f"{said}: {'; '.join(others)}{more}."] if others else []
+    return [f"{said}: {listed(others, LISTED - 1)}."] if others else []
 
 
 def _where_it_falls(atlas: Atlas, pool: Pool, subject: Subject) -> str:
@@ -212,16 +211,16 @@ def _tables(atlases: Mapping[str, Atlas], grouping: Grouping) -> list[Table]:
         for rank, entry in enumerate(each.entries, 1):
             assert entry.gain is not None
             row: dict[str, object] = {"feature": feature, "rank": rank, "element": entry.name}
-            row |= _columns("effect", entry.effect)
+            row |= _with_ends("effect", entry.effect)
             row |= {"p": entry.p, "q": entry.q, "random directions below": entry.above}
-            row |= _columns("own coefficient's effect", entry.raw["effect"])
-            row |= _columns("difference", entry.gain)
+            row |= _with_ends("own coefficient's effect", entry.raw["effect"])
+            row |= _with_ends("difference", entry.gain)
             for kind in INTERVALS:
-                row |= _columns(kind, entry.numbers[kind])
-            every.append(row | _columns("own coefficient's drift", entry.raw["drift"]))
+                row |= _with_ends(kind, entry.numbers[kind])
+            every.append(row | _with_ends("own coefficient's drift", entry.raw["drift"]))
         random += [
             {"feature": feature, "direction": entry.name}
-            | _columns("effect", entry.effect)
+            | _with_ends("effect", entry.effect)
             | {"p": entry.p, "q": entry.q, "others below": entry.above}
             | {kind: entry.numbers[kind].value for kind in INTERVALS[:4]}
             for entry in each.random
@@ -229,13 +228,13 @@ def _tables(atlases: Mapping[str, Atlas], grouping: Grouping) -> list[Table]:
     for entry in main.entries:
         shares += [
             {"element": entry.name, "band": grouping.names[group]}
-            | _columns("share", entry.shares[group])
-            | _columns("drift", entry.moved[group])
+            | _with_ends("share", entry.shares[group])
+            | _with_ends("drift", entry.moved[group])
             for group in grouping.order
         ]
         shares.append(
             {"element": entry.name, "band": "(its own coefficient)"}
-            | _columns("share", entry.numbers["own"])
+            | _with_ends("share", entry.numbers["own"])
             | {"drift": None, "drift low": None, "drift high": None}
         )
     return [
@@ -255,8 +254,7 @@ def _tables(atlases: Mapping[str, Atlas], grouping: Grouping) -> list[Table]:
     ]
 
 
-def _columns(name: str, estimate: Estimate) -> dict[str, object]:
-    return {name: estimate.value, f"{name} low": estimate.low, f"{name} high": estimate.high}
+_with_ends = partial(with_ends, ends="{name} {}")
 
 
 def _metrics(atlas: Atlas) -> dict[str, float]:

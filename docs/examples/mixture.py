@@ -225,7 +225,7 @@ def show_scores(made: dict[str, Made], seed: int = 1) -> dict[str, float]:
         ]
         off[name] = max(z_scores)
         line = "".join(f"{each.percent():18s}" for each in shares)
-        print(f"  {name:16s}{line}{found[name]['sliced_wasserstein'].estimate}")
+        print(f"  {name:16s}{line}{found[name]['sliced_wasserstein']}")
     return off
 
 

@@ -81,7 +81,7 @@ def test_of_a_mean_it_is_the_t_interval() -> None:
     ]
     each = (fake - real).ravel()
     half = 2.200985160 * each.std(ddof=1) / np.sqrt(12)  # the t quantile of 11 degrees
-    assert score.estimate.value == pytest.approx(each.mean())
+    assert score.value == pytest.approx(each.mean())
     assert (score.high - score.low) / 2 == pytest.approx(half)
     assert score.floor is score.ratio is score.excess is score.corrected is None
 

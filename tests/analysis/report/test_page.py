@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gdm_repr.analysis.intervals.estimate import Estimate
 from gdm_repr.analysis.report.figures import line_with_band, new_figure
 from gdm_repr.analysis.report.page import Entry, Picture, Report, Table, write_index, write_report
 from gdm_repr.pictures import label_sheet
@@ -21,7 +22,8 @@ from gdm_repr.pictures import label_sheet
 def some_report(tmp_path: Path, *, title: str = "Band <variance>") -> Report:
     figure = new_figure()
     axes = figure.add_subplot()
-    line_with_band(axes, [0, 1], [1, 0.5], [0.9, 0.4], [1, 0.6], number=0, label="latents")
+    found = [Estimate(1, 0.9, 1), Estimate(0.5, 0.4, 0.6)]
+    line_with_band(axes, [0, 1], found, number=0, label="latents")
     sheet = label_sheet([np.zeros((2, 1, 8, 8))], ["row"], ["a", "b"])
     moving = tmp_path / "moving.gif"
     frames = [Image.new("L", (8, 8), level) for level in (0, 255)]
