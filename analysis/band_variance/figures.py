@@ -56,18 +56,11 @@ def draw_shares(found: BandVariance) -> Figure:
             colour = COLOURS[number % len(COLOURS)]
             for control, of in enumerate(pair):
                 error_bars(
-                    axes,
-                    places + (slot + 0.5) / slots * 0.8 - 0.4,
-                    getattr(of, way),
-                    level=True,
-                    unit=100,
-                    fmt=MARKERS[number % len(MARKERS)],
-                    color=colour,
-                    markerfacecolor="white" if control else colour,
-                    markersize=5,
-                    capsize=2,
+                    axes, places + (slot + 0.5) / slots * 0.8 - 0.4, getattr(of, way),
+                    level=True, unit=100, fmt=MARKERS[number % len(MARKERS)], color=colour,
+                    markerfacecolor="white" if control else colour, markersize=5, capsize=2,
                     label=feature + ", control" * control,
-                )
+                )  # fmt: skip
                 slot += 1
         axes.set_xlim(0, None)
         axes.set_yticks(places, bands)

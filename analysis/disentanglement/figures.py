@@ -26,8 +26,10 @@ def draw_scores(found: Mapping[tuple[str, str], Sequence[LatentScore]]) -> Figur
                         continue
                     y = place + (0.6 * (number + 0.5) / len(sources) - 0.3)
                     axes.plot([0, s.null_high], [y, y], color="0.8", linewidth=5, zorder=0)
-                    look = {"fmt": MARKERS[number], "color": COLOURS[number], "label": of}
-                    error_bars(axes, [y], [s.estimate], level=True, markersize=5, capsize=2, **look)
+                    error_bars(
+                        axes, [y], [s.estimate], level=True, fmt=MARKERS[number],
+                        color=COLOURS[number], markersize=5, capsize=2, label=of,
+                    )  # fmt: skip
         axes.set_yticks(range(len(bands)), bands)
         axes.set_title(kind, fontsize="medium")
         axes.set_xlabel("nats" if kind in ("gaussian_tc", "mutual_information") else "score")

@@ -104,8 +104,10 @@ def purity_figure(made: Claims) -> Figure:
             alpha=0.5, linewidths=0,
         )  # fmt: skip
         if each.moving:
-            look = {"markersize": 5, "linewidth": 1.2, "capsize": 2, "color": "black"}
-            error_bars(left, [place], [each.purity], level=True, fmt=MARKERS[kind], **look)
+            error_bars(
+                left, [place], [each.purity], level=True, fmt=MARKERS[kind], color="black",
+                markersize=5, linewidth=1.2, capsize=2,
+            )  # fmt: skip
         left.plot([1 / each.factors] * 2, [place - 0.4, place + 0.4], "--", color="0.4")
     _count_bars(right, made, rows)
     left.set_yticks(range(len(rows)), [f"{source}\n{way}" for way, source in rows])

@@ -62,16 +62,11 @@ def draw_dependence(dependence: Mapping[str, list[NoiseDependence]]) -> Figure:
             own = [row for row in rows if row.group == group]
             colour = COLOURS[number % len(COLOURS)]
             error_bars(
-                axes,
-                [row.s for row in own],
-                [row.moving for row in own],
-                color=colour,
-                marker=MARKERS[number % len(MARKERS)],
+                axes, [row.s for row in own], [row.moving for row in own], color=colour,
+                marker=MARKERS[number % len(MARKERS)], capsize=2, label=f"{who}, {group} moving",
                 markerfacecolor=colour if who == "model" else "white",
                 linestyle="-" if who == "model" else "--",
-                capsize=2,
-                label=f"{who}, {group} moving",
-            )
+            )  # fmt: skip
     axes.set_xlabel("s, share of noise in the moving group")
     axes.set_ylabel("share of u that depends\non groups still noise")
     axes.set_ylim(-0.003, max(axes.get_ylim()[1], 0.1))  # so that rounding does not look large

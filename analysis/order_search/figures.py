@@ -34,8 +34,7 @@ def draw_spread(found: OrderSearch, ranked: Sequence[Order]) -> Figure:
     axes = figure.add_subplot()
     at = np.arange(1, len(ranked) + 1)
     values = [found.estimate(order) for order in ranked]
-    look = {"fmt": "o", "ms": 3, "lw": 0.8, "color": COLOURS[0], "label": "random orders"}
-    error_bars(axes, at, values, **look)
+    error_bars(axes, at, values, fmt="o", ms=3, lw=0.8, color=COLOURS[0], label="random orders")
     axes.plot(
         [each.rank for each in found.searches],
         [each.value for each in found.searches],

@@ -71,13 +71,8 @@ def draw_losses(losses: Sequence[GroupLoss]) -> Figure:
     figure = new_figure(3.2)
     axes = figure.add_subplot()
     for number, each in enumerate(losses[: len(COLOURS)]):
-        line_with_band(
-            axes,
-            [2 * theta / np.pi for theta in each.theta],
-            each.at,
-            number=number,
-            label=each.group,
-        )
+        angles = [2 * theta / np.pi for theta in each.theta]
+        line_with_band(axes, angles, each.at, number=number, label=each.group)
     axes.axhline(1, color="0.5", linewidth=0.8)
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom=0)
@@ -117,16 +112,9 @@ def _draw(axes: Axes, scores: Mapping[str, Mapping[str, Score]], *, ratio: bool)
                 found.append(estimate)
         look = LOOKS[of]
         error_bars(
-            axes,
-            x,
-            found,
-            color=COLOURS[look],
-            marker=MARKERS[look],
-            linestyle="none",
-            capsize=2,
-            markersize=5,
-            label=LABELS.get(of, of),
-        )
+            axes, x, found, color=COLOURS[look], marker=MARKERS[look], linestyle="none",
+            capsize=2, markersize=5, label=LABELS.get(of, of),
+        )  # fmt: skip
     if ratio:
         axes.set_yscale("log")
         axes.axhline(1, color=COLOURS[LOOKS["floor"]], linewidth=1)

@@ -69,16 +69,9 @@ def _draw_measure(axes: Axes, atlas: Atlas, kind: str, label: str) -> None:
         if any(chosen):
             numbers = [e.numbers[kind] for e, own in zip(atlas.entries, chosen, strict=True) if own]
             error_bars(
-                axes,
-                places[chosen],
-                numbers,
-                fmt="o",
-                color=COLOURS[0],
-                markerfacecolor=face,
-                markersize=2 if small else 5,
-                linewidth=0.6 if small else 1.5,
-                label=name,
-            )
+                axes, places[chosen], numbers, fmt="o", color=COLOURS[0], markerfacecolor=face,
+                markersize=2 if small else 5, linewidth=0.6 if small else 1.5, label=name,
+            )  # fmt: skip
     axes.plot(
         places,
         [entry.raw[kind].value for entry in atlas.entries],
