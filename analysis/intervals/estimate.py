@@ -89,7 +89,7 @@ def agreeing(found: Estimate, p: float, draws: int, chance: float = 0.0) -> Esti
     return replace(found, low=chance + (found.value - chance) * share)
 
 
-def with_ends(name: str, found: Estimate | None, ends: str = "{}") -> dict[str, float | None]:
+def with_ends(name: str, found: Estimate | None, ends: str = "{}") -> dict[str, object]:
     """Return a value and its interval as cells of a table's row, by heading; of None, empty ones.
 
     Args:

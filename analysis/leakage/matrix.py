@@ -96,7 +96,7 @@ class LeakageMatrix:
         i, j = np.unravel_index(
             np.argmax(np.where(self.forbidden, self.value, -1)), self.value.shape
         )
-        return Entry(self.names[i], self.names[j], self.at(i, j))
+        return Entry(self.names[i], self.names[j], self.at(int(i), int(j)))
 
 
 @isolated

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from gdm_repr.analysis.intervals.estimate import Estimate, Floats
 from gdm_repr.boundary.text import printable
@@ -70,13 +71,15 @@ def line_with_band(
     value, low, high = _ends(found)
     colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
     axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-    look = {"marker": marker, "markersize": 4, "linewidth": 1.5, "label": label}
-    axes.plot(x, value, color=colour, linestyle="--" if dashed else "-", **look)
+    axes.plot(
+        x, value, color=colour, marker=marker, markersize=4, linewidth=1.5,
+        linestyle="--" if dashed else "-", label=label,
+    )  # fmt: skip
 
 
 def error_bars(
     axes: Axes,
-    places: Sequence[float] | Floats,
+    places: ArrayLike,
     found: Sequence[Estimate],
     *,
     level: bool = False,
