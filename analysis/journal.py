@@ -2,16 +2,21 @@
 
 The first line says by which settings; a journal of other settings is refused. Numbers come back
 bit for bit, so that a resumed run gives the result of an unbroken one. Every line carries a
-checksum: what a damaged one held is done again.
+checksum: what a damaged one held is done again. :meth:`Journal.once` is how an analysis keeps
+values; dataclasses and arrays come back as what they were.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
 
 from gdm_repr.files import parse_json, read_bytes, write_text
 from gdm_repr.recipe import Difference, find_difference
@@ -19,6 +24,9 @@ from gdm_repr.recipe import Difference, find_difference
 JOURNAL = "journal.jsonl"  # in an analysis's folder
 MOST_BYTES = 1 << 30  # of a journal
 HEAD = {"settings", "of", "names"}  # keys of its first line
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Journal:
@@ -72,8 +80,40 @@ class Journal:
         """Return a finished unit's result, as JSON holds it (tuples are lists)."""
         return self._done[key]
 
+    def once(
+        self, key: str, kind: type[T], make: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Return a unit's result as it is read back; make and keep it first if it is not finished.
+
+        Args:
+            key: of the unit.
+            kind: of the result: numbers, texts, dataclasses, ``Floats``, and lists, tuples and
+                dicts of these.
+            make: called with what follows.
+            args: see there.
+            kwargs: see there.
+
+        Raises:
+            ValueError: if the file holds something else under that key.
+        """
+        if key not in self:
+            self.add(key, make(*args, **kwargs))
+        try:
+            # strictly, by the rules for JSON: lists are tuples too, texts and bools no numbers
+            return _adapter(kind).validate_json(json.dumps(self[key]), strict=True)
+        except ValidationError as error:
+            wrong = error.errors(include_url=False)[0]
+            place = "".join(f"[{part!r}]" for part in wrong["loc"])
+            raise ValueError(
+                f"--out: {str(self.path)!r} holds under {key!r} what this analysis does not write "
+                f"(value{place}: {wrong['msg']}); remove that line, or add --overwrite"
+            ) from None
+
     def add(self, key: str, value: object) -> Any:  # noqa: ANN401
-        """Keep a unit's result and return it as it will be read back."""
+        """Keep a unit's result and return it as JSON holds it."""
+        value = to_jsonable_python(
+            value, inf_nan_mode="constants", fallback=lambda array: array.tolist()
+        )
         line = _line(key, value)
         if self.path is not None:
             with self.path.open("ab", buffering=0) as file:  # one write a line: SIGKILL loses none
@@ -151,6 +191,11 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> Difference
     if found and found.name == "latents" and before.get("of") and now["of"]:
         return find_difference(before["of"], now["of"], *names) or found
     return found
+
+
+@cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(kind)
 
 
 def _line(key: str, value: object) -> str:

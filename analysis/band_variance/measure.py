@@ -25,6 +25,8 @@ from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.subject import Anchors, Subject
 from gdm_repr.masks import Mask, band_ends, first_elements, group_elements
 
+Variances = dict[str, dict[str, list[float]]]
+"""Of one anchor, by ``latents`` or ``control``, and feature: one of each mask."""
 LEVEL = 0.1  # of the free variance: what is left when latents "suffice"
 
 
@@ -132,7 +134,7 @@ def _rows(
     anchors: Anchors,
     masks: Sequence[Mask],
     extractors: Mapping[str, Extractor],
-) -> list[Any]:
+) -> list[Variances]:
     """Measure the anchors that the journal does not have."""
     phi, basis = list(extractors.values()), subject.model.basis
     images = anchors.rows or subject.rows(config.anchors, seed=config.seed)
@@ -146,9 +148,8 @@ def _rows(
         unit="img",
         desc="band variance",
     ) as bar:
-        for a, key in enumerate(keys):
-            if key in journal:
-                continue
+
+        def variances(a: int) -> Variances:
             own = subject.model.to_basis(subject.images([images[a]]))
             others = pool[[row != images[a] for row in pool_rows]]
             settings = {"anchor": a, "seed": config.seed, "batch_size": config.batch_size}
@@ -167,5 +168,6 @@ def _rows(
                     **settings,
                 ),
             }
-            journal.add(key, {of: dict(zip(extractors, v, strict=True)) for of, v in by.items()})
-    return [journal[key] for key in keys]
+            return {of: dict(zip(extractors, v, strict=True)) for of, v in by.items()}
+
+        return [journal.once(key, Variances, variances, a) for a, key in enumerate(keys)]

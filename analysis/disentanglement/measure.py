@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from tqdm import tqdm
@@ -18,7 +18,7 @@ from gdm_repr.analysis.columns.baselines import Baseline, open_baselines, shared
 from gdm_repr.analysis.columns.names import LATENTS, RAW
 from gdm_repr.analysis.columns.sources import Sources
 from gdm_repr.analysis.disentanglement.estimate import LatentScore
-from gdm_repr.analysis.disentanglement.input import Factors, Settings, read_factors
+from gdm_repr.analysis.disentanglement.input import Factors, read_factors
 from gdm_repr.analysis.disentanglement.options import LEAST, DisentanglementConfig
 from gdm_repr.analysis.disentanglement.scores import SCORES, score
 from gdm_repr.analysis.factors.labels import store_labels, store_periods
@@ -134,6 +134,7 @@ def _scores(
         for name in config.scores
         if SCORES[name].factors <= count and SCORES[name].latents <= z.shape[1]
     ]
+    draws = config.model_dump(include={"permutations", "resamples", "seed"})
     found: dict[tuple[str, str], list[LatentScore]] = {}
     for of, band, name in tqdm(wanted, desc="disentanglement", unit="score"):
         key = f"{name}, {of}, {band}"
@@ -141,21 +142,9 @@ def _scores(
             key += f", {hashlib.sha256(tables[of, band].tobytes()).hexdigest()[:16]}"
         if untold:  # which versions before 0.3 took for amounts
             key += f", circular {', '.join(untold)}"
-        if key not in journal:
-            scored = score(
-                name,
-                tables[of, band],
-                factors,
-                permutations=config.permutations,
-                resamples=config.resamples,
-                seed=config.seed,
-            )
-            journal.add(key, [asdict(each) for each in scored])
-        found.setdefault((of, band), []).extend(
-            LatentScore(**{**each, "factors": tuple(each["factors"]), "settings": Settings(**s)})
-            for each in journal[key]
-            for s in [each["settings"]]
-        )
+        z = tables[of, band]
+        scored = journal.once(key, tuple[LatentScore, ...], score, name, z, factors, **draws)
+        found.setdefault((of, band), []).extend(scored)
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,12 +25,23 @@ from gdm_repr.analysis.factors.labels import Factor
 from gdm_repr.analysis.factors.reader import PATCHES, Reader, fit_patches, fit_reader
 from gdm_repr.analysis.features.extractors import build_extractor
 from gdm_repr.analysis.intervals.bootstrap import r_squared
-from gdm_repr.analysis.intervals.estimate import Estimate
+from gdm_repr.analysis.intervals.estimate import Estimate, Floats, rounded
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.analysis.traversal import directions as moves
 from gdm_repr.analysis.traversal.directions import Direction
 from gdm_repr.boundary.isolation import isolated
+
+Quality = dict[str, dict[str, tuple[float, float, float]]]
+"""R^2 with its interval, of images ``left out`` and of ``decoded`` anchors, by factor."""
+
+
+@dataclass(frozen=True, eq=False)
+class Readings:
+    """Of readable factors, (n, V, T) to six digits, and which share of images is strange."""
+
+    readings: Floats
+    strange: float
 
 
 class MovedAnchors:
@@ -69,7 +80,8 @@ class MovedAnchors:
             digest.update(factor.name.encode() + factor.rows.tobytes() + factor.targets.tobytes())
         self._key = digest.hexdigest()[:16]
         kept = {factor.name for factor in self._factors}
-        found = self._quality([_only(factor, at) for factor in factors if factor.name in kept])
+        own = [_only(factor, at) for factor in factors if factor.name in kept]
+        found = self._journal.once(f"reader {self._key}", Quality, self._quality, own)
         self.r2 = {name: Estimate(*each) for name, each in found["left out"].items()}
         self.decoded = {name: Estimate(*each) for name, each in found["decoded"].items()}
         self.readable = [
@@ -86,10 +98,9 @@ class MovedAnchors:
                 readings, strange = [], []
                 for direction in directions:
                     key = f"{source} {direction.name} {self._key}"
-                    if key not in self._journal:
-                        self._journal.add(key, self._read(source, direction))
-                    readings.append(np.array(self._journal[key]["readings"], np.float64))
-                    strange.append(self._journal[key]["strange"])
+                    read = self._journal.once(key, Readings, self._read, source, direction)
+                    readings.append(read.readings)
+                    strange.append(read.strange)
                     bar.update(1)
                 found[source] = move_shares(
                     readings,
@@ -102,8 +113,7 @@ class MovedAnchors:
                 )
         return found
 
-    def _read(self, source: str, direction: Direction) -> dict[str, object]:
-        """Return readings of the readable factors (n, V, T) to six digits, as JSON holds them."""
+    def _read(self, source: str, direction: Direction) -> Readings:
         subject, size = self._subject, self._config.batch_size
         values = places(self._config.places)[0].tolist()
         states, origin = self._generated
@@ -118,26 +128,18 @@ class MovedAnchors:
         widths = [factor.targets.shape[1] for factor in self._factors]
         kept = np.repeat([factor.name in names for factor in self._factors], widths)
         found, strange = read_paths(paths, subject.model.basis.inverse, self._reader)
-        found = found[..., kept]
-        rounded = [float(f"{value:.6g}") for value in found.ravel()]
-        return {"readings": np.reshape(rounded, found.shape).tolist(), "strange": strange}
+        return Readings(rounded(found[..., kept], 6), strange)
 
-    def _quality(self, at: Sequence[Factor]) -> dict[str, dict[str, list[float]]]:
-        """Return R^2 of each factor, of images left out and of decoded anchors."""
-        key = f"reader {self._key}"
-        if key not in self._journal:
-            read = self._reader(self._subject.model.basis.inverse(self._generated[1]).cpu()).values
-            ends = np.cumsum([0, *(factor.targets.shape[1] for factor in at)])
-            decoded = {}
-            for factor, start, stop in zip(at, ends[:-1], ends[1:], strict=True):
-                own = read[factor.rows, start:stop]
-                score = r_squared(own, factor.targets, seed=self._config.seed)
-                decoded[factor.name] = astuple(score)
-            pairs = zip(self._factors, self._reader.r2, strict=True)
-            left_out = {factor.name: astuple(each) for factor, each in pairs}
-            self._journal.add(key, {"left out": left_out, "decoded": decoded})
-        record: dict[str, dict[str, list[float]]] = self._journal[key]
-        return record
+    def _quality(self, at: Sequence[Factor]) -> Quality:
+        read = self._reader(self._subject.model.basis.inverse(self._generated[1]).cpu()).values
+        ends = np.cumsum([0, *(factor.targets.shape[1] for factor in at)])
+        decoded = {}
+        for factor, start, stop in zip(at, ends[:-1], ends[1:], strict=True):
+            own = read[factor.rows, start:stop]
+            score = r_squared(own, factor.targets, seed=self._config.seed)
+            decoded[factor.name] = astuple(score)
+        pairs = zip(self._factors, self._reader.r2, strict=True)
+        return {"left out": {f.name: astuple(each) for f, each in pairs}, "decoded": decoded}
 
     @cached_property
     def _reader(self) -> Reader:

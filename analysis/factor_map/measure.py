@@ -105,6 +105,7 @@ def _cells(
     sources |= {b.name: code_columns(b.length) if b.length else asked for b in baselines}
     probes = [(name, PROBES[name]) for name in config.probes]
     groups = [(name, probe, group) for name, probe in probes for group in _groups(probe, factors)]
+    draws = config.model_dump(include={"permutations", "resamples", "seed"})
     found = []
     total = sum(map(len, sources.values())) * len(groups)
     with tqdm(total=total, desc="factors", unit="fit") as bar:
@@ -117,26 +118,19 @@ def _cells(
             width = min(table.shape[1] for table in made)
             for each in sets:
                 within = tuple(c for c in each.columns if c < width)
+                own = [table[:, within] for table in made]
                 for name, probe, group in groups:
                     bar.update(1)
                     if not within:  # fewer principal components than that
                         continue
                     key = f"{source} {digest} {each.name} {name} " + _key(group)
-                    if key not in journal:
-                        scores = probe_scores(
-                            probe,
-                            [table[:, within] for table in made],
-                            group,
-                            fold,
-                            permutations=config.permutations,
-                            resamples=config.resamples,
-                            seed=config.seed,
-                        )
-                        journal.add(key, [score.record() for score in scores])
+                    scores = journal.once(
+                        key, list[ProbeScore], probe_scores, probe, own, group, fold, **draws
+                    )
                     taken = replace(each, columns=within)
                     found += [
-                        Cell(factor.name, name, source, taken, ProbeScore.of(record))
-                        for factor, record in zip(group, journal[key], strict=True)
+                        Cell(factor.name, name, source, taken, score)
+                        for factor, score in zip(group, scores, strict=True)
                     ]
     order = {factor.name: place for place, factor in enumerate(factors)}
     return sorted(found, key=lambda cell: order[cell.factor])

@@ -12,7 +12,7 @@ score of probes fitted to permuted labels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -93,16 +93,6 @@ class ProbeScore:
 
     def _above(self, value: Any) -> Any:  # noqa: ANN401
         return (value - self.null_mean) / (1 - self.null_mean) if self.classes else value
-
-    def record(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return asdict(self)
-
-    @classmethod
-    def of(cls, record: Mapping[str, Any]) -> ProbeScore:
-        """Make a score of what :meth:`record` returned."""
-        lists = {key: tuple(record[key]) for key in ("null", "draws")}
-        return cls(**{**record, **lists})
 
 
 @isolated

@@ -12,11 +12,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import PlainValidator
 
-Floats = NDArray[np.float64]
+
+def _array(values: object) -> NDArray[np.float64]:
+    array = np.array(values)
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"holds {array.dtype}, not numbers")
+    return array.astype(np.float64)
+
+
+Floats = Annotated[NDArray[np.float64], PlainValidator(_array)]
+"""An array, which a journal reads from lists."""
 
 LEVEL = 0.05  # of a test, and of what an interval may miss
 
@@ -147,6 +158,15 @@ def number(value: object, digits: int = 3) -> str:
         rounded = float(f"{value:.{digits}g}")
         return f"{value:.0f}" if 10**digits <= abs(rounded) < 1e6 else f"{value:.{digits}g}"
     return str(value)
+
+
+def rounded(values: Floats, digits: int) -> Floats:
+    """Round to significant digits, so that a file of many values is small.
+
+    >>> rounded(np.array([[0.123456, 123456.0]]), 3).tolist()
+    [[0.123, 123000.0]]
+    """
+    return np.reshape([float(f"{value:.{digits}g}") for value in values.ravel()], values.shape)
 
 
 NOTHING = Estimate(math.nan, math.nan, math.nan)

@@ -7,17 +7,15 @@ See :mod:`gdm_repr.analysis.leakage.matrix` for the matrix and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from gdm_repr.analysis.draws import first_latent
 from gdm_repr.analysis.found import Found
-from gdm_repr.analysis.intervals.estimate import Estimate
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.leakage.matrix import WAYS, LeakageMatrix, measure_leakage
 from gdm_repr.analysis.leakage.noise_dependence import NoiseDependence, noise_dependence
@@ -71,18 +69,17 @@ def measure(config: LeakageConfig, subject: Subject, journal: Journal) -> Leakag
             key = f"{who} {way}"
             if key in journal:
                 bar.update(each)
-            else:
-                flow, z = flows[who]
-                generation = Generation(flow, subject.plan, strict=False)
-                found = measure_leakage(generation, z, way=way, advance=bar.update, **settings)
-                journal.add(key, _plain(found))
-            matrices[key] = _matrix(journal[key])
+            flow, z = flows[who]
+            generation = Generation(flow, subject.plan, strict=False)
+            own = {"way": way, "advance": bar.update, **settings}
+            matrices[key] = journal.once(key, LeakageMatrix, measure_leakage, generation, z, **own)
+
+    def depends(flow: Flow) -> list[NoiseDependence]:
+        x_bar = model.to_basis(subject.images(rows)).to(flow.mean)
+        return noise_dependence(flow, x_bar, **settings)
+
     for who, (flow, _) in flows.items():
-        if who not in journal:
-            x_bar = model.to_basis(subject.images(rows)).to(flow.mean)
-            each_row = noise_dependence(flow, x_bar, **settings)
-            journal.add(who, [asdict(row) for row in each_row])
-        dependence[who] = [_dependence(row) for row in journal[who]]
+        dependence[who] = journal.once(who, list[NoiseDependence], depends, flow)
     return Leakage(config, subject, matrices, dependence)
 
 
@@ -99,20 +96,3 @@ def _gaussian(subject: Subject, seed: int) -> Flow:
     return Flow(
         oracle, model.grouping, process, mean.reshape(shape), S.diagonal().sqrt().reshape(shape)
     )
-
-
-def _plain(leakage: LeakageMatrix) -> dict[str, Any]:
-    arrays = {key: getattr(leakage, key).tolist() for key in ("value", "low", "high")}
-    return {**asdict(leakage), **arrays}
-
-
-def _matrix(entry: Mapping[str, Any]) -> LeakageMatrix:
-    """Read back what :func:`_plain` gave."""
-    arrays = {key: np.array(entry[key]) for key in ("value", "low", "high")}
-    control = tuple(Estimate(**estimate) for estimate in entry["control"])
-    return LeakageMatrix(**{**entry, **arrays, "names": tuple(entry["names"]), "control": control})
-
-
-def _dependence(entry: Mapping[str, Any]) -> NoiseDependence:
-    estimates = {key: Estimate(**entry[key]) for key in ("moving", "undiffused")}
-    return NoiseDependence(**{**entry, **estimates})

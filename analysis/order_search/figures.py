@@ -33,7 +33,7 @@ def draw_spread(found: OrderSearch, ranked: Sequence[Order]) -> Figure:
     figure = new_figure(3.4, WIDTH * 1.1)
     axes = figure.add_subplot()
     at = np.arange(1, len(ranked) + 1)
-    values = [found.estimate(order) for order in ranked]
+    values = [found.scores[order] for order in ranked]
     error_bars(axes, at, values, fmt="o", ms=3, lw=0.8, color=COLOURS[0], label="random orders")
     axes.plot(
         [each.rank for each in found.searches],
@@ -45,7 +45,7 @@ def draw_spread(found: OrderSearch, ranked: Sequence[Order]) -> Figure:
         color=COLOURS[1],
         label="found by search",
     )
-    floor = found.scores[ranked[0]]["floor"]
+    floor = found.scores[ranked[0]].floor
     axes.axhline(floor, color="0.4", linestyle="--", linewidth=1, label="real against real")
     axes.set_xlabel("rank of the order")
     axes.set_ylabel(f"Frechet distance in {found.feature}")
@@ -58,7 +58,7 @@ def draw_predictors(found: OrderSearch, ranked: Sequence[Order]) -> Figure:
     """Draw scores over what predicts them."""
     figure = new_figure(3.0, WIDTH)
     panels = figure.subplots(1, 2, sharey=True)
-    values = [found.scores[order]["value"] for order in ranked]
+    values = [found.scores[order].value for order in ranked]
     for axes, (name, label) in zip(panels, NAMES.items(), strict=True):
         axes.plot(
             [getattr(found.predicted[order], name) for order in ranked],

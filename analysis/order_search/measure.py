@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gdm_repr.analysis.draws import first_latent
 from gdm_repr.analysis.found import Found
 from gdm_repr.analysis.intervals.estimate import Estimate
 from gdm_repr.analysis.order_search.options import OrderSearchConfig
-from gdm_repr.analysis.order_search.orders import Order, Predictors
+from gdm_repr.analysis.order_search.orders import Order, Predictors, Search
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.features.extractors import Extractor
@@ -72,23 +72,32 @@ def _drawing(
     return draw
 
 
+@dataclass(frozen=True)
+class OrderScore(Estimate):
+    """The Frechet distance of an order's samples to real images.
+
+    Attributes:
+        floor: of real images to real ones.
+        halves: of the first halves of images and samples, and of the second.
+    """
+
+    floor: float
+    halves: tuple[float, float]
+
+
 def _score(
-    config: OrderSearchConfig, real: Floats, samples: Floats, other: Floats
-) -> dict[str, Any]:
-    """Return the Frechet distance with its interval, and its floor."""
+    config: OrderSearchConfig, real: Floats, other: Floats, draw: Draw, order: Order
+) -> OrderScore:
     from gdm_repr.analysis.intervals.jackknife import compare
+    from gdm_repr.analysis.order_search.orders import split_half
     from gdm_repr.analysis.sample_quality.frechet import FRECHET
 
-    found = compare(
-        FRECHET, real, {"samples": samples}, other, groups=config.groups, seed=config.seed
-    )["samples"]["frechet"]
+    sets = {"samples": draw(order, 0, config.n)}
+    compared = compare(FRECHET, real, sets, other, groups=config.groups, seed=config.seed)
+    found = compared["samples"]["frechet"]
     assert found.floor is not None
-    return {
-        "value": found.value,
-        "low": found.low,
-        "high": found.high,
-        "floor": found.floor.value,
-    }
+    halves = split_half(real, sets["samples"])
+    return OrderScore(found.value, found.low, found.high, found.floor.value, halves)
 
 
 @dataclass(frozen=True)
@@ -114,14 +123,14 @@ class OrderSearch(Found):
 
     Attributes:
         feature: name of the features that scores are of.
-        scores: of random orders and of those found: value, low, high and floor.
+        scores: of random orders.
         searches: each with the order that it found.
         predicted: what is known of the random orders without a sample.
         correlations: rank correlation of each predictor with the scores.
     """
 
     feature: str
-    scores: Mapping[Order, Mapping[str, float]]
+    scores: Mapping[Order, OrderScore]
     searches: Sequence[Searched]
     predicted: Mapping[Order, Predictors]
     correlations: Mapping[str, Estimate]
@@ -146,7 +155,6 @@ def measure(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Or
         predict,
         random_orders,
         rank_correlation,
-        split_half,
     )
     from gdm_repr.analysis.sample_quality.image_sets import choose_halves
 
@@ -161,50 +169,36 @@ def measure(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Or
     search_cost = candidates * config.first + checked * config.n
     cost = (len(orders) + config.searches) * config.n + config.searches * search_cost
     with tqdm(total=cost, unit="img", unit_scale=True, desc="orders") as bar:
+        draw = _drawing(config, subject, extractor, first, bar.update)
 
-        def scored(order: Order) -> dict[str, Any]:
+        def scored(order: Order) -> OrderScore:
             key = f"score {list(order)}"
-            if key not in journal:
-                draw = _drawing(config, subject, extractor, first, bar.update)
-                samples = draw(order, 0, config.n)
-                halves = split_half(real, samples)
-                journal.add(key, _score(config, real, samples, other) | {"halves": halves})
-            else:
+            if key in journal:
                 bar.update(config.n)
-            entry: dict[str, Any] = journal[key]
-            return entry
+            return journal.once(key, OrderScore, _score, config, real, other, draw, order)
 
         scores = {order: scored(order) for order in orders}
         searches: list[Searched] = []
         for number in range(config.searches):
             key = f"search {number}"
             seed = first + (number + 1) * SEARCH_GAP
-            if key not in journal:
-                found = learned_search(
-                    random_orders(k, config.candidates, seed),
-                    _drawing(config, subject, extractor, seed, bar.update),
-                    real,
-                    first=config.first,
-                    checked=checked,
-                    last=config.n,
-                    seed=seed,
-                )
-                journal.add(key, {"order": found.order, "samples": found.samples})
-            else:
+            if key in journal:
                 bar.update(search_cost)
-            entry = journal[key]
-            order = tuple(entry["order"])
-            value = scored(order)
-            rank = 1 + sum(each["value"] < value["value"] for each in scores.values())
-            searches.append(Searched(order, value["value"], rank, entry["samples"]))
+            tried = random_orders(k, config.candidates, seed)
+            given = (tried, _drawing(config, subject, extractor, seed, bar.update), real)
+            sizes = {"first": config.first, "checked": checked, "last": config.n}
+            found = journal.once(key, Search, learned_search, *given, seed=seed, **sizes)
+            value = scored(found.order).value
+            rank = 1 + sum(each.value < value for each in scores.values())
+            searches.append(Searched(found.order, value, rank, found.samples))
     x = subject.model.to_basis(subject.images(halves.fit)).cpu().double().flatten(1).numpy()
     S = covariance(x)
     predicted = {order: predict(S, subject.model.grouping, order) for order in orders}
-    values = [scores[order]["value"] for order in orders]
+    values = [scores[order].value for order in orders]
     correlations = {
         name: rank_correlation([getattr(predicted[o], name) for o in orders], values)
         for name in ("entropy", "residual")
     } | {"places": rank_correlation(learned_scores(orders, values).tolist(), values)}
-    first_half, second_half = zip(*(scores[o]["halves"] for o in orders), strict=True)
+    first_half, second_half = zip(*(scores[o].halves for o in orders), strict=True)
     correlations["halves"] = rank_correlation(first_half, second_half)
     return OrderSearch(config, subject, extractor.name, scores, searches, predicted, correlations)

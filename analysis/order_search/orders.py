@@ -61,12 +61,10 @@ class Search:
 
     Attributes:
         order: the best.
-        value: its score with all samples.
         samples: drawn in all.
     """
 
     order: Order
-    value: float
     samples: int
 
 
@@ -118,7 +116,7 @@ def learned_search(
     best = [ranked[i] for i in np.argsort(predicted, kind="stable")[:checked]]
     scores = {order: frechet_distance(real, draw(order, 0, last)) for order in best}
     found = min(best, key=scores.__getitem__)
-    return Search(found, scores[found], len(tried) * first + len(best) * last)
+    return Search(found, len(tried) * first + len(best) * last)
 
 
 @isolated

@@ -32,7 +32,7 @@ HALVES = "other halves of samples and images, each scored by itself"
 def report(found: OrderSearch) -> Report:
     """Write down what was found."""
     config, subject = found.config, found.subject
-    ranked = sorted(found.scores, key=lambda order: found.scores[order]["value"])
+    ranked = sorted(found.scores, key=lambda order: found.scores[order].value)
     best, worst = ranked[0], ranked[-1]
     budget = len(ranked) * config.n
     inside = max(1, round(BEST * len(ranked)))
@@ -43,9 +43,9 @@ def report(found: OrderSearch) -> Report:
     candidates = min(config.candidates, math.factorial(len(best)))  # few groups have fewer orders
     predictor = max(NAMES, key=lambda name: abs(found.correlations[name].value))
     answer = [
-        f"Of {len(ranked)} random orders {shown(best)} is the best, {found.estimate(best)}, and "
-        f"{shown(worst)} the worst, {found.estimate(worst)} (Frechet distance in {found.feature}, "
-        f"n = {config.n}; real against real {number(found.scores[best]['floor'])}).",
+        f"Of {len(ranked)} random orders {shown(best)} is the best, {found.scores[best]}, and "
+        f"{shown(worst)} the worst, {found.scores[worst]} (Frechet distance in {found.feature}, "
+        f"n = {config.n}; real against real {number(found.scores[best].floor)}).",
         f"Orders differ by {number(spread)} (standard deviation); one score's standard error over "
         f"other images and latents, which orders share, is {number(error)}. Scored by one half of "
         "the images and samples and by the other, orders have ranks that correlate by "
@@ -114,8 +114,8 @@ def _spread(found: OrderSearch, groups: int) -> tuple[float, float]:
     """Return the standard deviation over orders, and the typical standard error of one."""
     from scipy.stats import t
 
-    values = [score["value"] for score in found.scores.values()]
-    widths = [(score["high"] - score["low"]) / 2 for score in found.scores.values()]
+    values = [score.value for score in found.scores.values()]
+    widths = [(score.high - score.low) / 2 for score in found.scores.values()]
     return float(np.std(values, ddof=1)), float(np.median(widths) / t.ppf(0.975, groups - 1))
 
 
@@ -124,7 +124,7 @@ def _tables(found: OrderSearch, ranked: Sequence[Order], budget: int) -> list[Ta
         {
             "rank": rank,
             "order": shown(order),
-            **with_ends("Frechet distance", found.estimate(order)),
+            **with_ends("Frechet distance", found.scores[order]),
             NAMES["entropy"]: found.predicted[order].entropy,
             NAMES["residual"]: found.predicted[order].residual,
         }
@@ -160,7 +160,7 @@ def _tables(found: OrderSearch, ranked: Sequence[Order], budget: int) -> list[Ta
 
 
 def _metrics(found: OrderSearch, ranked: Sequence[Order]) -> dict[str, float]:
-    values = [found.scores[order]["value"] for order in ranked]
+    values = [found.scores[order].value for order in ranked]
     metrics: dict[str, Any] = {
         f"{ORDER_SCORE}/best": values[0],
         f"{ORDER_SCORE}/median": float(np.median(values)),

@@ -20,6 +20,7 @@ from gdm_repr.analysis.features.extractors import Distance
 from gdm_repr.analysis.features.perceptual import LPIPS, build_distance, lpips_at_hand
 from gdm_repr.analysis.found import Found
 from gdm_repr.analysis.intervals.curves import cut_grid
+from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.reconstruction.linear_code import LinearCode, dct_code, pca_code
 from gdm_repr.analysis.reconstruction.options import ReconstructionConfig
@@ -54,6 +55,15 @@ class Controls:
 
     pool: Tensor
     codes: Mapping[str, LinearCode]
+
+
+@dataclass(frozen=True, eq=False)
+class OneImage:
+    """Of one image, what :class:`ImageValues` is of many."""
+
+    ways: dict[str, dict[str, Floats]]
+    float16: dict[str, float]
+    png: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,19 +178,18 @@ def _values(
     # measures there are depends on the weights found, so it is part of the key.
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
     keys = [f"images {chunk[0]} .. {chunk[-1]}: {', '.join(measures)}" for chunk in chunks]
-    missing = [(key, chunk) for key, chunk in zip(keys, chunks, strict=True) if key not in journal]
-    to_do = sum(len(chunk) for _, chunk in missing)
-    with tqdm(total=len(rows), initial=len(rows) - to_do, unit="img", desc="reconstruction") as bar:
-        for key, chunk in missing:
-            journal.add(key, _chunk(subject, decoder, controls, measures, chunk, values))
+    units: list[OneImage] = []
+    given = (subject, decoder, controls, measures, values)
+    with tqdm(total=len(rows), unit="img", desc="reconstruction") as bar:
+        for key, chunk in zip(keys, chunks, strict=True):
+            units += journal.once(key, list[OneImage], _chunk, *given, chunk)
             bar.update(len(chunk))
-    units = [unit for key in keys for unit in journal[key]]
     by_way = {
-        way: {name: np.array([unit["ways"][way][name] for unit in units]) for name in measures}
+        way: {name: np.array([unit.ways[way][name] for unit in units]) for name in measures}
         for way in WAYS
     }
-    float16 = {name: np.array([unit["float16"][name] for unit in units]) for name in measures}
-    png = np.array([float(unit["png"]) for unit in units])
+    float16 = {name: np.array([unit.float16[name] for unit in units]) for name in measures}
+    png = np.array([float(unit.png) for unit in units])
     return ImageValues(tuple(kept), tuple(values), by_way, float16, png, decoder.draws)
 
 
@@ -189,10 +198,10 @@ def _chunk(
     decoder: Decoder,
     controls: Controls,
     measures: Mapping[str, Measure],
-    rows: Sequence[int],
     values: Sequence[int],
-) -> list[dict[str, Any]]:
-    """Measure some images; return what the journal keeps of each."""
+    rows: Sequence[int],
+) -> list[OneImage]:
+    """Measure some images."""
     x, z = subject.images(rows), subject.z(rows)
     sizes = [png_bytes(image) for image in x.numpy()]
     x = x.to(z.device)
@@ -203,13 +212,13 @@ def _chunk(
     y = decoder.whole(z.half().to(z.dtype))
     float16 = {name: measure(x)(y)[0] for name, measure in measures.items()}
     return [
-        {
-            "ways": {
-                way: {name: value[i].tolist() for name, value in by_measure.items()}
+        OneImage(
+            {
+                way: {name: value[i].numpy() for name, value in by_measure.items()}
                 for way, by_measure in ways.items()
             },
-            "float16": {name: float(value[i]) for name, value in float16.items()},
-            "png": sizes[i],
-        }
+            {name: float(value[i]) for name, value in float16.items()},
+            sizes[i],
+        )
         for i in range(len(rows))
     ]

@@ -13,7 +13,7 @@ are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,6 @@ from tqdm import tqdm
 
 from gdm_repr.analysis.features.extractors import Extractor
 from gdm_repr.analysis.found import Found
-from gdm_repr.analysis.intervals.estimate import Estimate
 from gdm_repr.analysis.intervals.jackknife import Measure, Score, compare
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.sample_quality.denoising_loss import GroupLoss, group_loss
@@ -122,26 +121,10 @@ def _compared(
 ) -> dict[str, dict[str, Score]]:
     """Return scores by name, then by set."""
     key = f"{', '.join(measure.names)} in {feature}"
-    if key not in journal:
-        compared = compare(
-            measure,
-            values["real"],
-            {of: values[of] for of in SCORED},
-            values["other"],
-            groups=config.groups,
-            seed=config.seed,
-        )
-        plain = {of: {s: asdict(v) for s, v in by.items()} for of, by in compared.items()}
-        journal.add(key, plain)
-    return {
-        score: {of: _score(journal[key][of][score]) for of in SCORED} for score in measure.names
-    }
-
-
-def _score(entry: Mapping[str, Any]) -> Score:
-    """Read back what ``asdict`` gave."""
-    nested = {key: Estimate(**value) for key, value in entry.items() if isinstance(value, dict)}
-    return Score(**{**entry, **nested})
+    given = (measure, values["real"], {of: values[of] for of in SCORED}, values["other"])
+    settings = config.model_dump(include={"groups", "seed"})
+    compared = journal.once(key, dict[str, dict[str, Score]], compare, *given, **settings)
+    return {score: {of: compared[of][score] for of in SCORED} for score in measure.names}
 
 
 def _losses(
@@ -152,30 +135,14 @@ def _losses(
     advance: Callable[[int], object],
 ) -> list[GroupLoss]:
     """Return the groups' losses, in the order of generation."""
-    grouping, losses = subject.model.grouping, []
+    grouping, losses, x_bar = subject.model.grouping, [], subject.model.to_basis(x)
+    settings = config.model_dump(include={"levels", "seed", "batch_size"}) | {"advance": advance}
     for group in grouping.order:
         key = f"denoising loss of {grouping.names[group]}"
         if key in journal:
             advance(len(x) * config.levels)
-        else:
-            measured = group_loss(
-                subject.model.denoiser,
-                subject.model.to_basis(x),
-                group,
-                levels=config.levels,
-                seed=config.seed,
-                batch_size=config.batch_size,
-                advance=advance,
-            )
-            journal.add(key, asdict(measured))
-        entry = journal[key]
-        read = {
-            "mean": Estimate(**entry["mean"]),
-            "control": Estimate(**entry["control"]),
-            "theta": tuple(entry["theta"]),
-            "at": tuple(Estimate(**each) for each in entry["at"]),
-        }
-        losses.append(GroupLoss(**{**entry, **read}))
+        given = (subject.model.denoiser, x_bar, group)
+        losses.append(journal.once(key, GroupLoss, group_loss, *given, **settings))
     return losses
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,37 +17,34 @@ from gdm_repr.boundary.isolation import isolated
 FEW = {"knn": 8}  # columns beyond which an estimator is not asked
 
 
-@dataclass(frozen=True)
-class Answer:
-    """An answer, or why there is none.
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A result, or why there is none.
 
     Attributes:
-        source: of the table.
-        question: what was asked.
-        estimator: name in ESTIMATORS.
         n: samples in the table.
         tc: what was found; None if refused.
         note: why it was refused.
     """
 
+    n: int
+    tc: TotalCorrelationEstimate | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer(Outcome):
+    """An outcome, and of what.
+
+    Attributes:
+        source: of the table.
+        question: what was asked.
+        estimator: name in ESTIMATORS.
+    """
+
     source: str
     question: Question
     estimator: str
-    n: int
-    tc: TotalCorrelationEstimate | None
-    note: str = ""
-
-    def record(self) -> dict[str, Any]:
-        """Return the result as plain values."""
-        return {"n": self.n, "tc": asdict(self.tc) if self.tc else None, "note": self.note}
-
-    @classmethod
-    def of(
-        cls, source: str, question: Question, estimator: str, record: Mapping[str, Any]
-    ) -> Answer:
-        """Make an answer of what :meth:`record` returned."""
-        tc = TotalCorrelationEstimate(**record["tc"]) if record["tc"] else None
-        return cls(source, question, estimator, record["n"], tc, record["note"])
 
 
 def most_columns(n: int, most: int = FEW["knn"]) -> int:
@@ -77,7 +74,6 @@ def fits(question: Question, estimator: str) -> bool:
 
 @isolated
 def answer(
-    source: str,
     table: NDArray[Any],
     question: Question,
     estimator: str,
@@ -85,11 +81,10 @@ def answer(
     permutations: int,
     resamples: int,
     seed: int,
-) -> Answer:
+) -> Outcome:
     """Estimate total correlation; a refusal (too few samples, constant columns) becomes a note.
 
     Args:
-        source: name of the table.
         table: samples (n, D).
         question: which columns.
         estimator: name in ESTIMATORS.
@@ -101,8 +96,7 @@ def answer(
     blocks = [np.array(block) for block in question.blocks]
     last = max(int(block.max()) for block in blocks)
     if last >= width:
-        note = f"needs column {last}, but there are {width} columns"
-        return Answer(source, question, estimator, n, None, note)
+        return Outcome(n=n, note=f"needs column {last}, but there are {width} columns")
     columns = np.concatenate(blocks)
     ends = np.cumsum([len(block) for block in blocks])[:-1]
     try:
@@ -115,5 +109,5 @@ def answer(
             seed=seed,
         )
     except ValueError as error:
-        return Answer(source, question, estimator, n, None, str(error).removeprefix("z: "))
-    return Answer(source, question, estimator, n, tc)
+        return Outcome(n=n, note=str(error).removeprefix("z: "))
+    return Outcome(n=n, tc=tc)

@@ -20,7 +20,7 @@ from gdm_repr.analysis.columns.sources import Columns, Sources
 from gdm_repr.analysis.found import Found
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.subject import Subject
-from gdm_repr.analysis.total_correlation.answers import Answer, answer, fits, most_columns
+from gdm_repr.analysis.total_correlation.answers import Answer, Outcome, answer, fits, most_columns
 from gdm_repr.analysis.total_correlation.estimate import ElementNormality, element_normality
 from gdm_repr.analysis.total_correlation.options import CONTROLS, LEAST, TotalCorrelationConfig
 from gdm_repr.analysis.total_correlation.questions import Question, questions
@@ -126,19 +126,11 @@ def _answers(
         if fits(question, estimator)
     ]
     digests = {name: hashlib.sha256(table.tobytes()).hexdigest() for name, table in tables.items()}
+    draws = config.model_dump(include={"permutations", "resamples", "seed"})
     found = []
     for question, estimator, source in tqdm(wanted, desc="total correlation", unit="estimate"):
         key = f"{question.name} {estimator} {source} {digests[source][:16]}"
-        if key not in journal:
-            new = answer(
-                source,
-                tables[source],
-                question,
-                estimator,
-                permutations=config.permutations,
-                resamples=config.resamples,
-                seed=config.seed,
-            )
-            journal.add(key, new.record())
-        found.append(Answer.of(source, question, estimator, journal[key]))
+        given = (tables[source], question, estimator)
+        outcome = journal.once(key, Outcome, answer, *given, **draws)
+        found.append(Answer(**vars(outcome), source=source, question=question, estimator=estimator))
     return found

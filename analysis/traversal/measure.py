@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from gdm_repr.analysis.features.extractors import Extractor
@@ -109,50 +111,40 @@ def _measures(
     ruler: Ruler,
 ) -> dict[str, Measures]:
     """Measure the directions that the journal does not have, in blocks of anchors."""
-    generation, size = subject.generation, config.batch_size
+    generation, size, values = subject.generation, config.batch_size, config.values
     blocks = torch.split(anchors.z, BLOCK)
-    keys = [
-        [f"block {b}, direction {each.name}" for each in directions] for b in range(len(blocks))
-    ]
-    work = [len(z) * len(config.values) for z in blocks]
-    finished = sum(
-        n * sum(key in journal for key in own) for n, own in zip(work, keys, strict=True)
-    )
-    with tqdm(
-        total=sum(work) * len(directions), initial=finished, unit="img", desc="traversal"
-    ) as bar:
-        for z, own in zip(blocks, keys, strict=True):
-            if all(key in journal for key in own):
-                continue
-            parts = [generation.states(part) for part in torch.split(z, size)]
+    total = len(anchors.z) * len(values) * len(directions)
+    parts: dict[str, list[Measures]] = {}
+    with tqdm(total=total, unit="img", desc="traversal") as bar:
+
+        @lru_cache(1)  # of one block at a time, and not where all of it is measured
+        def started(b: int) -> tuple[list[Tensor], Tensor]:
+            parts = [generation.states(part) for part in torch.split(blocks[b], size)]
             states = [torch.cat(state) for state in zip(*parts, strict=True)]
             done = len(states) - 1
-            pairs = zip(torch.split(states[-1], size), torch.split(z, size), strict=True)
-            origin = torch.cat([generation.finish(state, part, done) for state, part in pairs])
-            for direction, key in zip(directions, own, strict=True):
+            pairs = zip(torch.split(states[-1], size), torch.split(blocks[b], size), strict=True)
+            return states, torch.cat([generation.finish(state, z, done) for state, z in pairs])
+
+        def measured(b: int, direction: Direction) -> dict[str, Measures]:
+            states, origin = started(b)
+            given = (generation, blocks[b], states, direction, values)
+            paths = traverse(*given, batch_size=size, advance=bar.update)
+            found = {"latents": measure_paths(ruler, direction, paths)}
+            if not direction.name.startswith("random"):
+                paths = move_coefficients(ruler.flow, origin, direction, values)
+                found["raw"] = measure_paths(ruler, direction, paths)
+            return found
+
+        for b, z in enumerate(blocks):
+            for direction in directions:
+                key = f"block {b}, direction {direction.name}"
                 if key in journal:
-                    continue
-                paths = traverse(
-                    generation,
-                    z,
-                    states,
-                    direction,
-                    config.values,
-                    batch_size=size,
-                    advance=bar.update,
-                )
-                found = {"latents": measure_paths(ruler, direction, paths).plain()}
-                if not direction.name.startswith("random"):
-                    moved = move_coefficients(ruler.flow, origin, direction, config.values)
-                    found["raw"] = measure_paths(ruler, direction, moved).plain()
-                journal.add(key, found)
-    measured = {}
-    for i, direction in enumerate(directions):
-        entries = [journal[own[i]] for own in keys]
-        measured[direction.name] = Measures.join([entry["latents"] for entry in entries])
-        if "raw" in entries[0]:
-            measured[f"raw {direction.name}"] = Measures.join([entry["raw"] for entry in entries])
-    return measured
+                    bar.update(len(z) * len(values))
+                found = journal.once(key, dict[str, Measures], measured, b, direction)
+                for of, each in found.items():
+                    name = f"raw {direction.name}" if of == "raw" else direction.name
+                    parts.setdefault(name, []).append(each)
+    return {name: Measures.join(each) for name, each in parts.items()}
 
 
 def _scale(
@@ -163,7 +155,8 @@ def _scale(
     n: int,
 ) -> dict[str, float]:
     """Return the mean distance of two of n images of the store, as the model decodes them."""
-    if "scale" not in journal:
+
+    def scale() -> dict[str, float]:
         if n < 2:
             raise ValueError(f"--latents: {n} images; distances need at least 2")
         z = subject.z(subject.rows(n, seed=config.seed + 1))
@@ -171,7 +164,6 @@ def _scale(
             subject.model.basis.inverse(subject.generation.decode(part))
             for part in torch.split(z, config.batch_size)
         ]
-        scale = {name: typical_distance(each, x) for name, each in extractors.items()}
-        journal.add("scale", scale)
-    found: dict[str, float] = journal["scale"]
-    return found
+        return {name: typical_distance(each, x) for name, each in extractors.items()}
+
+    return journal.once("scale", dict[str, float], scale)

@@ -30,14 +30,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor
 
-from gdm_repr.analysis.intervals.estimate import Floats
+from gdm_repr.analysis.intervals.estimate import Floats, rounded
 from gdm_repr.analysis.traversal.directions import Direction, Path
 from gdm_repr.basis import Basis
 from gdm_repr.boundary.isolation import isolated
@@ -81,7 +80,7 @@ class Measures:
         numbers: of :data:`IMAGE_MEASURES`, and ``effect/pixels`` of every feature, each (n,).
         shares: of each data group by number, (n, k).
         moved: of each data group, (n, k).
-        map: mean over anchors, at most (MAP_SIDE, MAP_SIDE).
+        map: mean over anchors, at most (MAP_SIDE, MAP_SIDE), to five digits.
     """
 
     numbers: dict[str, Floats]
@@ -89,28 +88,14 @@ class Measures:
     moved: Floats
     map: Floats
 
-    def plain(self) -> dict[str, Any]:
-        """Return it as JSON holds it, the map rounded to five digits."""
-        return {
-            "numbers": {name: values.tolist() for name, values in self.numbers.items()},
-            "shares": self.shares.tolist(),
-            "moved": self.moved.tolist(),
-            "map": [[float(f"{value:.5g}") for value in row] for row in self.map],
-        }
-
     @classmethod
-    def join(cls, parts: Sequence[Mapping[str, Any]]) -> Measures:
-        """Put the plain measures of several sets of anchors together."""
-        numbers = {
-            name: np.concatenate([np.asarray(part["numbers"][name], float) for part in parts])
-            for name in parts[0]["numbers"]
-        }
-        weight = [len(part["shares"]) for part in parts]
+    def join(cls, parts: Sequence[Measures]) -> Measures:
+        """Put the measures of several sets of anchors together."""
         return cls(
-            numbers,
-            np.concatenate([np.asarray(part["shares"], float) for part in parts]),
-            np.concatenate([np.asarray(part["moved"], float) for part in parts]),
-            np.average([part["map"] for part in parts], axis=0, weights=weight),
+            {name: np.concatenate([p.numbers[name] for p in parts]) for name in parts[0].numbers},
+            np.concatenate([part.shares for part in parts]),
+            np.concatenate([part.moved for part in parts]),
+            np.average([p.map for p in parts], axis=0, weights=[len(p.shares) for p in parts]),
         )
 
 
@@ -156,7 +141,7 @@ def measure_paths(ruler: Ruler, direction: Direction, paths: Iterable[Path]) -> 
         measured = _in_features(there, here, ruler.values, ruler.scale[name])
         numbers |= {f"{kind}/{name}": values for kind, values in measured.items()}
     mean = torch.cat(maps).mean(0).cpu().numpy().astype(float)
-    return Measures(numbers, image["shares"], image["moved"], mean)
+    return Measures(numbers, image["shares"], image["moved"], rounded(mean, 5))
 
 
 def _in_features(
