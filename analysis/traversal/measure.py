@@ -9,7 +9,7 @@ All elements of a band are traversed, ranked and shown, so that no row is picked
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from gdm_repr.analysis.features.extractors import Extractor
 from gdm_repr.analysis.found import Found
+from gdm_repr.analysis.intervals.estimate import rounded
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.subject import Anchors, Subject
 from gdm_repr.analysis.traversal.atlas import Atlas, build_atlas
@@ -133,7 +134,7 @@ def _measures(
             if not direction.name.startswith("random"):
                 paths = move_coefficients(ruler.flow, origin, direction, values)
                 found["raw"] = measure_paths(ruler, direction, paths)
-            return found
+            return {of: replace(each, map=rounded(each.map, 5)) for of, each in found.items()}
 
         for b, z in enumerate(blocks):
             for direction in directions:

@@ -36,7 +36,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from gdm_repr.analysis.intervals.estimate import Floats, rounded
+from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.analysis.traversal.directions import Direction, Path
 from gdm_repr.basis import Basis
 from gdm_repr.boundary.isolation import isolated
@@ -80,7 +80,7 @@ class Measures:
         numbers: of :data:`IMAGE_MEASURES`, and ``effect/pixels`` of every feature, each (n,).
         shares: of each data group by number, (n, k).
         moved: of each data group, (n, k).
-        map: mean over anchors, at most (MAP_SIDE, MAP_SIDE), to five digits.
+        map: mean over anchors, at most (MAP_SIDE, MAP_SIDE).
     """
 
     numbers: dict[str, Floats]
@@ -141,7 +141,7 @@ def measure_paths(ruler: Ruler, direction: Direction, paths: Iterable[Path]) -> 
         measured = _in_features(there, here, ruler.values, ruler.scale[name])
         numbers |= {f"{kind}/{name}": values for kind, values in measured.items()}
     mean = torch.cat(maps).mean(0).cpu().numpy().astype(float)
-    return Measures(numbers, image["shares"], image["moved"], rounded(mean, 5))
+    return Measures(numbers, image["shares"], image["moved"], mean)
 
 
 def _in_features(

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import signal
 from collections.abc import Callable
 from html import unescape
 from multiprocessing.process import BaseProcess
@@ -18,6 +19,7 @@ import pytest
 from gdm_repr import command
 from gdm_repr.analysis.__main__ import AllConfig, main, part_options
 from gdm_repr.analysis.identity import BY_CONTENT, NOT_COMPARED, identity
+from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.options import FeatureConfig
 from gdm_repr.analysis.report.provenance import command_line
 from gdm_repr.analysis.runner import ANALYSES, check_images, load
@@ -38,6 +40,34 @@ QUICK = {
 ALWAYS = sorted(QUICK)
 SCORED = f"--images 60 {QUICK['disentanglement']}"
 Analyse = Callable[..., dict[str, Any]]
+KILLED = """
+import signal
+from gdm_repr.analysis.journal import Journal
+add = Journal.add
+def add_and_die(self, key, value):
+    add(self, key, value)
+    if len(self._done) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+Journal.add = add_and_die
+"""
+
+
+@pytest.fixture
+def begin(run_analysis: Callable[..., int], tmp_path: Path) -> Callable[..., None]:
+    """Leave what is left of a run that was stopped when it had one unit: its journal."""
+    add = Journal.add
+
+    def add_and_stop(self: Journal, key: str, value: object) -> None:
+        add(self, key, value)
+        raise KeyboardInterrupt
+
+    def run(name: str, *flags: str) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Journal, "add", add_and_stop)
+            assert run_analysis(name, *flags) == 130
+        assert (tmp_path / "out" / "journal.jsonl").read_bytes().count(b"\n") == 2
+
+    return run
 
 
 def result(out: Path) -> dict[str, Any]:
@@ -109,19 +139,15 @@ def test_a_killed_analysis_goes_on(
     analyse: Analyse,
     tmp_path: Path,
 ) -> None:
-    """Kill it when it has some of its anchors; the report is that of an unbroken run."""
-    more = ["--features=pixels", "--anchors=9", "--draws=20", "--cuts=6", "--pool=40"]
-    more += ["--source=samples", "--batch-size=8"]
+    """Kill it when it has two of its anchors; the report is that of an unbroken run."""
+    more = [*QUICK["band_variance"].split(), "--source=samples", "--batch-size=8"]
     out, whole = tmp_path / "out", tmp_path / "whole"
     files = ["--checkpoint", str(trained), "--latents", str(encoded)]
     argv = ["band_variance", *files, "--out", str(out), *more, "--no-track"]
-    job = launch("analyse", argv, tmp_path / "log")
-    journal = out / "journal.jsonl"
-    while job.is_alive() and not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
-        job.join(0.01)
-    job.kill()
+    job = launch("analyse", argv, tmp_path / "log", KILLED)
     job.join()
-    assert 1 < journal.read_bytes().count(b"\n") <= 9, (tmp_path / "log").read_text()
+    assert job.exitcode == -signal.SIGKILL, (tmp_path / "log").read_text()
+    assert (out / "journal.jsonl").read_bytes().count(b"\n") == 3
     assert not (out / "report.html").exists()
     tables = analyse("band_variance", *more, out=out)["tables"]
     assert tables == analyse("band_variance", *more, out=whole)["tables"]
@@ -129,9 +155,9 @@ def test_a_killed_analysis_goes_on(
 
 @pytest.mark.parametrize("name", ALWAYS)
 def test_other_settings_are_refused_in_one_line(
-    name: str, analyse: Analyse, refused: Callable[..., str]
+    name: str, begin: Callable[..., None], refused: Callable[..., str]
 ) -> None:
-    analyse(name, QUICK[name])
+    begin(name, QUICK[name])
     told = refused(name, QUICK[name], "--seed 5")
     assert "holds results of other settings (seed 0, now 5)" in told
 
@@ -197,17 +223,20 @@ def test_the_index_leads_to_every_finished_analysis(
         return links, page.partition("<h2>Make it again")[0]
 
     assert found("disentanglement")[0] == ["disentanglement"]
-    assert found("traversal")[0] == ["traversal", "disentanglement"]
     (out / "factor_map").mkdir()  # begun, and not finished
     (out / "factor_map" / "result.json").write_text("{}")
-    assert found("disentanglement")[0] == ["traversal", "disentanglement"]
+    assert found("traversal")[0] == ["traversal", "disentanglement"]
     links, page = found("factor_map")
     assert links == ["traversal", "factor_map", "disentanglement"]
-    assert page == found("traversal,factor_map,disentanglement", tmp_path / "at once")[1]
+    at_once = tmp_path / "at once"
+    for name in links:  # nothing is measured again
+        (at_once / name).mkdir(parents=True)
+        shutil.copy(out / name / "journal.jsonl", at_once / name)
+    assert page == found(",".join(links), at_once)[1]
 
 
 def test_files_are_known_by_what_they_hold(
-    encoded: Path, analyse: Analyse, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    encoded: Path, begin: Callable[..., None], analyse: Analyse, tmp_path: Path
 ) -> None:
     """No option that names a file decides by its path; the journal holds none."""
     for name in ANALYSES:
@@ -238,21 +267,22 @@ def test_files_are_known_by_what_they_hold(
     assert of("band_variance") == of("band_variance", download=True)
     more = "--images 60 --noise 40 --permutations 19 --resamples 10 --controls none"
     more += f" --estimators gaussian --baseline {tmp_path}/"
-    analyse("total_correlation", f"{more}a/latents")
-    head = json.loads((tmp_path / "out" / "journal.jsonl").read_text().splitlines()[0])
-    assert str(tmp_path) not in json.dumps(head["settings"])
+    begin("total_correlation", f"{more}a/latents")
+    journal = tmp_path / "out" / "journal.jsonl"
+    head, unit = journal.read_text().splitlines()
+    assert str(tmp_path) not in json.dumps(json.loads(head)["settings"])
     analyse("total_correlation", f"{more}b/latents")
-    assert "finished already" in capsys.readouterr().out
+    assert journal.read_text().splitlines()[1] == unit
 
 
 def test_another_analysis_or_other_latents_are_named(
     trained: Path,
     make_store: Callable[..., Path],
-    analyse: Analyse,
+    begin: Callable[..., None],
     refused: Callable[..., str],
     tmp_path: Path,
 ) -> None:
-    analyse("disentanglement", SCORED)
+    begin("disentanglement", SCORED)
     told = refused("traversal", "--features pixels")
     assert "holds the analysis disentanglement, now traversal" in told
     others = make_store(tmp_path / "others", trained, "--data digits --limit 60 --steps 6")

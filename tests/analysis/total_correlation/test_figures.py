@@ -7,7 +7,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 
-from gdm_repr.analysis.total_correlation.answers import answer
+from gdm_repr.analysis.total_correlation.answers import Answer, answer
 from gdm_repr.analysis.total_correlation.estimate import element_normality
 from gdm_repr.analysis.total_correlation.figures import (
     correlation_picture,
@@ -51,10 +51,12 @@ def test_a_panel_for_each_question_and_a_dot_for_each_source() -> None:
         Question("between_bands", "between bands", ((0, 1), (2, 3))),
         Question("chosen_elements", "chosen elements", ((0,), (9,))),
     ]
+    few = {"permutations": 19, "resamples": 10, "seed": 0}
     rows = [
-        answer(source, table, question, "gaussian", permutations=19, resamples=10, seed=0)
+        Answer(**vars(found), source=source, question=question, estimator="gaussian")
         for question in asked
         for source, table in (("latents", Z), ("noise", NOISE), ("few", NOISE[:20]))
+        for found in [answer(table, question, "gaussian", **few)]
     ]
     figure = total_correlation_figure(rows, "gaussian")
     panels = [axes for axes in figure.axes if axes.get_visible()]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.traversal.directions import (
     Direction,
     choose_pool,
@@ -170,16 +171,17 @@ def test_paths_that_stand_still_give_numbers() -> None:
     assert all(np.isfinite(values).all() for values in found.numbers.values())
 
 
-def test_measures_come_back_from_json_and_join() -> None:
+def test_measures_come_back_from_a_journal_and_join() -> None:
     z, one = anchors(7), element("4")
     whole = traversed(one, z)
-    joined = Measures.join([traversed(one, part).plain() for part in (z[:3], z[3:])])
+    joined = Measures.join([traversed(one, part) for part in (z[:3], z[3:])])
     np.testing.assert_allclose(joined.map, whole.map, rtol=1e-4)
     np.testing.assert_allclose(joined.shares, whole.shares)
     for name, values in whole.numbers.items():
         np.testing.assert_allclose(joined.numbers[name], values, atol=1e-9)
-    again = Measures.join([whole.plain()])
+    again = Journal().once("whole", Measures, lambda: whole)
     np.testing.assert_array_equal(again.numbers["drift/pixels"], whole.numbers["drift/pixels"])
+    np.testing.assert_array_equal(again.map, whole.map)
 
 
 def test_large_maps_are_averaged_down() -> None:
