@@ -27,6 +27,7 @@ HEAD = {"settings", "of", "names"}  # keys of its first line
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)  # building one takes milliseconds
 
 
 class Journal:
@@ -100,7 +101,7 @@ class Journal:
             self.add(key, make(*args, **kwargs))
         try:
             # strictly, by the rules for JSON: lists are tuples too, texts and bools no numbers
-            return _adapter(kind).validate_json(json.dumps(self[key]), strict=True)
+            found: T = _adapter(kind).validate_json(json.dumps(self[key]), strict=True)
         except ValidationError as error:
             wrong = error.errors(include_url=False)[0]
             place = "".join(f"[{part!r}]" for part in wrong["loc"])
@@ -108,6 +109,7 @@ class Journal:
                 f"--out: {str(self.path)!r} holds under {key!r} what this analysis does not write "
                 f"(value{place}: {wrong['msg']}); remove that line, or add --overwrite"
             ) from None
+        return found
 
     def add(self, key: str, value: object) -> Any:  # noqa: ANN401
         """Keep a unit's result and return it as JSON holds it."""
@@ -191,11 +193,6 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> Difference
     if found and found.name == "latents" and before.get("of") and now["of"]:
         return find_difference(before["of"], now["of"], *names) or found
     return found
-
-
-@cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
-    return TypeAdapter(kind)
 
 
 def _line(key: str, value: object) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gdm_repr.analysis.draws import first_latent
 from gdm_repr.analysis.found import Found
@@ -186,7 +186,7 @@ def measure(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Or
                 bar.update(search_cost)
             tried = random_orders(k, config.candidates, seed)
             given = (tried, _drawing(config, subject, extractor, seed, bar.update), real)
-            sizes = {"first": config.first, "checked": checked, "last": config.n}
+            sizes: dict[str, Any] = {"first": config.first, "checked": checked, "last": config.n}
             found = journal.once(key, Search, learned_search, *given, seed=seed, **sizes)
             value = scored(found.order).value
             rank = 1 + sum(each.value < value for each in scores.values())
