@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from gdm_repr import GDM, train
 from gdm_repr.analysis.journal import Journal
+from gdm_repr.analysis.leakage.matrix import LeakageMatrix
 from gdm_repr.analysis.study import command as study
 from gdm_repr.analysis.study.work import Task
 from gdm_repr.checkpoint import load_tensors
@@ -98,9 +99,11 @@ def test_a_journal_is_read(name: str, tmp_path: Path) -> None:
     shutil.copy(FORMATS / name / "analysis" / "journal.jsonl", path)
     settings = json.loads(path.read_text().splitlines()[0])["settings"]
     journal = Journal(path, settings)
-    redraw = journal["model redraw"]
-    assert redraw["names"] == ["0_5", "6_20", "21_63"]
-    np.testing.assert_allclose(redraw["value"][0][0], 1.5588180554582556, rtol=1e-12)
+    stored = journal["model redraw"]
+    redraw = journal.once("model redraw", LeakageMatrix, lambda: pytest.fail("made again"))
+    assert redraw.names == ("0_5", "6_20", "21_63")
+    assert redraw.value.tolist() == stored["value"]
+    np.testing.assert_allclose(redraw.value[0, 0], 1.5588180554582556, rtol=1e-12)
     assert len([line for line in path.read_text().splitlines() if line]) == 1 + len(journal._done)
 
 
