@@ -37,9 +37,8 @@ def root_mean_square(squares: Floats, size: Floats, seed: int) -> tuple[Floats, 
     """
     n, shape = len(squares), squares.shape[1:]
     flat, size = squares.reshape(n, -1), size.reshape(n, -1)
-    means = resampled_means(np.concatenate([flat, size], 1), seed)
-    drawn, drawn_size = np.split(means, [flat.shape[1]], axis=1)
-    low, high = np.quantile(np.sqrt(drawn / drawn_size), [0.025, 0.975], axis=0)
+    weight = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
+    low, high = np.quantile(np.sqrt((weight @ flat) / (weight @ size)), [0.025, 0.975], axis=0)
     value = np.sqrt(flat.mean(0) / size.mean(0))
     return value.reshape(shape), low.reshape(shape), high.reshape(shape)
 

@@ -135,10 +135,6 @@ class OrderSearch(Found):
     predicted: Mapping[Order, Predictors]
     correlations: Mapping[str, Estimate]
 
-    def estimate(self, order: Order) -> Estimate:
-        """Return an order's score with its interval."""
-        return Estimate(*(self.scores[order][key] for key in ("value", "low", "high")))
-
 
 def measure(config: OrderSearchConfig, subject: Subject, journal: Journal) -> OrderSearch:
     """Score random orders, search for good ones, and see what predicts a score.
