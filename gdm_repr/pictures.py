@@ -53,7 +53,7 @@ def _picture(pixels: Array) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
-def save_sheet(rows: list[Array], path: Path, *, tile: int = 48, gap: int = 2) -> None:
+def save_sheet(rows: list[Array], path: Path, *, tile: int = 96, gap: int = 4) -> None:
     """Write rows of images, each (n, C, H, W), as one picture.
 
     Small images are enlarged by a whole factor, without smoothing, to about ``tile`` pixels.

@@ -8,7 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from gdm_repr.trainer import Trainer
     from gdm_repr.training_state import TrainingState
 
-LOG = "log.jsonl"
+LOG, CURVE, VERDICT = "log.jsonl", "loss.png", "verdict.json"
+MOST_SHOWN = 4  # bands on the bar
 IN_MEMORY_BYTES, IN_MEMORY_SHARE = 4e9, 0.25  # of what is free; data sets up to both stay decoded
 
 
@@ -149,10 +150,46 @@ def _train(config: TrainConfig) -> int:
         if not sheet.exists():  # drawn already where the last step was due one
             trainer.sample_sheet(sheet)
             tracked.artifact(sheet, "samples")
+        tracked.artifact(_draw_curve(trainer))
         tracked.model(config.out / MODEL_FILE)
+        verdict = _judge(trainer)
     print(f"model: {config.out / MODEL_FILE}")
     print(f"samples: {sheet}")
+    print(*verdict, sep="\n")
     return 0
+
+
+def _judge(trainer: Trainer) -> list[str]:
+    """Compare the averaged model with the best Gaussian, band by band, on some training images."""
+    import numpy as np
+
+    from gdm_repr.verdict import IMAGES, judge, measure_bands
+
+    n = len(trainer.dataset)
+    chosen = np.random.default_rng(trainer.config.seed).choice(n, min(n, IMAGES), replace=False)
+    x = trainer.dataset.batch(np.sort(chosen)).x
+    if len(x) < 2:
+        return []
+    bands = measure_bands(trainer.averaged, x, seed=trainer.config.seed)
+    verdict = judge(bands)
+    facts = {"verdict": verdict, "bands": {band.group: asdict(band) for band in bands}}
+    write_text(trainer.config.out / VERDICT, json.dumps(facts, indent=1) + "\n")
+    return verdict
+
+
+def _is_relative(config: TrainConfig) -> bool:
+    """Tell whether a loss of 1 is that of the best Gaussian."""
+    return config.loss == "active" and config.model.denoiser.preconditioning != "none"
+
+
+def _draw_curve(trainer: Trainer) -> Path:
+    from gdm_repr.training_curve import draw_curve
+
+    config, grouping = trainer.config, trainer.denoiser.grouping
+    names = [grouping.names[group] for group in grouping.order]
+    path = config.out / CURVE
+    draw_curve(read_log(config.out / LOG), names, path, relative=_is_relative(config))
+    return path
 
 
 def decoded_bytes(dataset: ImageDataset) -> int:
@@ -248,7 +285,7 @@ def _clear(out: Path) -> None:
     """Remove what an earlier run left; the record of what was tracked stays."""
     from gdm_repr.training_state import STATE_FILE
 
-    names = (STATE_FILE, MODEL_FILE, LOG, "nan.json", "quarantine.jsonl")
+    names = (STATE_FILE, MODEL_FILE, LOG, CURVE, VERDICT, "nan.json", "quarantine.jsonl")
     sheets = (out / "samples").glob("[0-9]" * 10 + ".png")
     for path in (*(out / name for name in names), *sheets):
         path.unlink(missing_ok=True)
@@ -308,9 +345,9 @@ def _loop(trainer: Trainer, tracked: Run, log: QuarantineLog) -> None:
                 if _crossed(before, trainer.nimg, every):
                     rate = (trainer.nimg - start_nimg) / (time.monotonic() - started)
                     means = (trainer.sums / trainer.seen.clamp(min=1)).tolist()
-                    bar.set_postfix_str(f"loss {means[0]:.4f}")
                     values = {LOSS: means[0], IMAGES_PER_SECOND: rate}
-                    bands = zip(names, means[1:], strict=True)
+                    bands = list(zip(names, means[1:], strict=True))
+                    bar.set_postfix_str(_shown_loss(means[0], bands, _is_relative(config)))
                     values |= {band_metric(LOSS, band): mean for band, mean in bands}
                     record.write(json.dumps({"images": trainer.nimg, **values}) + "\n")
                     record.flush()
@@ -324,6 +361,19 @@ def _loop(trainer: Trainer, tracked: Run, log: QuarantineLog) -> None:
             if _crossed(before, trainer.nimg, config.checkpoint_every):
                 with uninterrupted():
                     trainer.save()
+                _draw_curve(trainer)
+
+
+def _shown_loss(value: float, bands: Sequence[tuple[str, float]], relative: bool) -> str:
+    """Write a loss for the bar, beside the best Gaussian's where it is in units of that.
+
+    >>> _shown_loss(0.81, [("0_29", 0.5), ("30_99", 1.02)], relative=True)
+    'loss 0.81 of a Gaussian: 0_29 0.50, 30_99 1.02'
+    """
+    if not relative:
+        return f"loss {value:.4f}"
+    each = ", ".join(f"{name} {loss:.2f}" for name, loss in bands[:MOST_SHOWN])
+    return f"loss {value:.2f} of a Gaussian" + (f": {each}" if len(bands) > 1 else "")
 
 
 def _crossed(before: int, after: int, every: int) -> bool:

@@ -1,0 +1,53 @@
+"""Verdicts: what is worse than a Gaussian is told first, and a trivial model gets a bad one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from gdm_repr.analysis.intervals.estimate import Estimate
+from gdm_repr.analysis.sample_quality.denoising_loss import GroupLoss
+from gdm_repr.api import GDM
+from gdm_repr.data.loading import open_data
+from gdm_repr.training_curve import draw_curve
+from gdm_repr.verdict import judge, measure_bands
+
+
+def band(name: str, value: float, half: float = 0.01) -> GroupLoss:
+    mean = Estimate(value, value - half, value + half)
+    return GroupLoss(name, 64, mean, Estimate(1, 0.9, 1.1), (0.1,), (mean,))
+
+
+def test_the_worst_news_comes_first_with_what_to_do() -> None:
+    bands = [band("a", 0.5), band("b", 1.07), band("c", 0.95), band("d", 1.0, 0.1)]
+    lines = judge(bands)
+    assert lines[:4] == [
+        "b is at 1.07: worse than a Gaussian.",
+        "d is at 1.00: not clearly better than a Gaussian.",
+        "c is at 0.95: better than a Gaussian, and not by much.",
+        "a is at 0.50: learned.",
+    ]
+    assert lines[4].startswith("Train longer")
+    assert not any("Train longer" in line for line in judge([band("a", 0.5)]))
+
+
+def test_a_network_that_answers_nothing_is_a_gaussian(trained: Path) -> None:
+    """It leaves the denoiser its closed form, so that no band may pass for learned."""
+    model = GDM.from_pretrained(trained)
+    x = open_data("digits", model.checkpoint.preprocess, limit=64).batch(range(64)).x
+    with torch.no_grad():
+        for weight in model.denoiser.network.parameters():
+            weight.zero_()
+    bands = measure_bands(model.denoiser, x)
+    for found in bands:
+        assert abs(found.mean.value / found.control.value - 1) < 1e-4
+    assert all("learned" not in line for line in judge(bands))
+
+
+def test_training_ends_with_a_verdict_and_a_curve(trained: Path) -> None:
+    assert '"verdict"' in (trained / "verdict.json").read_text()
+    with Image.open(trained / "loss.png") as picture:
+        assert picture.width > 600
+    draw_curve([], ["a"], trained.parent / "empty.png", relative=True)
