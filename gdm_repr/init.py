@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from gdm_repr.command import run
 from gdm_repr.config import InitConfig
+
+if TYPE_CHECKING:
+    from gdm_repr.survey import Survey
+
+
+def open_work(config: InitConfig) -> Survey:
+    """Look at the images.
+
+    Raises:
+        ValueError: for data that can't be used.
+    """
+    from gdm_repr.survey import survey
+
+    return survey(config.data, config.labels)
 
 
 def init(config: InitConfig) -> int:
@@ -39,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     if given and not given[0].startswith("-"):
         given.insert(0, "--data")
-    return run(InitConfig, "init", given, init)
+    return run(InitConfig, "init", given, init, opened=open_work)
 
 
 if __name__ == "__main__":

@@ -254,7 +254,7 @@ def _choose_network(values: dict[str, Any], dataset: ImageDataset, seconds: floa
 
         raise ValueError(
             f"images of {shape}: the smallest network takes {gigabytes(takes)} of memory and "
-            f"{gigabytes(free_memory())} are free; give a smaller --size"
+            f"{gigabytes(free_memory())} are free; free some, or raise the limit (ulimit -v)"
         )
     return chosen
 

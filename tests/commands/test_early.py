@@ -49,6 +49,7 @@ def lines(trained: Path, encoded: Path, tmp_path_factory: pytest.TempPathFactory
     model, store = f"--checkpoint {trained}", f"--checkpoint {trained} --latents {encoded}"
     edit = f"{model} --data digits --items 0,1"
     found = {
+        "init": f"init {home}/images",
         "prepare": f"prepare --data {home}/images",
         "train": f"train --data digits --model.network {NETWORK.replace(' ', '')} --images 64",
         "encode": f"encode {model} --data digits --limit 8",
@@ -70,7 +71,7 @@ def lines(trained: Path, encoded: Path, tmp_path_factory: pytest.TempPathFactory
     return found
 
 
-NAMES = ["prepare", "train", "encode", "decode", "sample", "edit mix", "edit vary", "edit set",
+NAMES = ["init", "prepare", "train", "encode", "decode", "sample", "edit mix", "edit vary", "edit set",
          "edit interpolate", "study", "compare", "analyse all",
          *(f"analyse {name}" for name in QUICK)]  # fmt: skip
 
@@ -172,6 +173,9 @@ CASES: list[tuple[str, str, str]] = [
     ("sample", "--n 99999999999999", "less than or equal"),
     ("decode", "--latents nowhere", "no latent store"),
     ("decode", "--latents nowhere.npy", "no such file"),
+    ("init", "--data nowhere", "nowhere"),
+    ("init", "--labels nowhere.csv", "nowhere.csv"),
+    ("init", "--minutes 0", "greater than 0"),
     ("prepare", "--data nowhere", "nowhere"),
     ("prepare", "--data digits", "levels 0..16"),
     ("edit mix", "--items 9999", "no such item"),
@@ -204,7 +208,7 @@ CASES: list[tuple[str, str, str]] = [
     ("analyse element_factors", "--anchors 90", "fit the reader to"),
     ("analyse element_factors", "--band nosuch", "nosuch"),
     ("analyse element_factors", "--data nowhere", "nowhere"),
-    ("analyse disentanglement", "--factors nosuch", "no such label"),
+    ("analyse disentanglement", "--factors nosuch", "no label of the store"),
     ("analyse disentanglement", "--data nowhere", "nowhere"),
 ]  # fmt: skip
 
