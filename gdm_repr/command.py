@@ -214,7 +214,7 @@ class Command(BaseSettings):
         """
         out = getattr(self, "out", None)
         if isinstance(out, Path):
-            _require_folder(out)
+            require_folder(out)
 
     @classmethod
     def settings_customise_sources(
@@ -229,8 +229,12 @@ class Command(BaseSettings):
         return (init_settings,)
 
 
-def _require_folder(out: Path) -> None:
-    """Refuse a place where no folder can be made or written to."""
+def require_folder(out: Path) -> None:
+    """Refuse a place where no folder can be made or written to.
+
+    Raises:
+        ValueError: naming what stands in the way.
+    """
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {str(out)!r}: is a file; give a folder")
     there = next(path for path in (out, *out.absolute().parents) if path.exists())

@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic_settings import NoDecode
 
 from gdm_repr.boundary import numerals
-from gdm_repr.command import Command, UserPath, UserPlace
+from gdm_repr.command import Command, UserPath, UserPlace, require_folder
 from gdm_repr.data.images import Preprocess, Side
 from gdm_repr.models import AnyNetworkConfig
 
@@ -229,11 +229,12 @@ class InitConfig(Command):
     overwrite: bool = Field(False, description="Replace the file.")
 
     def check(self) -> None:
-        """Refuse a file that is there."""
+        """Refuse a file that is there, or a place where none can be."""
         if self.out.is_dir():
             raise ValueError(f"--out {str(self.out)!r}: is a folder; name a file, as my.yaml")
         if self.out.exists() and not self.overwrite:
             raise ValueError(f"--out {str(self.out)!r}: is there already; add --overwrite")
+        require_folder(self.out.parent)
 
 
 class TrainConfig(Compute):

@@ -71,8 +71,8 @@ def lines(trained: Path, encoded: Path, tmp_path_factory: pytest.TempPathFactory
     return found
 
 
-NAMES = ["init", "prepare", "train", "encode", "decode", "sample", "edit mix", "edit vary", "edit set",
-         "edit interpolate", "study", "compare", "analyse all",
+NAMES = ["init", "prepare", "train", "encode", "decode", "sample", "edit mix", "edit vary",
+         "edit set", "edit interpolate", "study", "compare", "analyse all",
          *(f"analyse {name}" for name in QUICK)]  # fmt: skip
 
 
@@ -228,7 +228,7 @@ def test_mistakes_are_told_in_a_dry_run(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES[1:])  # init writes a file
 def test_a_folder_that_can_t_be_is_refused(
     name: str, lines: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
