@@ -38,29 +38,39 @@ class Generation:
 
     @isolated
     @torch.no_grad()
-    def states(self, z: Tensor) -> list[Tensor]:
+    def states(self, z: Tensor, batch_size: int | None = None) -> list[Tensor]:
         """Return the states of latents (B, C, d) after 0, 1, .., k groups; only z when not strict.
 
-        The last one is the data, in the plan's coordinate.
+        The last one is the data, in the plan's coordinate. ``batch_size`` are made at a time.
         """
-        states = [z]
-        for group in self.flow.grouping.order if self.strict else ():
-            states.append(self._run(states[-1], [group]))
-        return states
+        parts = [[part] for part in torch.split(z, batch_size or max(1, len(z)))]
+        for states in parts:
+            for group in self.flow.grouping.order if self.strict else ():
+                states.append(self._run(states[-1], [group]))
+        return [torch.cat(state) for state in zip(*parts, strict=True)]
+
+    def generate(self, z: Tensor, batch_size: int | None = None) -> tuple[list[Tensor], Tensor]:
+        """Return the states of latents, and data (B, C, d) in the basis's coordinates."""
+        states = self.states(z, batch_size)
+        return states, self.finish(states[-1], z, len(states) - 1, batch_size)
 
     @isolated
     @torch.no_grad()
-    def finish(self, state: Tensor, z: Tensor, done: int) -> Tensor:
+    def finish(self, state: Tensor, z: Tensor, done: int, batch_size: int | None = None) -> Tensor:
         """Generate the remaining groups from other latents.
 
         Args:
             state: from :meth:`states`, after ``done`` groups, (B, C, d).
             z: latents whose first ``done`` groups are those of the state, (B, C, d).
             done: groups in the state; not more than were really shared.
+            batch_size: how many are made at a time; all when None.
 
         Returns:
             Data in the basis's coordinates, (B, C, d).
         """
+        if batch_size is not None:
+            pairs = zip(torch.split(state, batch_size), torch.split(z, batch_size), strict=True)
+            return torch.cat([self.finish(each, part, done) for each, part in pairs])
         order = self.flow.grouping.order
         left = order[done if self.strict else 0 :]
         if self.strict:

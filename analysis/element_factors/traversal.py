@@ -12,7 +12,6 @@ from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -156,12 +155,7 @@ class MovedAnchors:
     @cached_property
     def _generated(self) -> tuple[list[Tensor], Tensor]:
         """Return states and decoded data of the anchors."""
-        generation, size = self._subject.generation, self._config.batch_size
-        parts = [generation.states(part) for part in torch.split(self._z, size)]
-        states = [torch.cat(state) for state in zip(*parts, strict=True)]
-        done = len(states) - 1
-        pairs = zip(torch.split(states[-1], size), torch.split(self._z, size), strict=True)
-        return states, torch.cat([generation.finish(state, z, done) for state, z in pairs])
+        return self._subject.generation.generate(self._z, self._config.batch_size)
 
 
 def split_rows(

@@ -175,8 +175,7 @@ def measure_leakage(
     squares = np.empty((n, grouping.k, len(columns)))
     for rows in batches(n, batch_size):
         z_rows, noise = z[rows], example_noise(z, rows, seed, 1)
-        states = generation.states(z_rows)
-        x = generation.finish(states[-1], z_rows, len(states) - 1)
+        states, x = generation.generate(z_rows)
         for column, (rank, own) in enumerate(columns):
             shared = min(rank, len(states) - 1)
             decode = partial(generation.finish, states[shared], done=shared)

@@ -112,8 +112,7 @@ class Decoder:
     ) -> Iterator[tuple[list[Job], Tensor]]:
         """Yield jobs (fill, draw, set), and their reconstructions (J*B, C, H, W) in [-1, 1]."""
         grouping, size = self.generation.flow.grouping, len(z)
-        parts = [self.generation.states(part) for part in torch.split(z, self.batch_size)]
-        states = [torch.cat(state) for state in zip(*parts, strict=True)]
+        states = self.generation.states(z, self.batch_size)
         shared = [min(shared_groups(grouping, keep), len(states) - 1) for keep in self.kept]
         together = max(1, self.batch_size // size)
         for done in sorted(set(shared)):
@@ -125,11 +124,8 @@ class Decoder:
 
     def _finished(self, state: Tensor, latents: Tensor, done: int) -> Tensor:
         """Return images (B, C, H, W) in [-1, 1] of latents whose first groups are made."""
-        states, parts = (torch.split(each, self.batch_size) for each in (state, latents))
-        data = [
-            self.generation.finish(own, part, done) for own, part in zip(states, parts, strict=True)
-        ]
-        return self.basis.inverse(torch.cat(data)).clamp(-1, 1)
+        data = self.generation.finish(state, latents, done, self.batch_size)
+        return self.basis.inverse(data).clamp(-1, 1)
 
     def _filled(self, z: Tensor, items: Sequence[int], fill: str, draw: int, i: int) -> Tensor:
         """Return latents (B, C, d) that are the image's on set i and the fill elsewhere."""

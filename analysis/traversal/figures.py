@@ -180,7 +180,7 @@ def draw_sheets(
     """
     generation, basis = subject.generation, subject.model.basis
     z = torch.cat([each.z[:1] for each in anchors])
-    states = generation.states(z)
+    states, data = generation.generate(z)
     made = [
         Edit(direction.name, a, place, direction.support)
         for a in range(len(z))
@@ -188,7 +188,7 @@ def draw_sheets(
         for place in direction.go(z[a : a + 1], values)[0]
     ]
     x = basis.inverse(decode_edits(generation, states, made, batch_size)).cpu()
-    original = basis.inverse(generation.finish(states[-1], z, len(states) - 1)).cpu()
+    original = basis.inverse(data).cpu()
     x = x.reshape(len(z), len(directions), len(values), *x.shape[1:])
     columns = ["unedited", *(f"{value:+.3g}" if value else "0" for value in values)]
     tile = 64 if len(values) <= 9 else 48

@@ -120,11 +120,7 @@ def _measures(
 
         @lru_cache(1)  # of one block at a time, and not where all of it is measured
         def started(b: int) -> tuple[list[Tensor], Tensor]:
-            parts = [generation.states(part) for part in torch.split(blocks[b], size)]
-            states = [torch.cat(state) for state in zip(*parts, strict=True)]
-            done = len(states) - 1
-            pairs = zip(torch.split(states[-1], size), torch.split(blocks[b], size), strict=True)
-            return states, torch.cat([generation.finish(state, z, done) for state, z in pairs])
+            return generation.generate(blocks[b], size)
 
         def measured(b: int, direction: Direction) -> dict[str, Measures]:
             states, origin = started(b)

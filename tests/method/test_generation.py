@@ -73,3 +73,14 @@ def test_decode_is_decode() -> None:
     flow, z = gaussian(), latents(2)
     whole = Generation(flow, PLAN, strict=True).decode(z)
     assert torch.equal(whole, decode(flow, z, PLAN).y)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_batches_change_nothing(strict: bool) -> None:
+    generation, z = Generation(gaussian(), PLAN, strict=strict), latents(5)
+    states, data = generation.generate(z)
+    parts, batched = generation.generate(z, 2)
+    assert len(parts) == len(states)
+    for one, other in zip([*states, data], [*parts, batched], strict=True):
+        assert torch.allclose(one, other, rtol=0, atol=1e-12)
+    assert torch.allclose(data, generation.decode(z), rtol=0, atol=1e-12)
