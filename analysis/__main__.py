@@ -88,7 +88,7 @@ def _analyse_all(config: AllConfig) -> int:
     parts, subject = open_work(config)
     folders = {name: config.out / name for name in ANALYSES}
     folders |= {analysis.name: options.out for analysis, options in parts}
-    resolved = config.model_dump(mode="json", exclude={"config", "dry_run"})
+    resolved = config.resolved()
     with tracking.start("analyse-all", resolved, config.out, enabled=config.track) as tracked:
         for number, (analysis, options) in enumerate(parts, 1):
             print(f"{number} of {len(parts)}: {analysis.name}", file=sys.stderr)

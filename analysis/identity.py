@@ -11,22 +11,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gdm_repr.analysis.options import INPUTS
+from gdm_repr.identity import Mark, marked
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from gdm_repr.latents.format import Manifest
 
-# Options that change how a result is reached, not the result.
-NOT_COMPARED = {*INPUTS, "config", "dry_run", "out", "overwrite", "device", "batch_size", "track"}
-# What is fetched is what is there: an option of finding weights, which tells nothing of them.
+# Free, but always in what is compared: what is fetched is what is there, and no journal says so.
 FETCHED = {"download": False}
 
 
 def identity(options: BaseModel) -> dict[str, Any]:
     """Return the options that decide a result, plain; those that name files by their content."""
-    found = options.model_dump(mode="json", exclude=NOT_COMPARED)
+    found = spelled(options)
     for key, digest in BY_CONTENT.items():
         if value := getattr(options, key, None):
             found[key] = digest(value)
@@ -35,7 +33,8 @@ def identity(options: BaseModel) -> dict[str, Any]:
 
 def spelled(options: BaseModel) -> dict[str, Any]:
     """Return the same with files by their paths, as they were compared once."""
-    return options.model_dump(mode="json", exclude=NOT_COMPARED)
+    free = {*marked(type(options), Mark.FREE)} - {*FETCHED}
+    return options.model_dump(mode="json", exclude=free)
 
 
 def names(options: BaseModel) -> dict[str, str]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple,
 from pydantic import Field
 
 from gdm_repr.command import UserPath, UserPlace
-from gdm_repr.config import CHECKPOINT, SHIPPED, Compute, Words
+from gdm_repr.config import OfModel, Words
+from gdm_repr.identity import Free
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.features.extractors import Distance, Extractor
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 Built = TypeVar("Built")
 RAW = ("pixels", "dct")  # extractors without a network
 MOST_SEED = 1_000_000_000  # times the gap between seeds it still fits into 64 bits
-INPUTS = ("checkpoint", "latents", "data", "labels")  # known by what is in them, not by path
 
 
 class Needs(NamedTuple):
@@ -82,20 +82,23 @@ def with_advice(option: str, name: str, build: Callable[[str], Built]) -> Built:
         ) from None
 
 
-class AnalysisConfig(Compute):
+class AnalysisConfig(OfModel):
     """What all analyses have in common."""
 
     of_labels: ClassVar[bool] = False  # whether nothing is looked at where there are no labels
 
-    checkpoint: UserPlace = Field(SHIPPED, description=CHECKPOINT)
-    latents: UserPath = Field(description="Latent store that encode made with this model.")
-    data: UserPlace | None = Field(
+    latents: Free[UserPath] = Field(description="Latent store that encode made with this model.")
+    data: Free[UserPlace | None] = Field(
         None, description="The images it was encoded from; a built-in name is found by itself."
     )
-    labels: UserPath | None = Field(None, description="The labels it was encoded with, if any.")
-    out: UserPath = Field(description="Folder for the report; what it holds is not measured again.")
+    labels: Free[UserPath | None] = Field(
+        None, description="The labels it was encoded with, if any."
+    )
+    out: Free[UserPath] = Field(
+        description="Folder for the report; what it holds is not measured again."
+    )
     seed: int = Field(0, ge=0, le=MOST_SEED, description="Seed of every choice and draw.")
-    overwrite: bool = Field(False, description="Measure everything again.")
+    overwrite: Free[bool] = Field(False, description="Measure everything again.")
 
     def needs(self) -> Needs:
         """Return how many images the store must hold at least, with these options."""
@@ -125,7 +128,7 @@ class FeatureConfig(AnalysisConfig):
         None, description="Side of the square the network sees; that of its training by default."
     )
     weights: UserPath | None = Field(None, description="File of the network's weights.")
-    download: bool = Field(False, description="Fetch published weights that are missing.")
+    download: Free[bool] = Field(False, description="Fetch published weights that are missing.")
 
     def extractors(self) -> dict[str, Extractor]:
         """Build the extractors, by name.

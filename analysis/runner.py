@@ -280,7 +280,7 @@ def _perform(
             f"{config.out} is finished already: {analysis.name}; its page is written again from "
             "what was measured; add --overwrite to measure it again"
         )
-    resolved = config.model_dump(mode="json", exclude={"config", "dry_run"})
+    resolved = config.resolved()
     with tracking.start(
         f"analyse-{analysis.name}",
         resolved,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gdm_repr.analysis.draws import first_latent
 from gdm_repr.analysis.identity import store_digest
-from gdm_repr.api import GDM
+from gdm_repr.api import GDM, open_model
 from gdm_repr.boundary import arguments
 from gdm_repr.boundary.arguments import Rows, count, row_numbers
 from gdm_repr.boundary.isolation import isolated
@@ -88,11 +88,8 @@ class Subject:
         Raises:
             ValueError: for a checkpoint or store that can't be used, together or alone.
         """
-        model = GDM.from_pretrained(
-            config.checkpoint, device=config.device, precision=config.precision
-        )
         return cls(
-            model,
+            open_model(config),
             config.latents,
             checkpoint=config.checkpoint,
             data=config.data,

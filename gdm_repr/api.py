@@ -25,7 +25,7 @@ from gdm_repr.boundary.arguments import count, integer, integers
 from gdm_repr.boundary.image_batch import Batchable, check_range, image_batch, latent_batch
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
-from gdm_repr.config import DEFAULT_SOLVER, DEFAULT_STEPS
+from gdm_repr.config import DEFAULT_SOLVER, DEFAULT_STEPS, OfModel, SolverConfig
 from gdm_repr.coordinates import Flow
 from gdm_repr.grouping import Shape, rms_by_group
 from gdm_repr.ode import Plan, decode, encode
@@ -278,6 +278,16 @@ class GDM:
             ValueError: if n is less than 1, or a seed is not in 0 .. 2^64 - 1.
         """
         return self.decode(self.noise(n, seed=seed), plan)
+
+
+def open_model(config: OfModel) -> GDM:
+    """Load the model that options name, in the order of generation that they may ask for.
+
+    Raises:
+        ValueError: if it is not found, can't be used, or was not trained on that order.
+    """
+    model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
+    return model.with_order(config.order) if isinstance(config, SolverConfig) else model
 
 
 def choose_device(name: str) -> torch.device:

@@ -45,6 +45,7 @@ from gdm_repr.boundary.numerals import loose_numbers
 from gdm_repr.boundary.streams import sturdy_streams
 from gdm_repr.boundary.yaml_file import read_yaml
 from gdm_repr.files import user_path, user_place
+from gdm_repr.identity import Free
 
 # Types of the options that are a path, or a text that may be or hold one. Every option that names a
 # place is of one of these, so that ~ is the home folder however the option was given.
@@ -186,8 +187,8 @@ class Command(BaseSettings):
         cli_hide_none_type=True,
     )
 
-    config: UserPath | None = Field(None, description="YAML file of these options.")
-    dry_run: bool = Field(
+    config: Free[UserPath | None] = Field(None, description="YAML file of these options.")
+    dry_run: Free[bool] = Field(
         False, description="Open and check all that is needed, print the options, and stop."
     )
 
@@ -205,6 +206,10 @@ class Command(BaseSettings):
                 cls.__name__, [InitErrorDetails(type=wrong, loc=place, input=text)]
             )
         return made
+
+    def resolved(self, *without: str) -> dict[str, Any]:
+        """Return the options as they are recorded: plain, but for some that say nothing later."""
+        return self.model_dump(mode="json", exclude={"config", "dry_run", *without})
 
     def check(self) -> None:
         """Refuse what types can't tell, before anything is opened.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import (
@@ -27,7 +27,14 @@ from pydantic_settings import NoDecode
 from gdm_repr.boundary import numerals
 from gdm_repr.command import Command, UserPath, UserPlace, require_folder
 from gdm_repr.data.images import Preprocess, Side
+from gdm_repr.identity import ByContent, End, Free, OfPlan
 from gdm_repr.models import AnyNetworkConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gdm_repr.api import GDM
+    from gdm_repr.ode import Plan
 
 MOST_VALUES = 1000  # of one range: a sheet has one column for each
 
@@ -57,8 +64,8 @@ Count = Annotated[int, Field(ge=1, le=MOST)]
 Held = Annotated[int, Field(ge=1, le=MANY)]
 Seed = Annotated[int, Field(ge=0, le=2**62)]  # generators take 64 bits, and seed + i is one, too
 Group = Annotated[int, Field(le=MANY)]  # whether it is one, the grouping says
-Workers = Annotated[int, Field(ge=0, le=1024)]
-First = Annotated[Count | None, AfterValidator(_not_beside_limit)]
+Workers = Free[Annotated[int, Field(ge=0, le=1024)]]
+First = ByContent[Annotated[Count | None, AfterValidator(_not_beside_limit)]]
 Frames = Annotated[int, Field(ge=0, le=1000), AfterValidator(_no_frame_or_two)]
 StepCount = Annotated[int, Field(le=100_000)]  # from below they are checked with the groups
 Steps = Annotated[StepCount | tuple[StepCount, ...], BeforeValidator(_unwrap)]
@@ -67,13 +74,17 @@ Orders = Annotated[
     Literal["fixed", "random"] | tuple[tuple[Group, ...], ...], BeforeValidator(_unwrap)
 ]
 Size = Annotated[Side | tuple[Side, Side] | None, BeforeValidator(_unwrap)]
+Labels = Annotated[
+    ByContent[UserPath | None],
+    Field(description="Labels: a CSV, or CelebA's list of attributes."),
+]
 Device = Literal["auto", "cpu", "cuda"]
 DEFAULT_SOLVER, DEFAULT_STEPS = "ab3", 72  # see docs/solvers.md and the model card of scenes
 MODEL_FILE = "model.safetensors"  # in a run's folder
 SHIPPED = "scenes"  # the model that comes with the package
 SHIPPED_DATA = "scenes:0-64"  # what it encodes when no data are named; it never saw them
-CHECKPOINT = "Model: a .safetensors file, a folder of one, a hub id, or scenes, which is shipped."
 Precision = Literal["fp32", "bf16"]
+Format = Annotated[Literal["png", "npy"], Field(description="PNG files, or one float32 array.")]
 
 
 class NamedConfig(BaseModel):
@@ -150,12 +161,22 @@ class ModelConfig(BaseModel):
 class Compute(Command):
     """Options of everything that runs a network."""
 
-    device: Device = Field("auto", description="auto takes CUDA where there is one.")
+    device: Free[Device] = Field("auto", description="auto takes CUDA where there is one.")
     precision: Precision = Field("fp32", description="Of the network; the state is float32.")
-    batch_size: Held = Field(
+    batch_size: Free[Held] = Field(
         256, description="Images at a time; it changes speed and memory, not results."
     )
-    track: bool = Field(True, description="Record the run and send it to MLflow.")
+    track: Free[bool] = Field(True, description="Record the run and send it to MLflow.")
+
+
+class OfModel(Compute):
+    """Options of everything that reads a trained model."""
+
+    checkpoint: Free[UserPlace] = Field(
+        SHIPPED,
+        description="Model: a .safetensors file, a folder of one, a hub id, or scenes, which is "
+        "shipped.",
+    )
 
 
 class PrepareConfig(Command):
@@ -176,9 +197,7 @@ class PrepareConfig(Command):
         "dsprites:FILE, shapes3d:FILE, mpi3d:FILE, cars3d:FOLDER, smallnorb:FOLDER."
     )
     out: UserPath = Field(description="Folder for the images; an unfinished one is resumed.")
-    labels: UserPath | None = Field(
-        None, description="Labels: a CSV, or CelebA's list of attributes."
-    )
+    labels: Labels = None
     size: Size = Field(
         None, description="Side of a square, or height,width; the images' own by default."
     )
@@ -246,24 +265,24 @@ class TrainConfig(Compute):
       python -m gdm_repr.train --start-from scenes --data photos/ --images 200000 --out runs/photos
     """
 
-    out: UserPath = Field(
+    out: Free[UserPath] = Field(
         description="Folder for the model, its training state, sheets and records."
     )
-    resume: bool = Field(False, description="Go on from the training state in --out.")
-    overwrite: bool = Field(False, description="Start anew in --out, in place of the run there.")
-    start_from: UserPlace | None = Field(
+    resume: Free[bool] = Field(False, description="Go on from the training state in --out.")
+    overwrite: Free[bool] = Field(
+        False, description="Start anew in --out, in place of the run there."
+    )
+    start_from: ByContent[UserPlace | None] = Field(
         None,
         description="Model whose weights training begins with (fine-tuning), with its --model and "
         "--preprocess where these are not given.",
     )
-    data: UserPlace = Field(
+    data: ByContent[UserPlace] = Field(
         description="Path of images, or a source: digits, photos, scenes[:START-STOP], "
         "cifar10:FOLDER, dsprites:FILE, shapes3d:FILE, mpi3d:FILE, cars3d:FOLDER, smallnorb:FOLDER."
     )
-    labels: UserPath | None = Field(
-        None, description="Labels: a CSV, or CelebA's list of attributes."
-    )
-    limit: Count | None = Field(
+    labels: Labels = None
+    limit: ByContent[Count | None] = Field(
         None, description="Use a sample of so many items, spread over the classes."
     )
     first: First = Field(None, description="Use the first items only.")
@@ -284,7 +303,7 @@ class TrainConfig(Compute):
     orders: Orders = Field(
         "fixed", description="Generation orders to train on: the grouping's, any, or a list."
     )
-    images: Count = Field(2_000_000, description="Images to train on, counted with repeats.")
+    images: End[Count] = Field(2_000_000, description="Images to train on, counted with repeats.")
     accumulate: Count = Field(1, description="Parts in which a batch is computed.")
     lr: float = Field(1e-3, gt=0, description="Learning rate of Adam after the warm-up.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay (AdamW).")
@@ -302,32 +321,44 @@ class TrainConfig(Compute):
     ema_ramp: float = Field(
         0.05, gt=0, description="Half-life at most this fraction of images seen."
     )
-    checkpoint_every: Count = Field(200_000, description="Images between checkpoints.")
-    sample_every: Count = Field(500_000, description="Images between sample sheets.")
+    checkpoint_every: Free[Count] = Field(200_000, description="Images between checkpoints.")
+    sample_every: Free[Count] = Field(500_000, description="Images between sample sheets.")
     seed: Seed = Field(0, description="Seed of weights, order of images, noise and times.")
     workers: Workers = Field(
         1, description="Processes that decode images, when these don't fit in memory."
     )
-    compile: bool = Field(False, description="Compile the network (torch.compile).")
+    compile: Free[bool] = Field(False, description="Compile the network (torch.compile).")
     batch_size: Held = Field(256, description="Images a step.")
 
 
-class SolverConfig(Compute):
+class SolverConfig(OfModel):
     """Options of everything that solves the ODE."""
 
-    checkpoint: UserPlace = Field(SHIPPED, description=CHECKPOINT)
-    solver: str = Field(
+    solver: OfPlan[str] = Field(
         DEFAULT_SOLVER, description="euler, midpoint, heun, rk4, ab2, ab3 or dopri5."
     )
-    coordinate: str = Field("whitened", description="whitened, or uniform (the paper's).")
-    steps: Steps = Field(DEFAULT_STEPS, description="Steps in all, or for each group.")
-    split: Literal["even", "auto"] = Field(
+    coordinate: OfPlan[str] = Field("whitened", description="whitened, or uniform (the paper's).")
+    steps: OfPlan[Steps] = Field(DEFAULT_STEPS, description="Steps in all, or for each group.")
+    split: OfPlan[Literal["even", "auto"]] = Field(
         "even", description="How steps in all are split: evenly, or by a measured error."
     )
-    tolerance: float = Field(1e-5, gt=0, description="Of dopri5 and of --inverse's fixed point.")
+    tolerance: OfPlan[float] = Field(
+        1e-5, gt=0, description="Of dopri5 and of --inverse's fixed point."
+    )
     order: tuple[Group, ...] | None = Field(
         None, description="Groups in the order of generation, of a model trained on several orders."
     )
+
+    def plan(self, model: GDM, *, inverse: bool = False, split_on: Tensor | None = None) -> Plan:
+        """Say how to solve a model's ODE, as :meth:`gdm_repr.api.GDM.plan` does."""
+        return model.plan(
+            self.steps,
+            solver=self.solver,
+            coordinate=self.coordinate,
+            tolerance=self.tolerance,
+            inverse=inverse,
+            split_on=split_on,
+        )
 
 
 class EncodeConfig(SolverConfig):
@@ -342,24 +373,22 @@ class EncodeConfig(SolverConfig):
       python -m gdm_repr.encode --checkpoint runs/digits --data photos/ --out latents --steps 96
     """
 
-    data: UserPlace | None = Field(
+    data: ByContent[UserPlace | None] = Field(
         None,
         description="Path of images, or a source: digits, photos, scenes[:START-STOP], "
         "cifar10:FOLDER, dsprites:FILE, shapes3d:FILE, mpi3d:FILE, cars3d:FOLDER, "
         "smallnorb:FOLDER. Needed, but for the model that comes with the package.",
     )
-    out: UserPath = Field(
+    out: Free[UserPath] = Field(
         Path("latents"), description="Folder of the latent store; an unfinished one is resumed."
     )
-    labels: UserPath | None = Field(
-        None, description="Labels: a CSV, or CelebA's list of attributes."
-    )
+    labels: Labels = None
     size: Side | None = Field(None, description="Image size; must be the model's.")
     fit: Literal["center", "resize", "tile"] | None = Field(
         None, description="How images come to size."
     )
     dequantize: bool | None = Field(None, description="Spread integer levels uniformly.")
-    limit: Count | None = Field(
+    limit: ByContent[Count | None] = Field(
         None, description="Encode a sample of so many items, spread over the classes."
     )
     first: First = Field(None, description="Encode the first items only.")
@@ -388,18 +417,17 @@ class EncodeConfig(SolverConfig):
         return self.data or SHIPPED_DATA
 
 
-class DecodeConfig(Compute):
+class DecodeConfig(OfModel):
     """Decode latents to images, by the solver and steps they were encoded with.
 
     Example:
       python -m gdm_repr.decode --checkpoint runs/digits --latents runs/digits/latents --out decoded
     """
 
-    checkpoint: UserPlace = Field(SHIPPED, description=CHECKPOINT)
     latents: UserPath = Field(description="Latent store, or a .npy file of latents (N, C, d).")
     out: UserPath = Field(description="Folder for the images.")
     limit: Count | None = Field(None, description="Decode the first latents only.")
-    format: Literal["png", "npy"] = Field("png", description="PNG files, or one float32 array.")
+    format: Format = "png"
     overwrite: bool = Field(False, description="Remove the images of other settings in --out.")
 
 
@@ -419,7 +447,7 @@ class SampleConfig(SolverConfig):
         description="States in which process.png shows how the first images come about, from noise "
         "to image; 0 draws none.",
     )
-    format: Literal["png", "npy"] = Field("png", description="PNG files, or one float32 array.")
+    format: Format = "png"
     overwrite: bool = Field(False, description="Remove the images of other settings in --out.")
 
 

@@ -103,10 +103,9 @@ def open_work(config: DecodeConfig) -> Latents:
     Raises:
         ValueError: for a checkpoint or latents that can't be used.
     """
-    from gdm_repr.api import GDM
+    from gdm_repr.api import open_model
 
-    model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
-    return read_latents(config, model)
+    return read_latents(config, open_model(config))
 
 
 def decode(config: DecodeConfig) -> int:
@@ -148,7 +147,7 @@ def _decode(config: DecodeConfig) -> int:
         )
         return 0
     recipe.begin(config.out, overwrite=config.overwrite)
-    resolved = config.model_dump(mode="json", exclude={"config", "dry_run", "overwrite"})
+    resolved = config.resolved("overwrite")
     with tracking.start(
         "decode",
         resolved,

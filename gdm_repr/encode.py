@@ -14,8 +14,6 @@ from gdm_repr.command import run
 from gdm_repr.config import EncodeConfig
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from gdm_repr.api import GDM
     from gdm_repr.data.dataset import ImageDataset
     from gdm_repr.latents.format import Manifest
@@ -107,15 +105,14 @@ def open_work(config: EncodeConfig) -> tuple[GDM, ImageDataset, Plan]:
     Raises:
         ValueError: for options, a checkpoint, data or a store that can't be used.
     """
-    from gdm_repr.api import GDM
+    from gdm_repr.api import open_model
     from gdm_repr.data.sources.registry import refuse_inside
     from gdm_repr.latents.writer import require_same
 
     refuse_inside(config.out, config.images())
-    model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
-    model = model.with_order(config.order)
+    model = open_model(config)
     dataset = open_images(config, model)
-    plan = _plan(config, model)
+    plan = config.plan(model, inverse=config.inverse)
     if config.latent_error and plan.solver == "dopri5":
         raise ValueError(
             "--latent-error: dopri5 chooses its own steps, so that there are none to double; "
@@ -124,17 +121,6 @@ def open_work(config: EncodeConfig) -> tuple[GDM, ImageDataset, Plan]:
     if config.split == "even":  # another is not known yet
         require_same(config.out, make_manifest(config, model, dataset, plan))
     return model, dataset, plan
-
-
-def _plan(config: EncodeConfig, model: GDM, split_on: Tensor | None = None) -> Plan:
-    return model.plan(
-        config.steps,
-        solver=config.solver,
-        coordinate=config.coordinate,
-        tolerance=config.tolerance,
-        inverse=config.inverse,
-        split_on=split_on,
-    )
 
 
 def encode(config: EncodeConfig) -> int:
@@ -152,7 +138,8 @@ def encode(config: EncodeConfig) -> int:
 
     model, dataset, plan = open_work(config)
     if config.split == "auto":
-        plan = _plan(config, model, dataset.batch(range(min(SPLIT_IMAGES, len(dataset)))).x)
+        some = dataset.batch(range(min(SPLIT_IMAGES, len(dataset)))).x
+        plan = config.plan(model, inverse=config.inverse, split_on=some)
     writer = StoreWriter(config.out, make_manifest(config, model, dataset, plan))
     sheet = config.out / "reconstructions.png"
     if writer.is_finished() and sheet.exists() and not (config.track and _is_untold(config.out)):
@@ -162,7 +149,7 @@ def encode(config: EncodeConfig) -> int:
             f"{manifest.quarantined} quarantined; for others choose another --out"
         )
         return 0
-    resolved = config.model_dump(mode="json", exclude={"config", "dry_run"})
+    resolved = config.resolved()
     fingerprints = {f"fingerprint.{k}": v for k, v in writer.manifest.fingerprint.items()}
     with tracking.start(
         "encode", resolved, config.out, enabled=config.track, tags=fingerprints

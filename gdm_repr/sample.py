@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from gdm_repr.api import GDM
     from gdm_repr.ode import Plan
 
-if TYPE_CHECKING:
-    from gdm_repr.api import GDM
-    from gdm_repr.ode import Plan
-
 STRIPS = 4  # images whose generation is drawn
 
 
@@ -28,14 +24,10 @@ def open_work(config: SampleConfig) -> tuple[GDM, Plan]:
     Raises:
         ValueError: for options or a checkpoint that can't be used.
     """
-    from gdm_repr.api import GDM
+    from gdm_repr.api import open_model
 
-    model = GDM.from_pretrained(config.checkpoint, device=config.device, precision=config.precision)
-    model = model.with_order(config.order)
-    plan = model.plan(
-        config.steps, solver=config.solver, coordinate=config.coordinate, tolerance=config.tolerance
-    )
-    return model, plan
+    model = open_model(config)
+    return model, config.plan(model)
 
 
 def sample(config: SampleConfig) -> int:
@@ -67,15 +59,10 @@ def _sample(config: SampleConfig) -> int:
         return 0
     # the split is measured where a sampler goes: on the model's own samples
     if config.split == "auto":
-        plan = model.plan(
-            config.steps,
-            solver=config.solver,
-            coordinate=config.coordinate,
-            tolerance=config.tolerance,
-            split_on=model.sample(min(64, config.n), seed=config.seed, plan=plan),
-        )
+        some = model.sample(min(64, config.n), seed=config.seed, plan=plan)
+        plan = config.plan(model, split_on=some)
     recipe.begin(config.out, overwrite=config.overwrite)
-    resolved = config.model_dump(mode="json", exclude={"config", "dry_run", "overwrite"})
+    resolved = config.resolved("overwrite")
     with tracking.start(
         "sample",
         resolved,

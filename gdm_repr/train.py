@@ -128,7 +128,7 @@ def _train(config: TrainConfig) -> int:
         print(line, file=sys.stderr)
     if state is None:
         _clear(config.out)
-    resolved = config.model_dump(mode="json", exclude={"config", "dry_run", "resume", "overwrite"})
+    resolved = config.resolved("resume", "overwrite")
     write_text(config.out / "config.json", json.dumps(resolved, indent=2) + "\n")
     grouping, basis = trainer.denoiser.grouping, trainer.denoiser.basis
     positions = None if basis.name == "identity" else basis.positions

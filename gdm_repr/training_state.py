@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -24,6 +24,8 @@ from torch import Tensor
 from gdm_repr.checkpoint import FORMAT, load_tensors, save_tensors
 from gdm_repr.command import build
 from gdm_repr.config import TrainConfig
+from gdm_repr.identity import Mark, counted, marked
+from gdm_repr.recipe import flat
 from gdm_repr.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -33,13 +35,6 @@ if TYPE_CHECKING:
 STATE_FILE = "state.safetensors"
 PARTS = ("network", "ema", "adam", "data", "axes", "record")
 STEPS, MOMENTS = "step", ("exp_avg", "exp_avg_sq")  # of AdamW
-# may differ from the interrupted run's without changing its numbers
-FREE_ON_RESUME = {
-    "config", "dry_run", "resume", "overwrite", "out", "track", "images", "checkpoint_every",
-    "sample_every", "workers", "device", "compile",
-}  # fmt: skip
-# known by their content: the fingerprints of the data and of the checkpoint started from
-KNOWN_BY_CONTENT = ("limit", "first", "labels", "data", "start_from")
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,33 +127,23 @@ def require_same(state: TrainingState, config: TrainConfig, dataset: ImageDatase
         ValueError: naming the one difference.
     """
     out = str(config.out)
-    now, before = (_flat(c.model_dump(mode="json")) for c in (config, state.config))
+    both = (config, state.config)
+    now, before = (flat(counted(each, Mark.CONTENT, Mark.END)) for each in both)
     for name in dict.fromkeys([*now, *before]):
-        free = name.split(".")[0] in {*FREE_ON_RESUME, *KNOWN_BY_CONTENT}
-        if not free and now.get(name) != before.get(name):
+        if now.get(name) != before.get(name):
             raise ValueError(
                 f"{name}={now.get(name)!r}: the run in {out!r} was started with "
                 f"{before.get(name)!r}; resume with the same options or choose another --out"
             )
     if state.data != dataset.fingerprint():
-        names = [name for name in KNOWN_BY_CONTENT if now.get(name) != before.get(name)]
-        name = next(iter(names), "data")
-        told = f" (with {name}={before.get(name)!r})" if names else ""
+        now, before = (each.model_dump(mode="json") for each in both)
+        known = reversed(marked(TrainConfig, Mark.CONTENT))  # how many, before of what
+        name = next((name for name in known if now[name] != before[name]), "data")
+        told = f" (with {name}={before[name]!r})" if now[name] != before[name] else ""
         raise ValueError(
-            f"{name}={now.get(name)!r}: the images are not those that the run in {out!r} was "
+            f"{name}={now[name]!r}: the images are not those that the run in {out!r} was "
             f"started with{told}; bring them back or choose another --out"
         )
-
-
-def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested options by their dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in options.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def restore(trainer: Trainer, state: TrainingState) -> None:

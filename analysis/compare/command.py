@@ -20,6 +20,7 @@ from gdm_repr.analysis.compare.tags import STUDY_TAG
 from gdm_repr.boundary.names import file_name
 from gdm_repr.command import run
 from gdm_repr.files import only_writer, parse_json, read_text, write_text
+from gdm_repr.identity import counted
 from gdm_repr.recipe import find_difference
 
 if TYPE_CHECKING:
@@ -140,11 +141,7 @@ def _settings(config: CompareConfig, uri: str) -> dict[str, object]:
     """Return what decides which runs are compared, and how."""
     from gdm_repr.tracking.record import without_password
 
-    free = {"config", "dry_run", "out", "overwrite", "log_to_parent", "tracking_uri"}
-    return {
-        "tracking_uri": without_password(uri),
-        **config.model_dump(mode="json", exclude=free),
-    }
+    return {**counted(config), "tracking_uri": without_password(uri)}
 
 
 def _look(config: CompareConfig, uri: str) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from gdm_repr.command import Command, UserPath, UserPlace
 from gdm_repr.config import Words
+from gdm_repr.identity import Free
 
 
 class CompareConfig(Command):
@@ -54,6 +55,8 @@ class CompareConfig(Command):
         ("strip*.png", "samples*.png", "grouping*.png"),
         description="Names of the runs' pictures to set side by side, as patterns.",
     )
-    out: UserPath = Field(description="Folder for the page, its figures and tables.")
-    overwrite: bool = Field(False, description="Replace a comparison of other settings in --out.")
-    log_to_parent: bool = Field(True, description="Keep the page with the run of --parent.")
+    out: Free[UserPath] = Field(description="Folder for the page, its figures and tables.")
+    overwrite: Free[bool] = Field(
+        False, description="Replace a comparison of other settings in --out."
+    )
+    log_to_parent: Free[bool] = Field(True, description="Keep the page with the run of --parent.")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from gdm_repr.analysis.identity import FETCHED, NOT_COMPARED
+from gdm_repr.analysis.options import FeatureConfig
+from gdm_repr.config import EncodeConfig, TrainConfig
+from gdm_repr.identity import Mark, marked
 
 # Tags of a choice's tracked run, and of the study's.
 CHOICE_TAG, SEED_TAG, FINGERPRINT_TAG = "study.choice", "study.seed", "study.fingerprint"
 STUDY_TAG, PLACE_TAG = "study.name", "study.place"  # place of the choice in its study, 0 first
-# Options that change how a model or store is made, not what it is.
-MACHINE = {
-    "config", "dry_run", "resume", "overwrite", "out", "track", "workers", "device", "compile"
-}  # fmt: skip
-TRAIN_FREE = MACHINE | {"checkpoint_every", "sample_every"}
-ENCODE_FREE = MACHINE | {"checkpoint", "batch_size"}
+_PARTS = {"train": TrainConfig, "encode": EncodeConfig, "analyse": FeatureConfig}
 
 
 def is_free(param: str) -> bool:
@@ -22,6 +19,4 @@ def is_free(param: str) -> bool:
     (True, False)
     """
     part, _, name = param.partition(".")
-    last = name.rpartition(".")[2]
-    analyse = {*NOT_COMPARED, *FETCHED}
-    return last in {"train": TRAIN_FREE, "encode": ENCODE_FREE, "analyse": analyse}.get(part, ())
+    return part in _PARTS and name.rpartition(".")[2] in marked(_PARTS[part], Mark.FREE)

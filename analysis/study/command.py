@@ -163,7 +163,7 @@ def _study(config: StudyConfig, choices: Sequence[Choice]) -> int:
     from gdm_repr import tracking
 
     out = config.folder()
-    resolved = config.model_dump(mode="json", exclude={"config", "dry_run"})
+    resolved = config.resolved()
     with tracking.start(
         "study",
         resolved,

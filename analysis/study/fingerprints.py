@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gdm_repr.analysis.compare.tags import ENCODE_FREE, TRAIN_FREE
 from gdm_repr.analysis.identity import identity
 from gdm_repr.analysis.options import AnalysisConfig
 from gdm_repr.analysis.runner import Analysis
 from gdm_repr.config import EncodeConfig, TrainConfig
+from gdm_repr.identity import Mark, counted
 
 Options = dict[str, Any]
 IN_PACKAGE = ("digits", "photos", "scenes")  # data without a path
@@ -23,23 +23,20 @@ METHOD = 2  # raised when the same options come to measure something else
 
 def model_fingerprint(config: TrainConfig, data: str) -> str:
     """Return a digest of what a model is made of: its options, and its data's fingerprint."""
-    options = _counted(config, TRAIN_FREE)
-    start = options.pop("start_from")
-    if start is not None:  # known by what is in it; and other options stay what they were
-        options["start_from"] = _file_digest(start)
+    options = _counted(config)
+    if config.start_from is not None:
+        options["start_from"] = _file_digest(config.start_from)
     some = config.first or config.limit
     return _digest({**options, **_data_identity(config.data, config.labels, some, data)})
 
 
-def _counted(config: TrainConfig | EncodeConfig, free: set[str]) -> Options:
+def _counted(config: TrainConfig | EncodeConfig) -> Options:
     """Return the options that count.
 
     Which items a number of them are, the data's fingerprint says; so studies that were made when
     a limit took the first items are found again by ``first``.
     """
-    options = config.model_dump(mode="json", exclude=free)
-    options["limit"] = options.pop("first") or options["limit"]
-    return options
+    return {**counted(config, Mark.CONTENT), "limit": config.first or config.limit}
 
 
 def _file_digest(checkpoint: str) -> str:
@@ -52,13 +49,15 @@ def choice_fingerprint(
     model: str, encode: EncodeConfig, analyses: Sequence[tuple[Analysis, AnalysisConfig]], data: str
 ) -> str:
     """Return a digest of a choice: its model's, and the options and data it is scored with."""
-    options = _counted(encode, ENCODE_FREE)
     return _digest(
         {
             "method": METHOD,
             "model": model,
             "data": data,
-            "encode": {**options, **_data_identity(encode.data, encode.labels, None, data)},
+            "encode": {
+                **_counted(encode),
+                **_data_identity(encode.data, encode.labels, None, data),
+            },
             "analyses": {analysis.name: identity(options) for analysis, options in analyses},
         }
     )

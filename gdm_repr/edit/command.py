@@ -20,6 +20,7 @@ from gdm_repr.command import build, run
 from gdm_repr.edit.options import AgainConfig, EditConfig
 from gdm_repr.edit.sheets import KINDS, Sheet, check_parts
 from gdm_repr.files import only_writer, parse_json, read_text, write_text
+from gdm_repr.identity import Mark, marked
 from gdm_repr.recipe import Difference, find_difference
 from gdm_repr.tracking.facts import git_state, versions
 from gdm_repr.tracking.keys import EARLY_CHANGE
@@ -46,12 +47,6 @@ example:
   python -m gdm_repr.edit mix --checkpoint runs/digits --data digits --items 0,1 --references 5 --out mixed
 """  # noqa: E501
 EARLY_LIMIT = 1e-3  # above it a group generated before the edited one was changed, too
-# Options that are known by content (checkpoint, images, plan), or change no byte.
-NOT_COMPARED = {
-    "batch_size", "checkpoint", "coordinate", "data", "data_seed", "dequantize", "device", "fit",
-    "items", "latents", "out", "overwrite", "reference_data", "references", "solver", "split",
-    "steps", "tolerance", "track",
-}  # fmt: skip
 _GROUPS = 8  # groups whose change is printed; the JSON has all
 
 
@@ -189,7 +184,7 @@ def _facts(
 
     return {
         "command": name,
-        "options": config.model_dump(mode="json", exclude={"config", "dry_run", "overwrite"}),
+        "options": config.resolved("overwrite"),
         "checkpoint": editor.model.checkpoint.fingerprint,
         "inputs": [dict(each.facts) for each in inputs],
         "made_by": {
@@ -224,7 +219,6 @@ def _read(path: Path, option: str) -> dict[str, Any]:
         for key in ("command", "options", "checkpoint", "inputs", "pictures", "made_by"):
             facts[key]
         _identity(facts)
-        KINDS[facts["command"]]
         return dict(facts)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
@@ -244,7 +238,8 @@ def _identity(
         settings |= {f"plan of {kind}": each["plan"]}
         names[kind] = each["source"]
     if options:
-        settings |= {key: v for key, v in facts["options"].items() if key not in NOT_COMPARED}
+        known = marked(KINDS[facts["command"]].options, Mark.FREE, Mark.CONTENT, Mark.PLAN)
+        settings |= {key: v for key, v in facts["options"].items() if key not in known}
     return settings, names
 
 

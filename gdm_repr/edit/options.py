@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from gdm_repr.command import Command, UserPath, UserPlace
 from gdm_repr.config import Numbers, Seed, SolverConfig, Words
 from gdm_repr.files import user_place
+from gdm_repr.identity import ByContent, Free, OfPlan
 
 Places = Annotated[Words, AfterValidator(lambda words: tuple(map(user_place, words)))]
 
@@ -16,22 +17,30 @@ Places = Annotated[Words, AfterValidator(lambda words: tuple(map(user_place, wor
 class EditConfig(SolverConfig):
     """What all edits have in common."""
 
-    data: UserPlace | None = Field(
+    data: ByContent[UserPlace | None] = Field(
         None, description="Images: a path, or a source such as digits or dsprites:FILE."
     )
-    latents: UserPath | None = Field(
+    latents: ByContent[UserPath | None] = Field(
         None, description="Or a latent store, decoded by the solver and steps it was encoded with."
     )
-    items: Words = Field(("0",), min_length=1, description="Items to edit, by id or number: 0,5.")
-    fit: Literal["center", "resize", "tile"] | None = Field(
+    items: ByContent[Words] = Field(
+        ("0",), min_length=1, description="Items to edit, by id or number: 0,5."
+    )
+    fit: ByContent[Literal["center", "resize", "tile"] | None] = Field(
         None, description="How images come to the model's size; as in training when not given."
     )
-    dequantize: bool | None = Field(None, description="Spread integer levels uniformly.")
-    solver: str = Field("midpoint", description="euler, midpoint, heun or rk4: invertible exactly.")
-    tolerance: float = Field(1e-5, gt=0, description="Of the exact inverse's fixed point.")
-    data_seed: Seed = Field(0, description="Seed of the dequantisation: encode's --seed.")
-    out: UserPath = Field(description="Folder for the pictures and the JSON that makes them again.")
-    overwrite: bool = Field(False, description="Replace pictures that are there already.")
+    dequantize: ByContent[bool | None] = Field(None, description="Spread integer levels uniformly.")
+    solver: OfPlan[str] = Field(
+        "midpoint", description="euler, midpoint, heun or rk4: invertible exactly."
+    )
+    tolerance: OfPlan[float] = Field(1e-5, gt=0, description="Of the exact inverse's fixed point.")
+    data_seed: ByContent[Seed] = Field(
+        0, description="Seed of the dequantisation: encode's --seed."
+    )
+    out: Free[UserPath] = Field(
+        description="Folder for the pictures and the JSON that makes them again."
+    )
+    overwrite: Free[bool] = Field(False, description="Replace pictures that are there already.")
     tile: int = Field(
         96, ge=1, le=4096, description="Enlarge small images to about this many pixels."
     )
@@ -54,10 +63,10 @@ class MixConfig(EditConfig):
       python -m gdm_repr.edit mix --checkpoint runs/digits --data a/ --references 0 --reference-data b/ --bands 0_5,0-20 --out mixed
     """  # noqa: E501
 
-    references: Words = Field(
+    references: ByContent[Words] = Field(
         min_length=1, description="One item for each of --items, or one for all."
     )
-    reference_data: UserPlace | None = Field(
+    reference_data: ByContent[UserPlace | None] = Field(
         None, description="Images of the references, when other than --data."
     )
     bands: Words = Field(

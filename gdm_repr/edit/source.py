@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gdm_repr.api import GDM, model_preprocess
+from gdm_repr.api import model_preprocess, open_model
 from gdm_repr.boundary import numerals
 from gdm_repr.data.dataset import ImageDataset
 from gdm_repr.data.loading import open_data
@@ -63,18 +63,15 @@ class Editor:
         """
         config.check()
         self.config = config
-        model = GDM.from_pretrained(
-            config.checkpoint, device=config.device, precision=config.precision
-        )
-        self.model = model = model.with_order(config.order)
+        self.model = open_model(config)
         self.store = None
         self._datasets: dict[str, ImageDataset] = {}
         if config.latents is not None:
             self.model, self.store, self._even = open_latents(
-                config.latents, model, config.checkpoint
+                config.latents, self.model, config.checkpoint
             )
         else:
-            self._even = self._planned()
+            self._even = config.plan(self.model, inverse=True)
 
     @cached_property
     def plan(self) -> Plan:
@@ -82,24 +79,14 @@ class Editor:
         config = self.config
         if config.data is None or config.split != "auto":
             return self._even
-        return self._planned(self._read(config.data, config.items, "--items")[1])
+        some = self._read(config.data, config.items, "--items")[1]
+        return config.plan(self.model, inverse=True, split_on=some)
 
     @cached_property
     def generation(self) -> Generation:
         """What decodes by the plan."""
         strict = self.model.checkpoint.model.denoiser.strict
         return Generation(self.model.flow, self.plan, strict=strict)
-
-    def _planned(self, split_on: Tensor | None = None) -> Plan:
-        config = self.config
-        return self.model.plan(
-            config.steps,
-            solver=config.solver,
-            coordinate=config.coordinate,
-            tolerance=config.tolerance,
-            inverse=True,
-            split_on=split_on,
-        )
 
     def find(self, items: Sequence[str], flag: str, data: str | None = None) -> list[int]:
         """Return the places of items in the data or the store, which :meth:`originals` reads.
@@ -130,7 +117,7 @@ class Editor:
         assert self.store is not None
         rows = self.find(items, flag)
         z = torch.from_numpy(self.store.z(rows)).to(self.model.device)
-        states, decoded = self._generated(z)
+        states, decoded = self.generation.generate(z, self.config.batch_size)
         name = "round_trip_error"
         known = name in self.store.manifest.errors
         made_by = json.dumps(self.store.manifest.fingerprint, sort_keys=True)
@@ -158,7 +145,7 @@ class Editor:
         x_bar, size = self.model.to_basis(x), self.config.batch_size
         solutions = [encode(self.model.flow, part, plan) for part in torch.split(x_bar, size)]
         z = torch.cat([solution.y for solution in solutions])
-        states, decoded = self._generated(z)
+        states, decoded = self.generation.generate(z, size)
         return Originals(
             ids=ids,
             z=z,
@@ -174,15 +161,6 @@ class Editor:
                 "plan": asdict(plan),
             },
         )
-
-    def _generated(self, z: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return the states of latents and the data in the basis's coordinates."""
-        size, generation = self.config.batch_size, self.generation
-        parts = [generation.states(part) for part in torch.split(z, size)]
-        states = [torch.cat(state) for state in zip(*parts, strict=True)]
-        pairs = zip(torch.split(states[-1], size), torch.split(z, size), strict=True)
-        decoded = [generation.finish(state, part, len(states) - 1) for state, part in pairs]
-        return states, torch.cat(decoded)
 
     def _read(
         self, data: str, items: Sequence[str], flag: str

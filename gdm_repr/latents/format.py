@@ -43,6 +43,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from gdm_repr.data.quarantine import Rejected
 from gdm_repr.files import parse_json, read_bytes
+from gdm_repr.identity import Free, counted
 
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST = "manifest.json"
@@ -61,7 +62,6 @@ LABEL_TYPES: dict[LabelType, pa.DataType] = {
     "string": pa.string(),
     "bool": pa.bool_(),
 }
-NOT_COMPARED = {"settings", "encoded", "quarantined"}
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,9 @@ class Manifest(BaseModel):
     per_channel: bool = False
     labels: dict[str, LabelType] = {}
     errors: dict[str, int] = {}
-    settings: dict[str, Any] = {}
-    encoded: int | None = None
-    quarantined: int | None = None
+    settings: Free[dict[str, Any]] = {}
+    encoded: Free[int | None] = None
+    quarantined: Free[int | None] = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -150,8 +150,8 @@ class Manifest(BaseModel):
     @property
     def digest(self) -> str:
         """Short hash of all that two runs of one store must share."""
-        facts = self.model_dump(mode="json", exclude=NOT_COMPARED)
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        facts = json.dumps(counted(self), sort_keys=True)
+        return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
     def rows(self, shard: int) -> range:
         """Source indices of the items that belong to a shard."""

@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gdm_repr.files import user_path, write_atomically, write_text
+from gdm_repr.identity import counted
 from gdm_repr.latents.format import (
     LABEL_TYPES,
     MANIFEST,
     METADATA_KEY,
-    NOT_COMPARED,
     QUARANTINE,
     SHARDS,
     Footer,
@@ -229,7 +229,7 @@ def _require_same(existing: Manifest, wanted: Manifest, path: Path) -> None:
 
 def _difference(existing: Manifest, wanted: Manifest) -> Difference | None:
     """Find what two stores differ in, in the user's words where a digest says nothing."""
-    old, new = (each.model_dump(mode="json", exclude=NOT_COMPARED) for each in (existing, wanted))
+    old, new = counted(existing), counted(wanted)
     digests = [each.pop("fingerprint") for each in (old, new)]
     model = [each.settings.get("checkpoint") for each in (existing, wanted)]
     if digests[0].get("checkpoint") != digests[1].get("checkpoint") and all(model):
