@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from gdm_repr.analysis.options import MOST_SEED, AnalysisConfig, FeatureConfig
-from gdm_repr.analysis.runner import Analysis, load
+from gdm_repr.analysis.runner import load
 from gdm_repr.analysis.study.fingerprints import Options
 from gdm_repr.boundary.yaml_file import read_yaml
 from gdm_repr.command import Command, UserPath, build, laid_over
@@ -68,11 +68,6 @@ class StudyConfig(Command):
     experiment: str | None = Field(None, description="MLflow experiment; gdm-repr by default.")
     track: bool = Field(True, description="Record the study and send it to MLflow.")
 
-    def check(self) -> None:
-        """Refuse choices with options that are not there."""
-        super().check()
-        list_choices(self)
-
     def title(self) -> str:
         """Return the study's name."""
         return self.name or (self.config.stem if self.config else "study")
@@ -89,57 +84,36 @@ class Choice:
     Attributes:
         label: what is chosen, without the seed.
         seed: of training and scoring.
-        train: options of training; ``out`` is left open.
-        encode: options of encoding; ``checkpoint`` and ``out`` are left open.
-        score: options of the scores; ``checkpoint``, ``latents`` and ``out`` are left open.
-        analyse: options of further analyses, by name; the same are left open.
+        train: options of training.
+        encode: options of encoding.
+        analyses: names and options of the analyses, that of the samples first.
+        given: the options that all of these were built of.
     """
 
     label: str
     seed: int
-    train: Options
-    encode: Options
-    score: Options
-    analyse: dict[str, Options] = field(default_factory=dict)
+    train: TrainConfig
+    encode: EncodeConfig
+    analyses: tuple[tuple[str, AnalysisConfig], ...]
+    given: Mapping[str, Options]
 
-    def encode_config(self, model: Path, folder: Path) -> EncodeConfig:
-        """Return the options of encoding in a folder."""
-        given = {"checkpoint": str(model), "out": folder / LATENTS, "track": False}
-        return build(EncodeConfig, {**self.encode, **given}, f"choice {self.label!r}: encode.")
+    def plain(self) -> Options:
+        """Return what :func:`build_choice` makes the choice of."""
+        return {"label": self.label, "seed": self.seed, **self.given}
 
-    def analyses(self, model: Path, folder: Path) -> list[tuple[Analysis, AnalysisConfig]]:
-        """Return the analyses with their options, that of the samples first.
-
-        All look at what was encoded, with the device and precision of the scores.
-
-        Raises:
-            ValueError: for analyses and options that are not there.
-        """
-        found = []
-        parts = {"score": ("sample_quality", self.score)}
-        parts |= {f"analyse.{name}": (name, options) for name, options in self.analyse.items()}
-        common = {key: self.encode.get(key) for key in ("data", "labels")}
-        common |= {key: self.score[key] for key in SHARED if key in self.score}
-        for part, (name, options) in parts.items():
-            place = f"choice {self.label!r}: {part}."
-            if not isinstance(options, Mapping):
-                raise ValueError(
-                    f"{place[:-1]}={options!r}: must be options, as {{seed: 0}} or {{}}"
-                )
-            if name != "sample_quality" and (own := sorted(options.keys() & set(SHARED))):
-                raise ValueError(
-                    f"{place}{own[0]}: is one for all analyses of a choice; give it under score"
-                )
-            analysis, given = load(name), {"checkpoint": str(model), "latents": folder / LATENTS}
-            given |= {"out": folder / name, "track": False}
-            values = {"seed": self.seed, **common, **options, **given}
-            found.append((analysis, build(analysis.options, values, place)))
-        return found
-
-    def train_config(self, folder: Path) -> TrainConfig:
-        """Return the options of training in a folder."""
-        values = {**self.train, "out": folder, "resume": True, "track": False}
-        return build(TrainConfig, values, f"choice {self.label!r}: train.")
+    def placed(self, model: Path, folder: Path) -> Choice:
+        """Return the choice with the folders that its model and its results lie in."""
+        given = {"checkpoint": str(model), "latents": folder / LATENTS}
+        encode = {"checkpoint": str(model), "out": folder / LATENTS}
+        return replace(
+            self,
+            train=self.train.model_copy(update={"out": model}),
+            encode=self.encode.model_copy(update=encode),
+            analyses=tuple(
+                (name, options.model_copy(update={**given, "out": folder / name}))
+                for name, options in self.analyses
+            ),
+        )
 
     def check(self, shape: Shape, images: int) -> None:
         """Build everything untrained, for images of a shape (C, H, W) and so many to encode.
@@ -152,27 +126,55 @@ class Choice:
         from gdm_repr.api import GDM
         from gdm_repr.untrained import build_untrained
 
-        training = self.train_config(Path("model"))
-        encoding = self.encode_config(Path("model"), Path("choice"))
-        (_, scores), *others = self.analyses(Path("model"), Path("choice"))
+        encode, (scores, *others) = self.encode, [options for _, options in self.analyses]
         assert isinstance(scores, FeatureConfig)
         try:
-            GDM(build_untrained(training, shape), "cpu").with_order(encoding.order).plan(
-                encoding.steps,
-                solver=encoding.solver,
-                coordinate=encoding.coordinate,
-                tolerance=encoding.tolerance,
-                inverse=encoding.inverse,
-            )
-            for options in (training, encoding, scores, *(each for _, each in others)):
+            model = GDM(build_untrained(self.train, shape), "cpu").with_order(encode.order)
+            encode.plan(model, inverse=encode.inverse)
+            for options in (self.train, encode, scores, *others):
                 options.check()
             choose_halves(images, getattr(scores, "n", None) or 1, scores.seed)
             scores.extractors()
-            for _, options in others:
+            for options in others:
                 if isinstance(options, FeatureConfig):
                     options.distances()
         except ValueError as error:
             raise ValueError(f"choice {self.label!r}: {error}") from None
+
+
+def build_choice(label: str, seed: int, **given: Options) -> Choice:
+    """Build a choice's options; its folders are left open.
+
+    All analyses look at what was encoded, with the device and precision of the scores.
+
+    Args:
+        label: what is chosen, without the seed.
+        seed: of training and scoring.
+        given: the options of each of :data:`PARTS`.
+
+    Raises:
+        ValueError: for analyses and options that are not there.
+    """
+    train, encode, score, analyse = (given[part] for part in PARTS)
+    place, store = f"choice {label!r}: ", {"checkpoint": "model", "track": False}
+    own = {"out": "model", "resume": True, "track": False}
+    training = build(TrainConfig, {**train, **own}, f"{place}train.")
+    encoding = build(EncodeConfig, {**encode, **store}, f"{place}encode.")
+    common = {"seed": seed, **{key: encode.get(key) for key in ("data", "labels")}}
+    common |= {key: score[key] for key in SHARED if key in score}
+    parts = [(f"{place}score", "sample_quality", score)]
+    parts += [(f"{place}analyse.{name}", name, options) for name, options in analyse.items()]
+    analyses = []
+    for part, name, options in parts:
+        if not isinstance(options, Mapping):
+            raise ValueError(f"{part}={options!r}: must be options, as {{seed: 0}} or {{}}")
+        if name != "sample_quality" and (twice := sorted(options.keys() & set(SHARED))):
+            raise ValueError(
+                f"{part}.{twice[0]}: is one for all analyses of a choice; give it under score"
+            )
+        values = {**common, **options, **store, "latents": LATENTS, "out": name}
+        analyses.append((name, build(load(name).options, values, f"{part}.")))
+    return Choice(label, seed, training, encoding, tuple(analyses), given)
 
 
 def list_choices(config: StudyConfig) -> list[Choice]:
@@ -201,11 +203,7 @@ def list_choices(config: StudyConfig) -> list[Choice]:
                     options = laid_over(options, _nested(name, value))
             options["encode"].setdefault("data", options["train"].get("data"))
             label = ", ".join(label for label, _ in picked)
-            choice = Choice(label, seed, **options)
-            choice.train_config(Path("model"))  # mistakes are told before anything is made
-            choice.encode_config(Path("model"), Path("choice"))
-            choice.analyses(Path("model"), Path("choice"))
-            choices.append(choice)
+            choices.append(build_choice(label, seed, **options))
     labels = [choice.label for choice in choices if choice.seed == config.seeds[0]]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise ValueError(f"choice {twice[0]!r}: named twice; give every choice a name of its own")

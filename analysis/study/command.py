@@ -74,16 +74,14 @@ def make_todo(
     todo, data, checked = Todo(), _Data(), set[str]()
     labels = list(dict.fromkeys(choice.label for choice in choices))
     for choice in choices:
-        training = choice.train_config(Path("model"))
-        encoding = choice.encode_config(Path("model"), Path("choice"))
-        analyses = choice.analyses(Path("model"), Path("choice"))
-        how = training.preprocess
-        trained_on, shape, _ = data.look(training.data, training, how)
-        encoded, _, images = data.look(encoding.images(), encoding, how)
-        model = model_fingerprint(training, trained_on)
-        own = choice_fingerprint(model, encoding, analyses, encoded)
+        train, encode = choice.train, choice.encode
+        trained_on, shape, _ = data.look(train.data, train, train.preprocess)
+        encoded, _, images = data.look(encode.images(), encode, train.preprocess)
+        model = model_fingerprint(train, trained_on)
+        own = choice_fingerprint(model, encode, choice.analyses, encoded)
+        home = config.folder() / "models" / model[:SHORT]
         folder = config.folder() / "choices" / own[:SHORT]
-        home = str(config.folder() / "models" / model[:SHORT])
+        choice = choice.placed(home, folder)
         tags = {
             STUDY_TAG: config.title(),
             CHOICE_TAG: choice.label,
@@ -92,7 +90,7 @@ def make_todo(
             FINGERPRINT_TAG: own,
             "fingerprint.model": model,
         }
-        task = Task(choice, home, str(folder), tags, parent, config.experiment)
+        task = Task(choice, str(home), str(folder), tags, parent, config.experiment)
         if own in todo.choices:
             other = todo.choices[own][0].choice
             raise ValueError(
@@ -104,7 +102,7 @@ def make_todo(
             todo.known[own] = stored[own]
         if own in stored or task.done.exists():
             continue
-        todo.models[model] = Task(choice, home)
+        todo.models[model] = Task(choice, str(home))
         if choice.label not in checked:  # other seeds are alike
             choice.check(shape, images)
             checked.add(choice.label)
@@ -152,7 +150,7 @@ def study(config: StudyConfig) -> int:
 
     choices, out = list_choices(config), config.folder()
     for choice in choices:
-        for data in (choice.train.get("data"), choice.encode.get("data")):
+        for data in (choice.train.data, choice.encode.data):
             refuse_inside(out, data)
     with only_writer(out):
         return _study(config, choices)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from gdm_repr.analysis.identity import identity
 from gdm_repr.analysis.options import AnalysisConfig
-from gdm_repr.analysis.runner import Analysis
 from gdm_repr.config import EncodeConfig, TrainConfig
 from gdm_repr.identity import Mark, counted
 
@@ -46,7 +45,7 @@ def _file_digest(checkpoint: str) -> str:
 
 
 def choice_fingerprint(
-    model: str, encode: EncodeConfig, analyses: Sequence[tuple[Analysis, AnalysisConfig]], data: str
+    model: str, encode: EncodeConfig, analyses: Iterable[tuple[str, AnalysisConfig]], data: str
 ) -> str:
     """Return a digest of a choice: its model's, and the options and data it is scored with."""
     return _digest(
@@ -58,7 +57,7 @@ def choice_fingerprint(
                 **_counted(encode),
                 **_data_identity(encode.data, encode.labels, None, data),
             },
-            "analyses": {analysis.name: identity(options) for analysis, options in analyses},
+            "analyses": {name: identity(options) for name, options in analyses},
         }
     )
 

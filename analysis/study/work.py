@@ -12,11 +12,12 @@ import os
 import signal
 import sys
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gdm_repr.analysis.study.choices import Choice
+from gdm_repr.analysis.runner import load
+from gdm_repr.analysis.study.choices import Choice, build_choice
 from gdm_repr.command import run_command
 from gdm_repr.files import parse_json, read_bytes, write_text
 
@@ -38,7 +39,7 @@ class Task:
     """What a process has to do.
 
     Attributes:
-        choice: to train a model for, or to score.
+        choice: to train a model for, or to score; placed in these folders.
         model: folder of the model.
         folder: of the choice; None trains the model.
         tags: of the choice's tracked run.
@@ -67,7 +68,7 @@ class Task:
         """Write the task as JSON and return the file."""
         self.place.mkdir(parents=True, exist_ok=True)
         path = self.place / "task.json"
-        _write(path, asdict(self))
+        _write(path, {**vars(self), "choice": self.choice.plain()})
         return path
 
     @classmethod
@@ -76,7 +77,9 @@ class Task:
         where = f"task {str(path)!r}"
         facts = parse_json(read_bytes(path, "task"), where, constants=True)
         try:
-            return cls(**{**facts, "choice": Choice(**facts["choice"])})
+            choice = build_choice(**facts["choice"])
+            folders = Path(facts["model"]), Path(facts["folder"] or facts["model"])
+            return cls(**{**facts, "choice": choice.placed(*folders)})
         except (KeyError, TypeError) as error:
             raise ValueError(f"{where}: is no task ({error!r}); run the study again") from None
 
@@ -99,7 +102,7 @@ def _train(task: Task) -> dict[str, Any]:
     from gdm_repr.tracking.keys import IMAGES_PER_SECOND
     from gdm_repr.train import LOG, read_log, train
 
-    config = task.choice.train_config(Path(task.model))
+    config = task.choice.train
     train(config)
     rates = [record.get(IMAGES_PER_SECOND) for record in read_log(config.out / LOG)]
     usable = [rate for rate in rates if isinstance(rate, int | float) and 0 < rate < float("inf")]
@@ -123,17 +126,13 @@ def _score(task: Task) -> dict[str, Any]:
     from gdm_repr.latents.summary import as_metrics, summarise
     from gdm_repr.tracking.keys import ROUND_TRIP_RMSE
 
-    choice, model, folder = task.choice, Path(task.model), task.place
-    encoding, analyses = choice.encode_config(model, folder), choice.analyses(model, folder)
+    choice, folder, model = task.choice, task.place, task.choice.train.out
     resolved = {
         "choice": choice.label,
         "seed": choice.seed,
-        "train": choice.train_config(model).model_dump(mode="json", exclude={"config", "dry_run"}),
-        "encode": encoding.model_dump(mode="json", exclude={"config", "dry_run"}),
-        "analyse": {
-            analysis.name: options.model_dump(mode="json", exclude={"config", "dry_run"})
-            for analysis, options in analyses
-        },
+        "train": choice.train.resolved(),
+        "encode": choice.encode.resolved(),
+        "analyse": {name: options.resolved() for name, options in choice.analyses},
     }
     with tracking.start(
         "study-choice",
@@ -145,15 +144,15 @@ def _score(task: Task) -> dict[str, Any]:
         parent=task.parent,
         tags=task.tags,
     ) as tracked:
-        encode(encoding)
-        subject, metrics = Subject.open(analyses[0][1]), dict[str, float]()
-        for analysis, options in analyses:
-            report, written = perform(analysis, options, subject)
+        encode(choice.encode)
+        subject, metrics = Subject.open(choice.analyses[0][1]), dict[str, float]()
+        for name, options in choice.analyses:
+            report, written = perform(load(name), options, subject)
             for step, values in report.metrics:
                 metrics |= values if step == 0 else {}  # curves are on the page
-            tracked.artifact(written.page, analysis.name)
+            tracked.artifact(written.page, name)
             for picture in written.pictures:
-                tracked.artifact(picture, f"{analysis.name}/figures")
+                tracked.artifact(picture, f"{name}/figures")
         metrics |= as_metrics(summarise(subject.store))
         if "round_trip_error" in subject.store.manifest.errors:
             errors = subject.store.errors("round_trip_error").astype("f8")
@@ -162,7 +161,7 @@ def _score(task: Task) -> dict[str, Any]:
         pictures = [*_draw(subject, folder, choice.seed), model / GROUPING]
         manifest = subject.store.manifest
         source = str(manifest.settings["source"])
-        tracked.inputs(source, manifest.fingerprint["data"], encoding.images())
+        tracked.inputs(source, manifest.fingerprint["data"], choice.encode.images())
         tracked.metrics(metrics)
         for path in pictures:
             tracked.artifact(path)

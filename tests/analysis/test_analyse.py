@@ -18,12 +18,13 @@ import pytest
 
 from gdm_repr import command
 from gdm_repr.analysis.__main__ import AllConfig, main, part_options
-from gdm_repr.analysis.identity import BY_CONTENT, NOT_COMPARED, identity
+from gdm_repr.analysis.identity import BY_CONTENT, identity
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.options import FeatureConfig
 from gdm_repr.analysis.report.provenance import command_line
 from gdm_repr.analysis.runner import ANALYSES, check_images, load
 from gdm_repr.analysis.subject import Subject
+from gdm_repr.identity import Mark, marked
 from gdm_repr.tracking.record import read_events
 
 QUICK = {
@@ -240,9 +241,10 @@ def test_files_are_known_by_what_they_hold(
 ) -> None:
     """No option that names a file decides by its path; the journal holds none."""
     for name in ANALYSES:
-        fields = load(name).options.model_fields
-        paths = {key for key, spec in fields.items() if "Path" in str(spec.annotation)}
-        assert paths <= {*NOT_COMPARED, *BY_CONTENT}
+        options = load(name).options
+        fields = options.model_fields.items()
+        paths = {key for key, spec in fields if "Path" in str(spec.annotation)}
+        assert paths <= {*marked(options, Mark.FREE), *BY_CONTENT}
     for name in ("a", "b", "c"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "w.pth").write_bytes(b"weights" if name < "c" else b"others")

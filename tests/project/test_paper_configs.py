@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from gdm_repr.analysis.sample_quality.options import SampleQualityConfig
 from gdm_repr.analysis.study.choices import Choice, StudyConfig, list_choices
 from gdm_repr.basis import build_basis
 from gdm_repr.boundary.yaml_file import read_yaml
@@ -85,27 +86,24 @@ def test_every_file_builds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at_full_size = path.parent == FOLDER
     if is_study(path):
         made = choices(path)
-        trainings = {repr(c.train): c.train_config(Path("model")) for c in made}
+        trainings = list({repr(c.train): c.train for c in made}.values())
     else:
         made = []
-        trainings = {"": build(TrainConfig, {**read_yaml(path), "out": Path("out")})}
-    for training in trainings.values():
+        trainings = [build(TrainConfig, {**read_yaml(path), "out": Path("out")})]
+    for training in trainings:
         check_training(training)
         if at_full_size:
             check_as_the_paper(training)
     for choice in made:
-        encode, training = choice.encode, trainings[repr(choice.train)]
-        assert encode["data"] == training.data
-        steps, k = encode["steps"], grouping_of(training).k
-        counts = even_steps(steps, k) if isinstance(steps, int) else tuple(steps)
+        encode, (_, scores) = choice.encode, choice.analyses[0]
+        assert encode.data == choice.train.data
+        steps, k = encode.steps, grouping_of(choice.train).k
+        counts = even_steps(steps, k) if isinstance(steps, int) else steps
         assert len(counts) == k
-        Plan(
-            **{key: encode[key] for key in ("solver", "coordinate") if key in encode}, steps=counts
-        )
+        Plan(encode.solver, encode.coordinate, counts)
         # the store holds two sets of n images; AFHQ v2 has 15,803
-        assert 2 * choice.score["n"] <= (
-            encode.get("limit") or encode.get("first") or (15_803 if at_full_size else 1_797)
-        )
+        assert isinstance(scores, SampleQualityConfig) and scores.n
+        assert 2 * scores.n <= (encode.limit or encode.first or (15_803 if at_full_size else 1_797))
 
 
 def test_the_first_table_has_its_strategies(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,9 +111,9 @@ def test_the_first_table_has_its_strategies(monkeypatch: pytest.MonkeyPatch) -> 
     made = {choice.label: choice for choice in choices(FOLDER / "table1.yaml")}
     assert set(made) == {"bottom-to-top", "right-to-left", "cdm", "cdm-inverse"}
     for label, choice in made.items():
-        assert choice.train_config(Path("m")).model.grouping.name == label
-        assert choice.encode["steps"] == 128
-        assert choice.score["n"] == 10_000
+        assert choice.train.model.grouping.name == label
+        assert choice.encode.steps == 128
+        assert choice.analyses[0][1].model_dump()["n"] == 10_000
 
 
 @pytest.mark.parametrize("name", ["table2.yaml", "small/table2.yaml"])
@@ -126,11 +124,11 @@ def test_the_second_table_s_intervals_are_its_labels(
     monkeypatch.chdir(ROOT)
     made = choices(FOLDER / name)
     assert len({choice.label for choice in made}) == 5 * 7
-    assert len({repr({**choice.train, "seed": 0}) for choice in made}) == 5
-    order = grouping_of(made[0].train_config(Path("m"))).order
+    assert len({repr(choice.train.model_copy(update={"seed": 0})) for choice in made}) == 5
+    order = grouping_of(made[0].train).order
     for choice in made:
-        steps = torch.tensor(choice.encode["steps"])
-        lengths = [torch.tensor(choice.train["widths"]), steps / steps.sum()]
+        steps = torch.tensor(choice.encode.steps)
+        lengths = [torch.tensor(choice.train.widths), steps / steps.sum()]
         for label, length in zip(choice.label.split(", "), lengths, strict=True):
             told = [float(word) for word in label.split()]
             ends = schedule_from_order(order, length).t_end

@@ -9,6 +9,7 @@ import pytest
 
 from gdm_repr.analysis.study.choices import Choice, StudyConfig, list_choices
 from gdm_repr.analysis.study.fingerprints import choice_fingerprint, model_fingerprint
+from gdm_repr.analysis.study.work import Task
 
 TRAIN = {"data": "digits", "images": 100, "model": {"network": {"name": "mlp", "width": 8}}}
 
@@ -32,11 +33,11 @@ def test_a_grid_is_crossed_and_laid_over() -> None:
     ]  # fmt: skip
     last = choices[-1]
     assert (last.label, last.seed, len(choices)) == ("bands, steps 24", 7, 8)
-    training = last.train_config(Path("m"))
+    training = last.train
     assert training.seed == 7 and training.model.grouping.options() == {"cuts": [6]}
     assert training.model.network.name == "mlp"  # kept: a mapping is laid over
-    encoding = last.encode_config(Path("m"), Path("c"))
-    ((_, scoring),) = last.analyses(Path("m"), Path("c"))
+    placed = last.placed(Path("m"), Path("c"))
+    encoding, ((_, scoring),) = placed.encode, placed.analyses
     assert (encoding.steps, encoding.data, encoding.seed, scoring.seed) == (24, "digits", 0, 7)
     assert (encoding.out, scoring.latents) == (Path("c/latents"), Path("c/latents"))
 
@@ -46,14 +47,14 @@ def test_a_list_names_each_choice() -> None:
         choices={"slow": {"train.lr": 1e-4, "train.images": 50}, "fast": {"train.lr": 1e-2}}
     )
     assert [c.label for c in choices] == ["slow", "fast"]
-    assert [c.train_config(Path("m")).images for c in choices] == [50, 100]
+    assert [c.train.images for c in choices] == [50, 100]
 
 
 def test_a_study_starts_from_a_training_file(tmp_path: Path) -> None:
     base = tmp_path / "train.yaml"
     base.write_text("data: digits\nimages: 7\nlr: 0.5\n")
     (choice,) = study(base=base, train={"images": 9}, grid={"train.widths": {"even": [1.0]}})
-    config = choice.train_config(Path("m"))
+    config = choice.train
     assert (config.images, config.lr, config.widths) == (9, 0.5, (1.0,))
 
 
@@ -118,7 +119,7 @@ def test_what_does_not_fit_the_images_is_told_too(options: dict[str, Any], words
 def test_fingerprints_change_with_what_matters_alone() -> None:
     def of(**options: object) -> str:
         (choice,) = study(choices={"one": {f"train.{k}": v for k, v in options.items()}})
-        return model_fingerprint(choice.train_config(Path("m")), "data")
+        return model_fingerprint(choice.train, "data")
 
     assert of() == of(workers=0, checkpoint_every=3, compile=True)
     assert len({of(), of(lr=0.1), of(images=99), of(seed=5)}) == 4
@@ -129,9 +130,7 @@ def test_fingerprints_change_with_what_matters_alone() -> None:
     def scored(**options: object) -> str:
         names = {key.replace("__", "."): value for key, value in options.items()}
         (choice,) = study(choices={"one": names})
-        folders = Path("m"), Path("c")
-        encoding, analyses = choice.encode_config(*folders), choice.analyses(*folders)
-        return choice_fingerprint("model", encoding, analyses, "data")
+        return choice_fingerprint("model", choice.encode, choice.analyses, "data")
 
     assert scored() == scored(encode__batch_size=3, score__batch_size=9)
     different: list[dict[str, Any]] = [
@@ -147,10 +146,8 @@ def test_a_path_is_no_identity(tmp_path: Path) -> None:
     def of(data: str, labels: str | None = None, fingerprint: str = "f") -> tuple[str, str]:
         train = {**TRAIN, "data": data, "labels": labels}
         (choice,) = study(train=train, encode={"labels": labels}, choices={"one": {}})
-        model = model_fingerprint(choice.train_config(Path("m")), fingerprint)
-        folders = Path("m"), Path("c")
-        encoding, analyses = choice.encode_config(*folders), choice.analyses(*folders)
-        return model, choice_fingerprint("model", encoding, analyses, fingerprint)
+        own = choice_fingerprint("model", choice.encode, choice.analyses, fingerprint)
+        return model_fingerprint(choice.train, fingerprint), own
 
     assert of("x.npy") == of("./x.npy") == of(str(tmp_path / "x.npy"))
     assert of("x.npy", "y.csv") == of("x.npy", str(tmp_path / "y.csv"))
@@ -171,11 +168,9 @@ def test_a_path_is_no_identity(tmp_path: Path) -> None:
         "analyse": {"leakage": {"images": 4}, "disentanglement": {}, "total_correlation": {}},
     }
     (choice,) = list_choices(StudyConfig.model_validate({**options, "choices": {"one": {}}}))
-    model = model_fingerprint(choice.train_config(Path("m")), "D")
-    folders = Path("m"), Path("c")
-    encoding, analyses = choice.encode_config(*folders), choice.analyses(*folders)
+    model = model_fingerprint(choice.train, "D")
     assert model.startswith("13e1577b6233d06d")
-    own = choice_fingerprint(model, encoding, analyses, "D")
+    own = choice_fingerprint(model, choice.encode, choice.analyses, "D")
     assert own.startswith("c1a378549f4eb528")
 
 
@@ -187,12 +182,12 @@ def test_all_analyses_look_at_what_was_encoded() -> None:
         analyse={"leakage": {}},
         choices={"one": {}},
     )
-    assert choice.encode_config(Path("m"), Path("c")).data == "a.npy"
-    for _, options in choice.analyses(Path("m"), Path("c")):
+    assert choice.encode.data == "a.npy"
+    for _, options in choice.analyses:
         assert (options.data, options.labels) == ("a.npy", Path("a.csv"))
         assert options.precision == "bf16"
     both = study(grid={"train.data": ["digits", "photos"]})
-    assert [each.encode_config(Path("m"), Path("c")).data for each in both] == ["digits", "photos"]
+    assert [each.encode.data for each in both] == ["digits", "photos"]
 
 
 def test_further_analyses_come_after_the_scores_and_share_the_seed() -> None:
@@ -201,10 +196,21 @@ def test_further_analyses_come_after_the_scores_and_share_the_seed() -> None:
         choices={"one": {"analyse.traversal.features": ["pixels"]}},
         seeds=(5,),
     )
-    found = choice.analyses(Path("m"), Path("c"))
+    found = choice.placed(Path("m"), Path("c")).analyses
     names = ["sample_quality", "traversal", "leakage"]
-    assert [analysis.name for analysis, _ in found] == names
+    assert [name for name, _ in found] == names
     assert [options.out for _, options in found] == [Path("c") / name for name in names]
     assert [options.seed for _, options in found] == [5, 5, 8]
     assert found[1][1].model_dump()["anchors"] == 7
     assert found[1][1].model_dump()["features"] == ("pixels",)
+
+
+def test_a_task_tells_its_process_all_of_the_choice(tmp_path: Path) -> None:
+    (choice,) = study(
+        train={**TRAIN, "start_from": "scenes", "clip": 1},
+        analyse={"traversal": {"anchors": 7, "features": ["pixels"]}, "leakage": {}},
+        choices={"one": {"encode.steps": [3], "encode.order": [0]}},
+    )
+    model, folder = tmp_path / "m", tmp_path / "c"
+    task = Task(choice.placed(model, folder), str(model), str(folder), {"a": "b"})
+    assert Task.read(task.write()) == task
