@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import BaseModel
+
 from gdm_repr.analysis.options import FeatureConfig
 from gdm_repr.config import EncodeConfig, TrainConfig
 from gdm_repr.identity import Mark, marked
@@ -9,7 +11,11 @@ from gdm_repr.identity import Mark, marked
 # Tags of a choice's tracked run, and of the study's.
 CHOICE_TAG, SEED_TAG, FINGERPRINT_TAG = "study.choice", "study.seed", "study.fingerprint"
 STUDY_TAG, PLACE_TAG = "study.name", "study.place"  # place of the choice in its study, 0 first
-_PARTS = {"train": TrainConfig, "encode": EncodeConfig, "analyse": FeatureConfig}
+_PARTS: dict[str, type[BaseModel]] = {
+    "train": TrainConfig,
+    "encode": EncodeConfig,
+    "analyse": FeatureConfig,
+}
 
 
 def is_free(param: str) -> bool:

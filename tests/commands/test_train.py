@@ -91,7 +91,8 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_leaves_model_state_pictures_and_records(unbroken: Path) -> None:
     names = {path.name for path in unbroken.iterdir()}
     assert names == {
-        ".lock", "config.json", "grouping.png", "log.jsonl", "model.safetensors", "samples",
+        ".lock", "config.json", "grouping.png", "log.jsonl", "loss.png", "model.safetensors",
+        "samples", "verdict.json",
         "state.safetensors",
     }  # fmt: skip
     (sheet,) = (unbroken / "samples").iterdir()
