@@ -98,7 +98,7 @@ def test_a_run_leaves_model_state_pictures_and_records(unbroken: Path) -> None:
     (sheet,) = (unbroken / "samples").iterdir()
     assert sheet.name == "0000006400.png"
     with Image.open(sheet) as image:
-        assert image.size == (8 * (8 * 6 + 4), 8 * (8 * 6 + 4))  # 8 x 8 digits, enlarged 6 times
+        assert image.size == (8 * (8 * 12 + 8), 8 * (8 * 12 + 8))  # 8 x 8 digits, enlarged 12 times
     with Image.open(unbroken / "grouping.png") as image:
         assert min(image.size) > 100
     config = json.loads((unbroken / "config.json").read_text())
