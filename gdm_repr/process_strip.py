@@ -23,10 +23,12 @@ class Strip:
 
     Attributes:
         x: in pixels, (frames, n, C, H, W), not clipped.
+        made: the same with the data's mean in place of groups that are noise still.
         labels: of the frames: the share of all evaluations, and below it the group in the making.
     """
 
     x: Tensor
+    made: Tensor
     labels: tuple[str, ...]
 
 
@@ -65,13 +67,23 @@ def process_frames(model: GDM, z: Tensor, plan: Plan, frames: int) -> Strip:
         names.get(i) or f"{100 * i / len(seen):.0f} %\n{_in_the_making(model, levels[i])}"
         for i in chosen
     ]
-    return Strip(torch.stack([model.basis.inverse(states[i]) for i in chosen]), tuple(labels))
+    levels.append(torch.ones_like(levels[0]))  # of the image
+    index, mean = model.denoiser.index, model.flow.mean
+    whole = [states[i] for i in chosen]
+    made = [
+        torch.where((levels[i].to(index.device) > MOVES)[index], states[i], mean) for i in chosen
+    ]
+    pixels = (torch.stack([model.basis.inverse(state) for state in part]) for part in (whole, made))
+    return Strip(*pixels, tuple(labels))
 
 
 def process_sheet(
     model: GDM, z: Tensor, plan: Plan, frames: int, rows: Sequence[str]
 ) -> LabelledSheet:
-    """Draw the frames of each image in a row, from noise to the image.
+    """Draw the frames of each image in a row, from noise to the image, and below what is made.
+
+    The noise of fine bands hides the coarse ones that are there already; the second row has them
+    alone.
 
     Args:
         model: as for :func:`process_frames`.
@@ -81,7 +93,9 @@ def process_sheet(
         rows: a label for each image.
     """
     strip = process_frames(model, z, plan, frames)
-    return label_sheet(list(np.moveaxis(strip.x.cpu().numpy(), 0, 1)), rows, strip.labels)
+    pictures = torch.stack([strip.x, strip.made], 2).flatten(1, 2)  # two rows an image
+    labels = [label for row in rows for label in (row, "made so far")]
+    return label_sheet(list(np.moveaxis(pictures.cpu().numpy(), 0, 1)), labels, strip.labels)
 
 
 def _in_the_making(model: GDM, levels: Tensor) -> str:

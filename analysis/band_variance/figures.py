@@ -34,7 +34,7 @@ def draw_curves(found: BandVariance) -> Figure:
         for number, (of, label) in enumerate(zip(pair, ("latents", "control: DCT"), strict=True)):
             c = of.curve
             line_with_band(axes, c.kept, c.points, number=number, label=label, dashed=number > 0)
-        mark_bands(axes, found.ends)
+        mark_bands(axes, found.ends, root=True)
         axes.axhline(LEVEL, color="0.5", linewidth=0.8)
         axes.set_ylim(0, None)
         axes.set_xlabel("m, latents fixed")

@@ -113,7 +113,7 @@ def _panels(names: Sequence[str], ends: Mapping[str, int]) -> tuple[Figure, list
     figure = new_figure(1.1 + 2.3 * down if len(names) % 2 == 0 else 0.4 + 2.3 * down)
     grid = figure.subplots(down, 2, squeeze=False).ravel().tolist()
     for axes, name in zip(grid, names, strict=False):
-        mark_bands(axes, ends)
+        mark_bands(axes, ends, root=True)
         axes.set_xlabel("m, latents kept")
         axes.set_title(UNITS.get(name, name).partition(" (")[0], fontsize="medium", pad=16)
     return figure, grid

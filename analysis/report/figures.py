@@ -129,18 +129,35 @@ def colour_bar(
     bar.ax.tick_params(labelsize="small")
 
 
-def mark_bands(axes: Axes, ends: Mapping[str, int]) -> None:
+_ROOT_TICKS = (0, *(n * 10**power for power in range(1, 7) for n in (1, 3)))
+
+
+def _root(values: Floats) -> Floats:
+    """Return square roots; the axis's margin may reach below 0."""
+    return np.asarray(np.sign(values) * np.sqrt(np.abs(values)))
+
+
+def mark_bands(axes: Axes, ends: Mapping[str, int], *, root: bool = False) -> None:
     """Mark the bands' ends on an x axis that counts latents, names above.
 
     Names of neighbours too narrow for them stand together, where the first one begins.
+
+    Args:
+        axes: to mark.
+        ends: latents up to the end of each band.
+        root: give the axis a square-root scale, on which the first hundred of a thousand are seen.
     """
-    start, total = 0, max(ends.values())
+    power, total = 0.5 if root else 1.0, max(ends.values())
+    if root:
+        axes.set_xscale("function", functions=(_root, np.square))
+        axes.set_xticks([tick for tick in _ROOT_TICKS if tick <= total])
+    start = 0
     labels: list[tuple[str, float, bool]] = []  # text, place, whether it is a wide band's
     for name, end in ends.items():
         if len(ends) <= 12:
             axes.axvline(end, color="0.6", linewidth=0.8, linestyle=":")
-        if end - start >= 0.15 * total:
-            labels.append((name, (start + end) / 2, True))
+        if end**power - start**power >= 0.15 * total**power:
+            labels.append((name, ((start**power + end**power) / 2) ** (1 / power), True))
         elif labels and not labels[-1][2]:
             labels[-1] = (f"{labels[-1][0]}, {name}", labels[-1][1], False)
         else:

@@ -104,7 +104,7 @@ def test_files_are_named_by_id(trained: Path, store: LatentStore, tmp_path: Path
             difference = np.asarray(file).astype(int) - to_uint8(image)[..., 0]
         assert np.abs(difference).max() <= 1
     with Image.open(tmp_path / "x" / "sheet.png") as sheet:
-        assert sheet.size == (16 * (8 * 6 + 4), 2 * (8 * 6 + 4))
+        assert sheet.size == (16 * (8 * 12 + 8), 2 * (8 * 12 + 8))
 
 
 @pytest.mark.parametrize("limit", [1, 8, 9, 50])

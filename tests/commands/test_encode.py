@@ -331,7 +331,7 @@ def test_what_was_found_is_drawn_and_printed(
 ) -> None:
     encoded(trained, "digits", tmp_path / "z", "--limit", "20", "--latent-error")
     with Image.open(tmp_path / "z" / "reconstructions.png") as sheet:
-        assert sheet.size == (16 * (8 * 6 + 4), 2 * (8 * 6 + 4))  # 16 originals over theirs
+        assert sheet.size == (16 * (8 * 12 + 8), 2 * (8 * 12 + 8))  # 16 originals over theirs
     shown = capsys.readouterr().out
     for part in ("round trip error: RMSE ", "latent error: RMSE ", "n = 20 images", "21_63"):
         assert part in shown

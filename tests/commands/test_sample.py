@@ -53,7 +53,7 @@ def test_files_are_named_by_seed(trained: Path, tmp_path: Path) -> None:
             difference = np.asarray(file).astype(int) - to_uint8(image)[..., 0]
         assert np.abs(difference).max() <= 1
     with Image.open(tmp_path / "x" / "sheet.png") as sheet:
-        assert sheet.size == (5 * (8 * 6 + 4), 8 * 6 + 4)
+        assert sheet.size == (5 * (8 * 12 + 8), 8 * 12 + 8)
 
 
 def test_settings_reach_the_solver(trained: Path, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_a_sheet_shows_every_image_at_its_place(tmp_path: Path, channels: int) -
 def test_large_images_are_not_shrunk(tmp_path: Path) -> None:
     save_sheet([np.zeros((2, 1, 64, 50))], tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as image:
-        assert image.size == (2 * 54, 68)
+        assert image.size == (2 * 58, 72)
 
 
 def test_a_grid_is_filled_with_white() -> None:

@@ -37,6 +37,17 @@ def test_groups_follow_each_other(model: GDM) -> None:
     torch.testing.assert_close(half[..., 2:, :], last[..., 2:, :], atol=1e-5, rtol=0)
 
 
+def test_what_is_made_so_far_has_no_noise_of_groups_to_come(model: GDM) -> None:
+    plan, z = model.plan(12, solver="euler"), model.noise(2)
+    strip = process_frames(model, z, plan, 3)
+    mean = model.basis.inverse(model.flow.mean[None])[0]
+    first, half, last = strip.made
+    torch.testing.assert_close(first, mean.expand_as(first))
+    torch.testing.assert_close(half[..., 2:, :], strip.x[1][..., 2:, :])
+    torch.testing.assert_close(half[..., :2, :], mean[..., :2, :].expand_as(half[..., :2, :]))
+    torch.testing.assert_close(last, strip.x[-1])
+
+
 @pytest.mark.parametrize("coordinate", ["uniform", "whitened"])
 def test_frames_name_the_group_in_the_making(model: GDM, coordinate: str) -> None:
     plan = model.plan(8, solver="euler", coordinate=coordinate)  # four evaluations a group
@@ -60,7 +71,7 @@ def test_labels_follow_the_order(make_model: Callable[..., Path], tmp_path: Path
     assert strip.labels == ("noise", f"33 %\n{names[2]} done", f"67 %\n{names[0]} done", "image")
 
 
-def test_sheet_has_a_row_an_image_and_a_column_a_frame(model: GDM) -> None:
+def test_sheet_has_two_rows_an_image_and_a_column_a_frame(model: GDM) -> None:
     plan, z = model.plan(12), model.noise(2)
     wide = process_sheet(model, z, plan, 6, ["a", "b"])
     narrow = process_sheet(model, z, plan, 2, ["a", "b"])
