@@ -73,8 +73,10 @@ def process_frames(model: GDM, z: Tensor, plan: Plan, frames: int) -> Strip:
     made = [
         torch.where((levels[i].to(index.device) > MOVES)[index], states[i], mean) for i in chosen
     ]
-    pixels = (torch.stack([model.basis.inverse(state) for state in part]) for part in (whole, made))
-    return Strip(*pixels, tuple(labels))
+    x, so_far = (
+        torch.stack([model.basis.inverse(each) for each in part]) for part in (whole, made)
+    )
+    return Strip(x, so_far, tuple(labels))
 
 
 def process_sheet(
