@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from gdm_repr.analysis.compare.runs import Choice, Choices, expand
+from gdm_repr.analysis.compare.runs import Choices, expand
 from gdm_repr.analysis.compare.statistics import (
     COSTS,
     Better,
@@ -21,10 +21,67 @@ from gdm_repr.analysis.compare.statistics import (
     pareto_front,
     seed_mean,
 )
+from gdm_repr.analysis.intervals.estimate import number
 
 # Metrics in the order they are shown; others follow in that of their names.
 _FIRST = ("sample_quality/frechet", "sample_quality/kid", "sample_quality", "denoising_loss")
 _FLOOR = "_floor"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric of all choices, by their labels.
+
+    Attributes:
+        key: as the runs have it.
+        better: which of its values are; None where that is not known.
+        compared: what is, by seed: the values, or their distances from a target.
+        means: of the values, over seeds; None where a choice has none.
+        floors: the same of the metric's floor, where it has one.
+    """
+
+    key: str
+    better: Better | None
+    compared: Mapping[str, Mapping[str, float]]
+    means: Mapping[str, SeedMean | None]
+    floors: Mapping[str, SeedMean | None]
+
+    @classmethod
+    def of(cls, choices: Choices, key: str) -> Metric:
+        """Read a metric of choices."""
+        better, own = better_of(key), {each.label: each.values(key) for each in choices.every}
+        what = better.measure if better else float
+        compared = {label: {s: what(v) for s, v in values.items()} for label, values in own.items()}
+        floors = {each.label: each.values(floor_key(key)) for each in choices.every}
+        return cls(key, better, compared, _means(own), _means(floors))
+
+    @property
+    def title(self) -> str:
+        """The metric with what is better."""
+        return f"{self.key} ({self.better.rule})" if self.better else self.key
+
+    def axis(self, name: str | None = None) -> str:
+        """Return what is compared: the metric, or its distance from a target."""
+        name = name or self.key
+        if self.better is None or math.isinf(self.better.target):
+            return name
+        return f"distance of {name} from {number(self.better.target)}"
+
+    def losses(self) -> dict[str, tuple[SeedMean, float]]:
+        """Return the means of what is compared, and numbers that are the lower, the better."""
+        assert self.better is not None
+        means = _means(self.compared).items()
+        return {label: (mean, self.better.loss(mean.mean.value)) for label, mean in means if mean}
+
+    def differences(self, reference: str) -> dict[str, Difference]:
+        """Return the differences from a choice, of what is compared, corrected (Holm)."""
+        base = self.compared[reference]
+        others = {label: own for label, own in self.compared.items() if label != reference}
+        return holm({label: paired(own, base) for label, own in others.items()})
+
+
+def _means(values: Mapping[str, Mapping[str, float]]) -> dict[str, SeedMean | None]:
+    return {label: seed_mean([*own.values()]) for label, own in values.items()}
 
 
 @dataclass(frozen=True)
@@ -39,7 +96,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was compared, all by metric and by the choice's label.
+    """What was compared.
 
     Attributes:
         choices: the choices and the runs behind them.
@@ -48,24 +105,20 @@ class Comparison:
         chosen: whether the user chose it, rather than these numbers.
         common: the reference's mean over the seeds that all choices have, where it was chosen by
             these alone; None where by all.
-        means: over seeds; None where a choice has no value.
-        floors: the same of the metric's floor, where it has one.
-        differences: from the reference, of what `Better.measure` returns.
+        differences: from the reference, by metric and label.
         quality: metric of the Pareto picture, if there is one.
         cost: of the same.
         points: the choices that have both.
     """
 
     choices: Choices
-    metrics: tuple[str, ...]
+    metrics: tuple[Metric, ...]
     reference: str
     chosen: bool
     common: SeedMean | None
-    means: Mapping[str, Mapping[str, SeedMean | None]]
-    floors: Mapping[str, Mapping[str, SeedMean | None]]
     differences: Mapping[str, Mapping[str, Difference]]
-    quality: str | None
-    cost: str | None
+    quality: Metric | None
+    cost: Metric | None
     points: tuple[Point, ...]
 
     @property
@@ -133,39 +186,34 @@ def measure(
     Raises:
         ValueError: There is no such choice; of the Pareto metrics it is not known what is better.
     """
-    means = {key: _means(choices, key) for key in metrics}
-    common = None
+    found, common = [Metric.of(choices, key) for key in metrics], None
     if reference is not None:
         name = _named(reference, [each.label for each in choices.every])
     else:
-        name, common = _best(choices, metrics[0])
-    found = {key: holm(_differences(choices, key, name)) for key in metrics}
-    cost, quality = _axes(choices, metrics, cost, quality)
+        name, common = _best(choices, found[0])
+    on_x, on_y = _axes(choices, found, cost, quality)
     return Comparison(
         choices=choices,
-        metrics=tuple(metrics),
+        metrics=tuple(found),
         reference=name,
         chosen=reference is not None,
         common=common,
-        means=means,
-        floors={key: _means(choices, floor_key(key)) for key in metrics},
-        differences=found,
-        quality=quality,
-        cost=cost,
-        points=_points(choices, cost, quality) if cost and quality else (),
+        differences={metric.key: metric.differences(name) for metric in found},
+        quality=on_y,
+        cost=on_x,
+        points=_points(on_x, on_y) if on_x and on_y else (),
     )
 
 
-def _best(choices: Choices, key: str) -> tuple[str, SeedMean | None]:
+def _best(choices: Choices, metric: Metric) -> tuple[str, SeedMean | None]:
     """Return the choice that is best, and its mean over the seeds that all have, if by these.
 
     Seeds differ in how hard they are, so that means are compared over the seeds that all choices
     have; where these are none, over each one's own. A choice that another is told better than, over
     the seeds of the two, is not the best: the next one is, which no other is told better than.
     """
-    values = {each.label: _compared(each, key) for each in choices.every}
-    values = {label: own for label, own in values.items() if own}
-    better = better_of(key)
+    values = {label: own for label, own in metric.compared.items() if own}
+    better = metric.better
     if better is None:
         return next(iter(values)), None
     shared = set.intersection(*(set(own) for own in values.values()))
@@ -178,51 +226,25 @@ def _best(choices: Choices, key: str) -> tuple[str, SeedMean | None]:
         return found
 
     ranked = sorted(values, key=lambda label: better.loss(mean(values[label]).mean.value))
-    best = next((name for name in ranked if not _beaten(choices, key, name, better)), ranked[0])
+    beaten = (
+        any(each.verdict(better) == "better" for each in metric.differences(name).values())
+        for name in ranked
+    )
+    best = next((name for name, by in zip(ranked, beaten, strict=True) if not by), ranked[0])
     own = next(each for each in choices.every if each.label == best)
-    return best, None if only is None else mean(own.values(key))
-
-
-def _beaten(choices: Choices, key: str, name: str, better: Better) -> bool:
-    """Tell whether a choice is told better than another, over the seeds of the two."""
-    others = holm(_differences(choices, key, name)).values()
-    return any(each.verdict(better) == "better" for each in others)
-
-
-def _means(choices: Choices, key: str) -> dict[str, SeedMean | None]:
-    return {each.label: seed_mean(list(each.values(key).values())) for each in choices.every}
-
-
-def _measured(choices: Choices, key: str) -> dict[str, SeedMean]:
-    """Return the means of what is compared: of values, or of their distances from a target."""
-    found = {each.label: seed_mean(list(_compared(each, key).values())) for each in choices.every}
-    return {label: mean for label, mean in found.items() if mean is not None}
-
-
-def _compared(choice: Choice, key: str) -> dict[str, float]:
-    better, values = better_of(key), choice.values(key)
-    return values if better is None else {s: better.measure(v) for s, v in values.items()}
-
-
-def _differences(choices: Choices, key: str, reference: str) -> dict[str, Difference]:
-    base = next(_compared(each, key) for each in choices.every if each.label == reference)
-    return {
-        each.label: paired(_compared(each, key), base)
-        for each in choices.every
-        if each.label != reference
-    }
+    return best, None if only is None else mean(own.values(metric.key))
 
 
 def _axes(
-    choices: Choices, metrics: Sequence[str], cost: str | None, quality: str | None
-) -> tuple[str | None, str | None]:
+    choices: Choices, metrics: Sequence[Metric], cost: str | None, quality: str | None
+) -> tuple[Metric | None, Metric | None]:
     """Return the metrics of the Pareto picture: as given, or the first that are known."""
-    known = [key for key in metrics if better_of(key)]
+    known = [metric for metric in metrics if metric.better]
     defaults = (
-        next((key for words in COSTS for key in known if has_word(key, words)), None),
-        next((key for key in known if not is_cost(key)), None),
+        next((metric for words in COSTS for metric in known if has_word(metric.key, words)), None),
+        next((metric for metric in known if not is_cost(metric.key)), None),
     )
-    chosen = []
+    chosen: list[Metric | None] = []
     for flag, given, default in zip(
         ("--cost", "--quality"), (cost, quality), defaults, strict=True
     ):
@@ -233,30 +255,22 @@ def _axes(
             key = choose_metrics(choices, [given])[0]
         except ValueError as error:
             raise ValueError(f"{flag}{str(error).removeprefix('--metrics')}") from None
-        if better_of(key) is None:
+        chosen.append(metric := Metric.of(choices, key))
+        if metric.better is None:
             raise ValueError(
                 f"{flag} {key}: it is not known whether lower or higher is better; choose a metric "
-                "of which it is (the rows of DIRECTIONS in compare_statistics.py)"
+                "of which it is (the rows of DIRECTIONS in analysis/compare/statistics.py)"
             )
-        chosen.append(key)
     return chosen[0], chosen[1]
 
 
-def _points(choices: Choices, cost: str, quality: str) -> tuple[Point, ...]:
-    costs, qualities = _measured(choices, cost), _measured(choices, quality)
-    labels = [each.label for each in choices.every if each.label in costs.keys() & qualities.keys()]
-    losses = [(_loss(cost, costs[label]), _loss(quality, qualities[label])) for label in labels]
-    front = set(pareto_front(losses))
+def _points(cost: Metric, quality: Metric) -> tuple[Point, ...]:
+    x, y = cost.losses(), quality.losses()
+    labels = [label for label in x if label in y]
+    front = set(pareto_front([(x[label][1], y[label][1]) for label in labels]))
     return tuple(
-        Point(label, costs[label], qualities[label], place in front)
-        for place, label in enumerate(labels)
+        Point(label, x[label][0], y[label][0], place in front) for place, label in enumerate(labels)
     )
-
-
-def _loss(key: str, measured: SeedMean) -> float:
-    better = better_of(key)
-    assert better is not None
-    return better.loss(measured.mean.value)
 
 
 def _named(reference: str, labels: Sequence[str]) -> str:

@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gdm_repr.analysis.compare import figures
-from gdm_repr.analysis.compare.choices import Comparison
+from gdm_repr.analysis.compare.choices import Comparison, Metric
 from gdm_repr.analysis.compare.runs import SEED_KEYS, Choices
-from gdm_repr.analysis.compare.statistics import Difference, better_of
+from gdm_repr.analysis.compare.statistics import Difference
 from gdm_repr.analysis.compare.tables import (
     ACROSS,
-    axis_text,
     choice_table,
     difference_table,
     left_out_table,
     mean_table,
     run_table,
-    title,
 )
 from gdm_repr.analysis.compare.tags import CHOICE_TAG, SEED_TAG
 from gdm_repr.analysis.intervals.estimate import LEVEL, number, span
@@ -48,7 +46,7 @@ def make_report(found: Comparison, patterns: Sequence[str], folder: Path) -> Rep
     tables.append(run_table(found))
     if choices.left_out:
         tables.append(left_out_table(choices.left_out))
-    panels = [_panel(found, key) for key in found.metrics[: figures.PANELS]]
+    panels = [_panel(choices, metric) for metric in found.metrics[: figures.PANELS]]
     pictures = [
         Picture(
             "choices",
@@ -82,30 +80,30 @@ def _answer(found: Comparison) -> list[str]:
     labels = [each.label for each in choices.every]
     lines = [f"{len(labels)} choice{'s' * (len(labels) > 1)}. {_n_text(choices)}"]
     main = found.metrics[0]
-    best = found.means[main][found.reference]
+    best = main.means[found.reference]
     if best is not None:
-        floor = found.floors[main][found.reference]
+        floor = main.floors[found.reference]
         beside = f", floor {floor}" if floor else ""
-        role = "The reference" if found.chosen or better_of(main) is None else "Best by its mean"
+        role = "The reference" if found.chosen or main.better is None else "Best by its mean"
         over = f"{best}"
         if found.common is not None:
             seeds = f"{found.common.n} seed{'s' * (found.common.n > 1)}"
             over = f"{found.common} over the {seeds} that all have, {best} over its own"
-        lines.append(f"{role} in {title(main)}: {found.reference}, {over}{beside}.")
+        lines.append(f"{role} in {main.title}: {found.reference}, {over}{beside}.")
     if len(labels) == 1:
         lines.append("There is nothing to compare it with: no param differs but seeds and paths.")
     else:
         lines += _told_apart(found)
-    if found.costs_differ:
+    if found.quality and found.cost and found.costs_differ:
         front = [point.label for point in found.points if point.on_front]
         lines.append(
-            f"On the Pareto front of {found.quality} and {found.cost}, by their means: "
+            f"On the Pareto front of {found.quality.key} and {found.cost.key}, by their means: "
             f"{_listed(front)}."
         )
-    elif len(found.points) > 1:
+    elif found.cost and len(found.points) > 1:
         lines.append(
-            f"All cost the same ({found.cost}: {number(found.points[0].cost.mean.value, 3)}), so "
-            "that there is no Pareto picture; --cost names another cost."
+            f"All cost the same ({found.cost.key}: {number(found.points[0].cost.mean.value, 3)}), "
+            "so that there is no Pareto picture; --cost names another cost."
         )
     if choices.left_out:
         reasons = Counter(_short_reason(each.reason) for each in choices.left_out)
@@ -118,18 +116,18 @@ def _answer(found: Comparison) -> list[str]:
 def _told_apart(found: Comparison) -> list[str]:
     """Say for each of the first metrics which differences are no chance, then what chance gives."""
     lines = []
-    tested = [k for k in found.metrics if any(d.n > 1 and d.varies for d in _of(found, k))]
-    for key in [key for key in found.metrics if key in tested][:ACROSS]:
+    tested = [m for m in found.metrics if any(d.n > 1 and d.varies for d in _of(found, m))]
+    for metric in tested[:ACROSS]:
         verdicts: dict[str, list[str]] = {}
-        for label, each in found.differences[key].items():
-            verdicts.setdefault(each.verdict(better_of(key)), []).append(label)
+        for label, each in found.differences[metric.key].items():
+            verdicts.setdefault(each.verdict(metric.better), []).append(label)
         told = "; ".join(f"{verdict}: {_listed(own)}" for verdict, own in verdicts.items())
         lines.append(
-            f"{title(key)}, against {found.reference}, paired over seeds, by Holm's correction: "
+            f"{metric.title}, against {found.reference}, paired over seeds, by Holm's correction: "
             f"{told}."
         )
     if tested:
-        apart = sum(any(each.told_apart for each in _of(found, key)) for key in tested)
+        apart = sum(any(each.told_apart for each in _of(found, metric)) for metric in tested)
         lines.append(
             f"Metrics that could be tested: {len(tested)}; those that tell a choice from the "
             f"reference: {apart}. If no choice differed, {number(LEVEL * len(tested), 2)} or fewer "
@@ -151,8 +149,8 @@ def _listed(labels: Sequence[str]) -> str:
     return f"{len(labels)} choices, such as {' | '.join(labels[: most // 2])}"
 
 
-def _of(found: Comparison, key: str) -> list[Difference]:
-    return list(found.differences[key].values())
+def _of(found: Comparison, metric: Metric) -> list[Difference]:
+    return list(found.differences[metric.key].values())
 
 
 def _n_text(choices: Choices) -> str:
@@ -172,35 +170,32 @@ def _short_reason(reason: str) -> str:
 
 
 def _pareto(found: Comparison) -> Picture:
-    assert found.quality is not None
-    assert found.cost is not None
-    quality, cost = better_of(found.quality), better_of(found.cost)
-    assert quality is not None
+    quality, cost = found.quality, found.cost
+    assert quality is not None and quality.better is not None
     assert cost is not None
     ones = any(1 in (point.cost.n, point.quality.n) for point in found.points)
     return Picture(
         "pareto",
-        f"{axis_text(found.quality, quality)} against {axis_text(found.cost, cost)}: means over "
+        f"{quality.axis()} against {cost.axis()}: means over "
         "seeds, bars are 95 % t intervals in both directions"
         f"{' (none where there is one seed)' if ones else ''}. Filled and joined: no other choice "
         "is at least as good in both and better in one, by the means alone; where bars overlap, "
         "the front may be another.",
         figures.draw_pareto(
             found.points,
-            axis_text(found.cost, cost),
-            axis_text(found.quality, quality),
-            higher=quality.target == math.inf,
+            cost.axis(),
+            quality.axis(),
+            higher=quality.better.target == math.inf,
         ),
     )
 
 
-def _panel(found: Comparison, key: str) -> figures.Panel:
-    floors = [floor.mean.value for floor in found.floors[key].values() if floor is not None]
-    better = better_of(key)
+def _panel(choices: Choices, metric: Metric) -> figures.Panel:
+    floors = [floor.mean.value for floor in metric.floors.values() if floor is not None]
     return figures.Panel(
-        f"{key}\n({better.rule})" if better else key,
-        found.means[key],
-        {each.label: list(each.values(key).values()) for each in found.choices.every},
+        f"{metric.key}\n({metric.better.rule})" if metric.better else metric.key,
+        metric.means,
+        {each.label: list(each.values(metric.key).values()) for each in choices.every},
         sum(floors) / len(floors) if floors else None,
     )
 
@@ -288,7 +283,7 @@ def _limits(found: Comparison, missed: Sequence[str]) -> list[str]:
     choices = found.choices
     limits = []
     several = len(choices.every) > 1
-    if several and not found.chosen and better_of(found.metrics[0]) is not None:
+    if several and not found.chosen and found.metrics[0].better is not None:
         limits.append(
             "The reference was picked as the best by these same numbers, so that differences from "
             "it are too large on average; name a --reference before the runs are made."
@@ -300,13 +295,13 @@ def _limits(found: Comparison, missed: Sequence[str]) -> list[str]:
         )
     unpaired = [
         label
-        for label, each in found.differences[found.metrics[0]].items()
+        for label, each in found.differences[found.metrics[0].key].items()
         if each.n < min(len(_runs(choices, label)), len(_runs(choices, found.reference)))
     ]
     if unpaired and choices.seeded:
         limits.append(f"Some seeds are not shared with the reference: {', '.join(unpaired)}.")
     for each in choices.every:
-        for key in found.metrics:
+        for key in (metric.key for metric in found.metrics):
             odd = [
                 seed
                 for seed, run in each.runs.items()

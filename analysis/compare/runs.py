@@ -45,8 +45,8 @@ class LeftOut(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One choice.
+class ChoiceRuns:
+    """One choice and the runs that made it.
 
     Attributes:
         label: the values that make it.
@@ -77,7 +77,7 @@ class Choices:
         left_out: runs that do not count.
     """
 
-    every: tuple[Choice, ...]
+    every: tuple[ChoiceRuns, ...]
     tagged: bool
     keys: tuple[str, ...]
     ignored: tuple[str, ...]
@@ -127,7 +127,7 @@ def gather(
         label = ", ".join((*tag, *named)) or ONE_CHOICE
         by_seed, older = _one_a_seed(label, members, seed_key, open_keys, seeds)
         left_out += older
-        every.append(Choice(label, dict(zip(keys, values, strict=True)), by_seed))
+        every.append(ChoiceRuns(label, dict(zip(keys, values, strict=True)), by_seed))
     if tagged:
         every.sort(
             key=lambda each: min(

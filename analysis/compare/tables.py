@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from gdm_repr.analysis.compare.choices import Comparison
 from gdm_repr.analysis.compare.runs import LeftOut
-from gdm_repr.analysis.compare.statistics import Better, SeedMean, better_of
+from gdm_repr.analysis.compare.statistics import SeedMean
 from gdm_repr.analysis.compare.tags import FINGERPRINT_TAG
 from gdm_repr.analysis.intervals.estimate import LEVEL, NOTHING, Estimate, number, with_ends
 from gdm_repr.analysis.report.page import Table
@@ -22,16 +22,15 @@ def make_text(found: Comparison) -> str:
     labels = [each.label for each in found.choices.every]
     width = max(map(len, labels))
     lines = []
-    for key in found.metrics[:_PRINTED]:
-        better = better_of(key)
-        lines.append(f"\n{title(key)}")
-        if better is not None and math.isfinite(better.target):
-            lines.append(f"  differences are those of the {axis_text('value', better)}")
+    for metric in found.metrics[:_PRINTED]:
+        lines.append(f"\n{metric.title}")
+        if metric.axis() != metric.key:
+            lines.append(f"  differences are those of the {metric.axis('value')}")
         minus = f"minus {found.reference} [Holm]"
         rows = [("", "n", "mean [95 %]", "floor", minus, "Holm p", "")]
         for label in labels:
-            mean, floor = found.means[key][label], found.floors[key][label]
-            difference = found.differences[key].get(label)
+            mean, floor = metric.means[label], metric.floors[label]
+            difference = found.differences[metric.key].get(label)
             rows.append(
                 (
                     label,
@@ -42,7 +41,7 @@ def make_text(found: Comparison) -> str:
                     if difference and difference.joint
                     else "-",
                     number(difference.holm) if difference else "-",
-                    difference.verdict(better_of(key)) if difference else "reference",
+                    difference.verdict(metric.better) if difference else "reference",
                 )
             )
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -56,19 +55,8 @@ def make_text(found: Comparison) -> str:
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
-def title(key: str) -> str:
-    """Return a metric with what is better."""
-    better = better_of(key)
-    return f"{key} ({better.rule})" if better else key
-
-
 def _difference_text(mean: Estimate, n: int) -> str:
     return str(SeedMean(n, mean, math.nan))
-
-
-def axis_text(key: str, better: Better) -> str:
-    """Return what is compared: a metric, or its distance from a target."""
-    return key if math.isinf(better.target) else f"distance of {key} from {number(better.target)}"
 
 
 def choice_table(found: Comparison) -> Table:
@@ -76,11 +64,11 @@ def choice_table(found: Comparison) -> Table:
     rows = []
     for each in found.choices.every:
         row: dict[str, object] = {"choice": each.label, "n": len(each.runs)}
-        for key in found.metrics[:ACROSS]:
-            mean, floor = found.means[key][each.label], found.floors[key][each.label]
-            row[title(key)] = str(mean) if mean else None
-            if any(found.floors[key].values()):
-                row[f"floor of {key}"] = str(floor) if floor else None
+        for metric in found.metrics[:ACROSS]:
+            mean, floor = metric.means[each.label], metric.floors[each.label]
+            row[metric.title] = str(mean) if mean else None
+            if any(metric.floors.values()):
+                row[f"floor of {metric.key}"] = str(floor) if floor else None
         rows.append(row)
     more = len(found.metrics) - ACROSS
     rest = f" {more} more metrics are in the next table." if more > 0 else ""
@@ -95,14 +83,13 @@ def choice_table(found: Comparison) -> Table:
 def mean_table(found: Comparison) -> Table:
     """Return one row for each metric and choice."""
     rows = []
-    for key in found.metrics:
+    for metric in found.metrics:
         for each in found.choices.every:
-            mean, floor = found.means[key][each.label], found.floors[key][each.label]
-            better = better_of(key)
+            mean, floor = metric.means[each.label], metric.floors[each.label]
             rows.append(
                 {
-                    "metric": key,
-                    "better": better.rule if better else None,
+                    "metric": metric.key,
+                    "better": metric.better.rule if metric.better else None,
                     "choice": each.label,
                     "n": mean.n if mean else 0,
                     **with_ends("mean", mean.mean if mean else NOTHING),
@@ -118,14 +105,13 @@ def mean_table(found: Comparison) -> Table:
 def difference_table(found: Comparison) -> Table:
     """Return one row for each metric and choice but the reference."""
     rows = []
-    for key in found.metrics:
-        better = better_of(key)
-        for label, each in found.differences[key].items():
+    for metric in found.metrics:
+        for label, each in found.differences[metric.key].items():
             own, joint = (found or NOTHING for found in (each.mean, each.joint))
             rows.append(
                 {
-                    "metric": key if better is None else axis_text(key, better),
-                    "better": better.rule if better else None,
+                    "metric": metric.axis(),
+                    "better": metric.better.rule if metric.better else None,
                     "choice": label,
                     "pairs": each.n,
                     **with_ends("difference", own),
@@ -133,7 +119,7 @@ def difference_table(found: Comparison) -> Table:
                     "Holm low": joint.low,
                     "Holm high": joint.high,
                     "Holm p": each.holm,
-                    "verdict": each.verdict(better),
+                    "verdict": each.verdict(metric.better),
                 }
             )
     return Table.of_rows(
@@ -148,7 +134,7 @@ def difference_table(found: Comparison) -> Table:
 
 def run_table(found: Comparison) -> Table:
     """Return the runs behind the choices, with their values of the first metrics."""
-    choices, metrics = found.choices, found.metrics[:ACROSS]
+    choices, metrics = found.choices, [metric.key for metric in found.metrics[:ACROSS]]
     rows = [
         {
             "choice": each.label,

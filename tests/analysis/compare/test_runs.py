@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from gdm_repr.analysis.compare.choices import choose_metrics, floor_key, measure
+from gdm_repr.analysis.compare.choices import Metric, choose_metrics, floor_key, measure
 from gdm_repr.analysis.compare.report import _answer
 from gdm_repr.analysis.compare.runs import Choices, gather
 from gdm_repr.analysis.compare.statistics import LOWER
@@ -138,7 +138,7 @@ def test_runs_without_a_seed_are_replicates_in_no_pair() -> None:
     assert not found.seeded
     assert [len(each.runs) for each in found.every] == [3, 3]
     compared = measure(found, ["loss"])
-    mean = compared.means["loss"]["lr=0"]
+    mean = compared.metrics[0].means["lr=0"]
     assert mean is not None
     assert mean.n == 3
     assert compared.differences["loss"]["lr=1"].verdict(None) == "no common seed"
@@ -162,7 +162,8 @@ def test_the_reference_is_the_best_of_the_first_metric() -> None:
     metrics = choose_metrics(choices)
     assert metrics == ["acc", "band_std/a", "evaluations"]
     found = measure(choices, metrics)
-    assert (found.reference, found.quality, found.cost) == ("lr=3", "acc", "evaluations")
+    assert found.quality and found.cost
+    assert (found.reference, found.quality.key, found.cost.key) == ("lr=3", "acc", "evaluations")
     assert [point.on_front for point in found.points] == [True, True, True]
     # distances from 1 are compared: .5, 1.5, 2.5
     mean = found.differences["band_std/a"]["lr=1"].mean
@@ -184,8 +185,8 @@ def test_metrics_in_common() -> None:
     choices = gather(runs)
     assert choose_metrics(choices) == ["a", "q/b"]
     assert choose_metrics(choices, ["c", "q/*"]) == ["c", "q/b"]
-    assert measure(choices, ["a"]).means["a"]["lr=2"] is None  # NaN is no value
-    floors = measure(choices, ["q/b"]).floors["q/b"]
+    assert Metric.of(choices, "a").means["lr=2"] is None  # NaN is no value
+    floors = Metric.of(choices, "q/b").floors
     assert floors["lr=1"] is not None
     assert floors["lr=1"].mean.value == 0.1
     assert floors["lr=2"] is None
