@@ -13,7 +13,7 @@ from pydantic import Field
 
 from gdm_repr.analysis.options import FeatureConfig
 from gdm_repr.analysis.report.provenance import command_line, made_by
-from gdm_repr.analysis.runner import ANALYSES, Analysis, load, perform, require
+from gdm_repr.analysis.runner import ANALYSES, NOT_OF_ALL, Analysis, load, perform, require
 from gdm_repr.boundary.streams import sturdy_streams
 from gdm_repr.command import build, run
 from gdm_repr.files import only_writer
@@ -48,7 +48,7 @@ def open_work(config: AllConfig) -> tuple[list[tuple[Analysis, Any]], Subject]:
     """
     from gdm_repr.analysis.subject import Subject
 
-    names = config.only or tuple(name for name, row in ANALYSES.items() if row.of_all)
+    names = config.only or tuple(name for name in ANALYSES if name not in NOT_OF_ALL)
     for name in config.settings:
         load(name)
     parts = [(analysis := load(name), part_options(analysis, config)) for name in names]
@@ -124,8 +124,7 @@ def part_options(analysis: Analysis, config: AllConfig) -> Any:  # noqa: ANN401
 
 def usage() -> str:
     """Return the text of ``gdm-repr analyse --help``."""
-    rows = {name: row.summary for name, row in ANALYSES.items()}
-    rows[ALL] = "all that fit every model, one page"
+    rows = {**ANALYSES, ALL: "all that fit every model, one page"}
     width = max(map(len, rows))
     return "\n".join(
         [
@@ -162,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    status: int = importlib.import_module(ANALYSES[name].module).main(rest)
+    status: int = importlib.import_module(f"gdm_repr.analysis.{name}").main(rest)
     return status
 
 

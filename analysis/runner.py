@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from gdm_repr.analysis.identity import identity, names, spelled, store_names
 from gdm_repr.analysis.journal import JOURNAL, Journal, read_head, read_journal
@@ -59,48 +59,20 @@ class Analysis:
         return importlib.import_module(f"gdm_repr.analysis.{self.name}.{name}")
 
 
-class Row(NamedTuple):
-    """One row of the table.
-
-    Attributes:
-        module: that holds ``ANALYSIS``.
-        summary: the line shown by help.
-        of_all: whether ``all`` runs it: it fits every model.
-    """
-
-    module: str
-    summary: str
-    of_all: bool = True
-
-
+# Name of each analysis, which is its folder's, and the line shown by help.
 ANALYSES = {
-    "band_variance": Row(
-        "gdm_repr.analysis.band_variance", "how much an image varies when latents are fixed"
-    ),
-    "reconstruction": Row(
-        "gdm_repr.analysis.reconstruction", "how much of an image its first latents keep"
-    ),
-    "total_correlation": Row(
-        "gdm_repr.analysis.total_correlation", "whether latents are independent of each other"
-    ),
-    "traversal": Row("gdm_repr.analysis.traversal", "what single latents do, ranked and shown"),
-    "factor_map": Row("gdm_repr.analysis.factor_map", "which band holds which known factor"),
-    "element_factors": Row(
-        "gdm_repr.analysis.element_factors", "whether single latents hold single known factors"
-    ),
-    "disentanglement": Row(
-        "gdm_repr.analysis.disentanglement", "how well latents separate known factors"
-    ),
-    "sample_quality": Row(
-        "gdm_repr.analysis.sample_quality", "how far samples are from real images"
-    ),
-    "leakage": Row("gdm_repr.analysis.leakage", "which latent groups move which data groups"),
-    "order_search": Row(
-        "gdm_repr.analysis.order_search",
-        "which order of generation is good (models of many orders)",
-        of_all=False,
-    ),
+    "band_variance": "how much an image varies when latents are fixed",
+    "reconstruction": "how much of an image its first latents keep",
+    "total_correlation": "whether latents are independent of each other",
+    "traversal": "what single latents do, ranked and shown",
+    "factor_map": "which band holds which known factor",
+    "element_factors": "whether single latents hold single known factors",
+    "disentanglement": "how well latents separate known factors",
+    "sample_quality": "how far samples are from real images",
+    "leakage": "which latent groups move which data groups",
+    "order_search": "which order of generation is good (models of many orders)",
 }
+NOT_OF_ALL = ("order_search",)  # fits some models only, so that `all` leaves it out
 
 
 def load(name: str) -> Analysis:
@@ -111,7 +83,7 @@ def load(name: str) -> Analysis:
     """
     if name not in ANALYSES:
         raise ValueError(f"analysis {name!r}: unknown; choose from {', '.join(ANALYSES)}")
-    analysis: Analysis = importlib.import_module(ANALYSES[name].module).ANALYSIS
+    analysis: Analysis = importlib.import_module(f"gdm_repr.analysis.{name}").ANALYSIS
     return analysis
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from gdm_repr.boundary.streams import sturdy_streams
 
 
-class Command(NamedTuple):
+class Row(NamedTuple):
     """One row of the table: the module that holds ``main`` and the line shown by ``--help``."""
 
     module: str
@@ -22,25 +22,25 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "init": Command("gdm_repr.init", "make a training config from images"),
-    "prepare": Command("gdm_repr.prepare", "decode and resize images once, into small PNG files"),
-    "train": Command("gdm_repr.train", "train a model on images"),
-    "encode": Command("gdm_repr.encode", "turn a data set into a store of grouped latents"),
-    "decode": Command("gdm_repr.decode", "turn a store of latents back into images"),
-    "sample": Command("gdm_repr.sample", "draw new images from a model"),
-    "edit": Command("gdm_repr.edit", "mix, vary, set or interpolate latents of images"),
-    "analyse": Command("gdm_repr.analysis.__main__", "say what the latents hold, in a report"),
-    "study": Command("gdm_repr.analysis.study", "train, score and compare choices"),
-    "compare": Command("gdm_repr.analysis.compare", "compare the choices behind stored runs"),
-    "selftest": Command("gdm_repr.selftest", "check the known truths on this machine"),
-    "track": Command("gdm_repr.tracking", "send a run's local record to MLflow (replay)"),
+    "init": Row("gdm_repr.init", "make a training config from images"),
+    "prepare": Row("gdm_repr.prepare", "decode and resize images once, into small PNG files"),
+    "train": Row("gdm_repr.train", "train a model on images"),
+    "encode": Row("gdm_repr.encode", "turn a data set into a store of grouped latents"),
+    "decode": Row("gdm_repr.decode", "turn a store of latents back into images"),
+    "sample": Row("gdm_repr.sample", "draw new images from a model"),
+    "edit": Row("gdm_repr.edit", "mix, vary, set or interpolate latents of images"),
+    "analyse": Row("gdm_repr.analysis.__main__", "say what the latents hold, in a report"),
+    "study": Row("gdm_repr.analysis.study", "train, score and compare choices"),
+    "compare": Row("gdm_repr.analysis.compare", "compare the choices behind stored runs"),
+    "selftest": Row("gdm_repr.selftest", "check the known truths on this machine"),
+    "track": Row("gdm_repr.tracking", "send a run's local record to MLflow (replay)"),
 }
 
 
 def usage() -> str:
     """Return the text of ``gdm-repr --help``: one line per command."""
     width = max(map(len, COMMANDS))
-    rows = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    rows = [f"  {name:<{width}}  {row.summary}" for name, row in COMMANDS.items()]
     return "\n".join(
         [
             "usage: gdm-repr NAME [options]",

@@ -21,21 +21,17 @@ def command_line(name: str, config: BaseModel) -> str:
 
 def flags(config: BaseModel) -> list[str]:
     """Return the flags that give these options, those of a default left out."""
-    given: dict[str, list[str]] = {}
-    for key, spec in type(config).model_fields.items():
-        value = getattr(config, key)
-        if key in {"config", "dry_run", "overwrite"} or value == spec.default:
-            continue
-        name = key.replace("_", "-")
+    given = config.model_dump(exclude={"config", "dry_run", "overwrite"}, exclude_defaults=True)
+    first = [key for key in ("checkpoint", "latents", "data", "out") if key in given]
+    words = []
+    for key in dict.fromkeys([*first, *given]):
+        value, name = given[key], key.replace("_", "-")
         if isinstance(value, bool):
-            given[f"--{name}" if value else f"--no-{name}"] = []
-        elif isinstance(value, tuple):
-            given[f"--{name}"] = [",".join(map(str, value))]
-        else:
-            given[f"--{name}"] = [json.dumps(value) if isinstance(value, dict) else str(value)]
-    first = [flag for flag in ("--checkpoint", "--latents", "--data", "--out") if flag in given]
-    order = [*first, *(flag for flag in given if flag not in first)]
-    return [word for flag in order for word in (flag, *given[flag])]
+            words.append(f"--{name}" if value else f"--no-{name}")
+            continue
+        listed = ",".join(map(str, value)) if isinstance(value, tuple) else value
+        words += [f"--{name}", json.dumps(value) if isinstance(value, dict) else str(listed)]
+    return words
 
 
 def made_by() -> str:

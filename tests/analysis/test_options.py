@@ -16,7 +16,10 @@ from gdm_repr.cli import COMMANDS
 from gdm_repr.command import Command
 from gdm_repr.models import NETWORKS
 
-for _module in (*(r.module for r in COMMANDS.values()), *(r.module for r in ANALYSES.values())):
+for _module in (
+    *(r.module for r in COMMANDS.values()),
+    *(f"gdm_repr.analysis.{name}" for name in ANALYSES),
+):
     importlib.import_module(_module)
 
 

@@ -55,15 +55,15 @@ def test_public_names_are_where_they_were(module: str) -> None:
 
 @pytest.mark.parametrize("name", ANALYSES)
 def test_every_analysis_has_its_parts(name: str) -> None:
-    module = importlib.import_module(ANALYSES[name].module)
+    module = importlib.import_module(f"gdm_repr.analysis.{name}")
     assert load(name) is module.ANALYSIS
     assert callable(module.main)
     for part, functions in {"measure": ("check", "measure"), "report": ("report",)}.items():
-        found = importlib.import_module(f"{ANALYSES[name].module}.{part}")
+        found = importlib.import_module(f"{module.__name__}.{part}")
         assert all(callable(getattr(found, each)) for each in functions)
 
 
-@pytest.mark.parametrize("module", [*PACKAGES, *(row.module for row in ANALYSES.values())])
+@pytest.mark.parametrize("module", [*PACKAGES, *(f"gdm_repr.analysis.{each}" for each in ANALYSES)])
 def test_packages_run_as_commands(
     module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -77,7 +77,7 @@ def test_packages_run_as_commands(
 
 def test_options_are_light() -> None:
     """``--help`` imports options: they must not import what computes."""
-    modules = [f"{row.module}.options" for row in ANALYSES.values()]
+    modules = [f"gdm_repr.analysis.{name}.options" for name in ANALYSES]
     program = (
         f"import importlib, sys; [importlib.import_module(m) for m in {modules}]; "
         "print([m for m in ('torch', 'scipy', 'sklearn', 'matplotlib', 'mlflow', 'pyarrow') "
