@@ -168,7 +168,11 @@ def build_choice(label: str, seed: int, **given: Options) -> Choice:
     for part, name, options in parts:
         if not isinstance(options, Mapping):
             raise ValueError(f"{part}={options!r}: must be options, as {{seed: 0}} or {{}}")
-        if name != "sample_quality" and (twice := sorted(options.keys() & set(SHARED))):
+        if name == "sample_quality" and options is not score:
+            raise ValueError(
+                f"{part}: is what every choice is scored by; give its options as score"
+            )
+        if options is not score and (twice := sorted(options.keys() & set(SHARED))):
             raise ValueError(
                 f"{part}.{twice[0]}: is one for all analyses of a choice; give it under score"
             )

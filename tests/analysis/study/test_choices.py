@@ -81,6 +81,10 @@ def test_a_study_starts_from_a_training_file(tmp_path: Path) -> None:
         ({"grid": {"encode.steps": [3, 3]}}, "choice 'steps 3': named twice"),
         ({"grid": {"encode.steps": []}}, "grid.encode.steps: has no values"),
         ({"choices": {"a": {}}, "seeds": (1, 0, 0)}, "--seeds 1,0,0: names a seed twice"),
+        (
+            {"choices": {"a": {"analyse.sample_quality": {"n": 9}}}},
+            "choice 'a': analyse.sample_quality: is what every choice is scored by",
+        ),
         ({"choices": {"a": {"analyse.leakage": 3}}}, "choice 'a': analyse.leakage=3: must be opt"),
         (
             {"choices": {"a": {"analyse.leakage": {"precision": "bf16"}}}},
