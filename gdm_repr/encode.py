@@ -135,6 +135,7 @@ def encode(config: EncodeConfig) -> int:
     from gdm_repr.latents.store import open_store
     from gdm_repr.latents.summary import as_columns, as_metrics, as_text, summarise
     from gdm_repr.latents.writer import StoreWriter
+    from gdm_repr.verdict import judge_latents
 
     model, dataset, plan = open_work(config)
     if config.split == "auto":
@@ -172,6 +173,7 @@ def encode(config: EncodeConfig) -> int:
                 tracked.metrics({f"{name.removesuffix('_error')}_rmse": rmse})
                 print(f"{name.replace('_', ' ')}: RMSE {rmse:.2e}")
     print(as_text(summary))
+    print(*judge_latents(summary), sep="\n")
     print(f"encoded {manifest.encoded} images, {manifest.quarantined} quarantined: {config.out}")
     print(f"originals over reconstructions: {sheet}")
     return 0

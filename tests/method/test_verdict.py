@@ -11,8 +11,9 @@ from gdm_repr.analysis.intervals.estimate import Estimate
 from gdm_repr.analysis.sample_quality.denoising_loss import GroupLoss
 from gdm_repr.api import GDM
 from gdm_repr.data.loading import open_data
+from gdm_repr.latents.summary import BandSummary
 from gdm_repr.training_curve import draw_curve
-from gdm_repr.verdict import judge, measure_bands
+from gdm_repr.verdict import judge, judge_latents, measure_bands
 
 
 def band(name: str, value: float, half: float = 0.01) -> GroupLoss:
@@ -31,6 +32,20 @@ def test_the_worst_news_comes_first_with_what_to_do() -> None:
     ]
     assert lines[4].startswith("Train longer")
     assert not any("Train longer" in line for line in judge([band("a", 0.5)]))
+
+
+def latents(name: str, std: float, ks: float = 0.0, se: float = 0.01) -> BandSummary:
+    nothing = float("nan")
+    return BandSummary(name, 90, 9, 0, 0.01, std, se, 3, 0.1, ks, 0.02, nothing, nothing)
+
+
+def test_latents_far_from_normal_are_named_and_the_worst_first() -> None:
+    near = latents("a", 1.04)
+    assert judge_latents([near]) == ["All bands are near N(0, 1), from which samples are drawn."]
+    lines = judge_latents([near, latents("b", 1.2), latents("c", 0.5), latents("d", 1, 0.2)])
+    assert lines[0] == "c is not near N(0, 1): its std is 0.50."
+    assert {line.split()[0] for line in lines[:3]} == {"b", "c", "d"}
+    assert "near" in judge_latents([latents("e", 1.15, se=0.1)])[0]  # too few to tell
 
 
 def test_a_network_that_answers_nothing_is_a_gaussian(trained: Path) -> None:
