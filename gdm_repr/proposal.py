@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdm_repr.boundary.isolation import isolated
+from gdm_repr.boundary.text import printable
 from gdm_repr.command import build, laid_over, shortened
 from gdm_repr.config import DEFAULT_STEPS, TrainConfig
 from gdm_repr.grouping import Shape
@@ -234,6 +235,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 def _choose_network(values: dict[str, Any], dataset: ImageDataset, seconds: float) -> Rates:
     """Set the widest network that sees enough images in time and fits; return its speed."""
+    from gdm_repr.api import choose_device
     from gdm_repr.memory import SHARE, count_memory, free_memory
 
     shape, chosen = dataset.shape, None
@@ -243,7 +245,7 @@ def _choose_network(values: dict[str, Any], dataset: ImageDataset, seconds: floa
         config = build(TrainConfig, {**tried, "out": "model", "batch_size": TIMED_IMAGES})
         k = len(values["model"]["grouping"]["cuts"]) + 1
         takes = count_memory(config, shape, k).total(TIMED_IMAGES)
-        if takes > SHARE * free_memory(config.device):
+        if takes > SHARE * (free := free_memory(choose_device(config.device).type)):
             break
         rates = time_training(config, dataset)
         if chosen is not None and seconds / rates.step < ENOUGH:
@@ -254,19 +256,21 @@ def _choose_network(values: dict[str, Any], dataset: ImageDataset, seconds: floa
 
         raise ValueError(
             f"images of {shape}: the smallest network takes {gigabytes(takes)} of memory and "
-            f"{gigabytes(free_memory())} are free; free some, or raise the limit (ulimit -v)"
+            f"{gigabytes(free)} are free; free some, or raise the limit (ulimit -v)"
         )
     return chosen
 
 
 def _fit_memory(values: dict[str, Any], shape: Shape) -> None:
     """Compute a batch in as many parts as memory asks for."""
+    from gdm_repr.api import choose_device
     from gdm_repr.memory import SHARE, count_memory, free_memory
 
     config = build(TrainConfig, {**values, "out": "model"})
     found = count_memory(config, shape, len(values["model"]["grouping"]["cuts"]) + 1)
+    free = free_memory(choose_device(config.device).type)
     while (
-        found.total(config.batch_size, values.get("accumulate", 1)) > SHARE * free_memory()
+        found.total(config.batch_size, values.get("accumulate", 1)) > SHARE * free
         and values.get("accumulate", 1) < config.batch_size
     ):
         values["accumulate"] = 2 * values.get("accumulate", 1)
@@ -314,6 +318,15 @@ def as_yaml(proposal: Proposal) -> str:
         f"# From {found.images} images ({describe_sizes(found.sizes)}, {colours}), for training of "
         f"{proposal.minutes:g} minutes on this machine."
     ]
+    if found.labels:
+        kinds = (f"{name} ({count} values)" for name, count in found.labels.items())
+        rows.append(f"# Labels: {printable(', '.join(kinds))}.")
+    if found.unusable:
+        name, reason = next(iter(found.unusable.items()))
+        rows.append(
+            f"# {len(found.unusable)} of {found.looked_at} images looked at can't be used; "
+            + printable(f"{name}: {reason}")
+        )
     for name, why in reasons.items():
         if name == "model":
             rows.append("model:")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from gdm_repr.analysis.intervals.estimate import Estimate
 from gdm_repr.boundary.isolation import isolated
 
 if TYPE_CHECKING:
@@ -36,11 +37,11 @@ class Threshold:
     why: str
 
 
-LATENT_STD = Threshold(0.1, "a sample's noise is then a tenth wider or narrower than latents are")
-LATENT_KS = Threshold(0.05, "one value in twenty lies where N(0, 1) has none")
 THRESHOLDS = {
-    "worse than a Gaussian": Threshold(1.0, "the Gaussian reaches 1 without any training"),
+    "worse": Threshold(1.0, "the best Gaussian reaches 1 without any training"),
     "learned": Threshold(0.9, "the shipped model's bands have 0.47 to 0.66 on images it never saw"),
+    "std": Threshold(0.1, "a sample's noise is then a tenth wider or narrower than latents are"),
+    "KS": Threshold(0.05, "one value in twenty lies where N(0, 1) has none"),
 }
 
 
@@ -63,32 +64,25 @@ def judge(bands: Sequence[GroupLoss]) -> list[str]:
 
     A band is worse, or better, where the interval of its loss excludes the Gaussian's.
     """
-    worse, open_, little, good = [], [], [], []
+    worst, most = THRESHOLDS["worse"].value, THRESHOLDS["learned"].value
+    lines: list[tuple[int, str]] = []
     for band in bands:
-        control = band.control.value
-        share = band.mean.value / control
-        text = f"{band.group} is at {share:.2f}"
-        if band.mean.low > THRESHOLDS["worse than a Gaussian"].value * control:
-            worse.append(text)
-        elif band.mean.high >= THRESHOLDS["worse than a Gaussian"].value * control:
-            open_.append(text)
-        elif share > THRESHOLDS["learned"].value:
-            little.append(text)
+        ends = (band.mean.value, band.mean.low, band.mean.high)
+        share = Estimate(*(end / band.control.value for end in ends))
+        if share.low > worst:
+            place, word = 0, "worse than a Gaussian"
+        elif share.high >= worst:
+            place, word = 1, "not clearly better than a Gaussian"
+        elif share.value > most:
+            place, word = 2, "better than a Gaussian, and not by much"
         else:
-            good.append(text)
-    longer = "Train longer (more --images), with another rate (--lr), or widen the network."
-    said = [
-        (worse, "worse than a Gaussian"),
-        (open_, "not clearly better than a Gaussian"),
-        (little, "better than a Gaussian, and not by much"),
-        (good, "learned"),
-    ]
-    lines = [f"{', '.join(found)}: {word}." for found, word in said if found]
-    if worse or open_ or little:
-        lines.append(longer)
-    n = bands[0].n
-    lines.append(f"1 is the error of the best Gaussian on the same {n} training images and noise.")
-    return lines
+            place, word = 3, "learned"
+        lines.append((place, f"{band.group} is at {share}: {word}."))
+    said = [line for _, line in sorted(lines, key=lambda each: each[0])]
+    if min(place for place, _ in lines) < 3:
+        said.append("Train longer (more --images), with another rate (--lr), or widen the network.")
+    of = f"on the same {bands[0].n} training images and noise"
+    return [*said, f"1 is the error of the best Gaussian {of}; in brackets, 95 % intervals."]
 
 
 def judge_latents(bands: Sequence[BandSummary]) -> list[str]:
@@ -99,9 +93,9 @@ def judge_latents(bands: Sequence[BandSummary]) -> list[str]:
     far: list[tuple[float, str]] = []
     for band in bands:
         off = abs(band.std - 1)
-        if off - 2 * band.std_se > LATENT_STD.value:
+        if off - 2 * band.std_se > THRESHOLDS["std"].value:
             far.append((off, f"{band.band} is not near N(0, 1): its std is {band.std:.2f}."))
-        elif band.ks - band.ks_null > LATENT_KS.value:
+        elif band.ks - band.ks_null > THRESHOLDS["KS"].value:
             text = f"{band.band} is not near N(0, 1): its Kolmogorov-Smirnov distance is "
             far.append((band.ks, f"{text}{band.ks:.2f}."))
     lines = [text for _, text in sorted(far, reverse=True)]

@@ -25,10 +25,10 @@ def test_the_worst_news_comes_first_with_what_to_do() -> None:
     bands = [band("a", 0.5), band("b", 1.07), band("c", 0.95), band("d", 1.0, 0.1)]
     lines = judge(bands)
     assert lines[:4] == [
-        "b is at 1.07: worse than a Gaussian.",
-        "d is at 1.00: not clearly better than a Gaussian.",
-        "c is at 0.95: better than a Gaussian, and not by much.",
-        "a is at 0.50: learned.",
+        "b is at 1.07 [1.06, 1.08]: worse than a Gaussian.",
+        "d is at 1 [0.9, 1.1]: not clearly better than a Gaussian.",
+        "c is at 0.95 [0.94, 0.96]: better than a Gaussian, and not by much.",
+        "a is at 0.5 [0.49, 0.51]: learned.",
     ]
     assert lines[4].startswith("Train longer")
     assert not any("Train longer" in line for line in judge([band("a", 0.5)]))
