@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gdm_repr.identity import Mark, marked
+from gdm_repr.identity import free
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -33,8 +33,7 @@ def identity(options: BaseModel) -> dict[str, Any]:
 
 def spelled(options: BaseModel) -> dict[str, Any]:
     """Return the same with files by their paths, as they were compared once."""
-    free = {*marked(type(options), Mark.FREE)} - {*FETCHED}
-    return options.model_dump(mode="json", exclude=free)
+    return options.model_dump(mode="json", exclude=free(options) - {*FETCHED})
 
 
 def names(options: BaseModel) -> dict[str, str]:

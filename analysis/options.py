@@ -13,7 +13,8 @@ from pydantic import Field
 
 from gdm_repr.command import UserPath, UserPlace
 from gdm_repr.config import OfModel, Words
-from gdm_repr.identity import Free
+from gdm_repr.data.hold_out import Part
+from gdm_repr.identity import Free, Later
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.features.extractors import Distance, Extractor
@@ -93,6 +94,11 @@ class AnalysisConfig(OfModel):
     )
     labels: Free[UserPath | None] = Field(
         None, description="The labels it was encoded with, if any."
+    )
+    part: Later[Part | None] = Field(
+        None,
+        description="Images of the store that are looked at: all, held-out, or seen in training; "
+        "by default held-out ones, where there are 64.",
     )
     out: Free[UserPath] = Field(
         description="Folder for the report; what it holds is not measured again."

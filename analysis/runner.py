@@ -7,6 +7,7 @@ Importing this module does not import torch.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +120,14 @@ def measure(
     with TemporaryDirectory() as folder:
         given = {"checkpoint": "", "latents": path, "data": data, "labels": labels, "out": folder}
         config = build(analysis.options, {**given, **options}, "measure: ")
-        subject = Subject(model, config.latents, checkpoint=None, data=data, labels=config.labels)
+        subject = Subject(
+            model,
+            config.latents,
+            checkpoint=None,
+            data=data,
+            labels=config.labels,
+            part=config.part,
+        )
         _check_options(analysis, config, subject)
         analysis.check(config, subject)
         return analysis.measure(config, subject)
@@ -168,7 +176,8 @@ def _check_options(analysis: Analysis, config: AnalysisConfig, subject: Subject)
     """Refuse options that do not fit each other, or the number of images."""
     config.check()
     labelled = bool(subject.store.manifest.labels)
-    check_images(analysis.name, config, len(subject.store), labelled=labelled)
+    total, more = len(subject.store), subject.stored > len(subject.store)
+    check_images(analysis.name, config, total, labelled=labelled, more=more)
 
 
 def _written_by(
@@ -184,14 +193,17 @@ def _written_by(
     }
 
 
-def check_images(name: str, config: AnalysisConfig, total: int, *, labelled: bool = True) -> None:
+def check_images(
+    name: str, config: AnalysisConfig, total: int, *, labelled: bool = True, more: bool = False
+) -> None:
     """Refuse a store of too few images, before work begins.
 
     Args:
         name: of the analysis.
         config: its options.
-        total: images in the store.
+        total: images of the store that are looked at.
         labelled: whether it has labels; without, analyses of labels say so, whatever the images.
+        more: whether the store has others, of another part.
 
     Raises:
         ValueError: naming the option, how many there are, how many are needed, and why.
@@ -199,18 +211,19 @@ def check_images(name: str, config: AnalysisConfig, total: int, *, labelled: boo
     if config.of_labels and not labelled:
         return
     least, why = config.needs()
+    others_in = ", or look at --part all" if more else ""
     if total < least:
         held = f"{total} image{'s' * (total != 1)}"
         raise ValueError(
             f"--latents {str(config.latents)!r}: holds {held}, and {name} needs at least {least} "
-            f"with these options ({why}); encode more"
+            f"with these options ({why}); encode more{others_in}"
         )
     for flag, (asked, left) in config.most().items():
         if asked + left > total:
             others = f", of which {left} must be left for the controls" if left else ""
             raise ValueError(
                 f"{flag} {asked}: the store holds {total} images only{others}; use at most "
-                f"{total - left}, or encode more"
+                f"{total - left}, or encode more{others_in}"
             )
 
 
@@ -265,6 +278,7 @@ def _perform(
         tracked.inputs(
             str(manifest.settings["source"]), manifest.fingerprint["data"], str(config.latents)
         )
+        print(f"images: {subject.said()}", file=sys.stderr)
         report = analysis.measure(config, subject, journal).report()
         written = write_report(
             report,

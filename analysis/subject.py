@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,13 +19,17 @@ from gdm_repr.boundary import arguments
 from gdm_repr.boundary.arguments import Rows, count, row_numbers
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.data.dataset import ImageDataset
+from gdm_repr.data.hold_out import HELD_OUT, Part
 from gdm_repr.data.images import Preprocess
 from gdm_repr.data.loading import open_data
 from gdm_repr.generation import Generation
 from gdm_repr.latents.matching import open_latents
+from gdm_repr.latents.store import Ints, LatentStore
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.options import AnalysisConfig
+
+LEAST_HELD_OUT = 64  # images: fewer give intervals that say little
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +47,51 @@ class Anchors:
     rows: list[int]
 
 
+def _choose_part(store: LatentStore, part: Part | None) -> tuple[Part | None, Ints | None]:
+    """Return which images of a store are looked at, and their rows; None for all.
+
+    Raises:
+        ValueError: if the store does not say which those are, or has none.
+    """
+    held_out = store.held_out
+    if held_out is None:
+        if part not in (None, "all"):
+            raise ValueError(
+                f"--part {part}: the store does not say which images training held out; use all, "
+                "or encode by a model that was trained with --hold-out"
+            )
+        return None, None
+    if part is None:
+        part = HELD_OUT if held_out.sum() >= LEAST_HELD_OUT else "all"
+    if part == "all":
+        return part, None
+    rows = np.flatnonzero(held_out == (part == HELD_OUT))
+    if not len(rows):
+        raise ValueError(f"--part {part}: none of the store's {len(store)} images is; use all")
+    return part, rows
+
+
+def are_disjoint(trained: object, source: object) -> bool:
+    """Tell whether two sources are known to share no image: ranges of scenes that do not meet.
+
+    Names of files say nothing of what is in them.
+
+    >>> are_disjoint("scenes:0-100", "scenes:100-200/seed=0"), are_disjoint("a.npy", "b.npy")
+    (True, False)
+    """
+    found = [re.match(r"scenes:(\d+)-(\d+)(?:/|$)", str(name)) for name in (trained, source)]
+    ends = sorted((int(each[1]), int(each[2])) for each in found if each)
+    return len(ends) == 2 and ends[0][1] <= ends[1][0]
+
+
 class Subject:
     """A model and the store of latents it made.
 
     Attributes:
         model: the model.
-        store: the latents.
+        store: the latents that are looked at.
+        part: which images of the store those latents are of; None where it does not say which
+            training held out.
         plan: by which they were encoded, and are decoded.
         generation: decodes, sharing groups where the model is strict.
         checked: features that can be had, so that several analyses look for them once.
@@ -62,6 +106,7 @@ class Subject:
         checkpoint: str | None,
         data: str | None = None,
         labels: Path | None = None,
+        part: Part | None = None,
     ) -> None:
         """Open the store.
 
@@ -71,13 +116,17 @@ class Subject:
             checkpoint: what the user calls the model, for errors; None where it has no name.
             data: the images that were encoded; found by the store's own word when None.
             labels: of these images, if any.
+            part: which images to look at; held-out ones when None, if there are enough.
 
         Raises:
-            ValueError: if the model did not make the store.
+            ValueError: if the model did not make the store, or it does not have that part.
         """
         self._data, self._labels = data, labels
         self.checked: set[str] = set()
-        self.model, self.store, self.plan = open_latents(latents, model, checkpoint)
+        self.model, store, self.plan = open_latents(latents, model, checkpoint)
+        self.stored = len(store)
+        self.part, rows = _choose_part(store, part)
+        self.store = store if rows is None else store.select(rows)
         strict = self.model.checkpoint.model.denoiser.strict
         self.generation = Generation(self.model.flow, self.plan, strict=strict)
 
@@ -94,6 +143,7 @@ class Subject:
             checkpoint=config.checkpoint,
             data=config.data,
             labels=config.labels,
+            part=config.part,
         )
 
     @cached_property
@@ -117,6 +167,8 @@ class Subject:
                 limit=manifest.items if sample else None,
                 first=None if sample else manifest.items,
                 seed=settings["seed"],
+                part=settings.get("part", "all"),
+                hold_out=settings.get("hold_out"),
             )
         except ValueError as error:
             if self._data:
@@ -210,6 +262,25 @@ class Subject:
         ids = self.store.ids
         return Anchors([ids[row] for row in rows], self.z(rows), rows)
 
+    @property
+    def held_out(self) -> bool:
+        """Whether training is known to have seen none of the images."""
+        trained = self.model.checkpoint.training.get("data")
+        apart = are_disjoint(trained, self.store.manifest.settings.get("source"))
+        return self.part == HELD_OUT or apart
+
+    def said(self) -> str:
+        """Say which images are looked at."""
+        n, whole = len(self.store), self.stored
+        if self.part == HELD_OUT:
+            return f"{n} of {whole}, held out: training never saw them"
+        if self.held_out:
+            return f"all {n}, other scenes by their numbers: training never saw them"
+        if self.part == "seen":
+            return f"{n} of {whole}, that training saw"
+        known = "of which training saw most" if self.part else "which training may have seen"
+        return f"all {n}, {known}"
+
     def digest(self) -> str:
         """Return the digest of everything that made the latents."""
         return store_digest(self.store.manifest.fingerprint)
@@ -218,7 +289,8 @@ class Subject:
         """Return what is looked at, for the record: counts, fingerprints, and how it decodes."""
         manifest = self.store.manifest
         return {
-            "images in the store": len(self.store),
+            "images in the store": self.stored,
+            "images looked at": self.said(),
             "source": manifest.settings.get("source"),
             "image shape": list(self.model.shape),
             "bands, in the order of generation": [

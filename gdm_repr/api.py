@@ -141,6 +141,11 @@ class GDM:
         """Shape (C, H, W) of the images."""
         return self.checkpoint.shape
 
+    @property
+    def hold_out(self) -> float | None:
+        """Share of its images that training held out (:mod:`gdm_repr.data.hold_out`), if any."""
+        return self.checkpoint.hold_out
+
     @isolated
     def plan(
         self,

@@ -69,6 +69,12 @@ class Checkpoint:
     images: int
     fingerprint: str
 
+    @property
+    def hold_out(self) -> float | None:
+        """Share of the images that training held out (:mod:`gdm_repr.data.hold_out`), if any."""
+        share = self.training.get("hold_out")
+        return share if isinstance(share, float) and 0 < share < 1 else None
+
 
 @isolated
 def build_denoiser(

@@ -26,8 +26,9 @@ from pydantic_settings import NoDecode
 
 from gdm_repr.boundary import numerals
 from gdm_repr.command import Command, UserPath, UserPlace, require_folder
+from gdm_repr.data.hold_out import Part
 from gdm_repr.data.images import Preprocess, Side
-from gdm_repr.identity import ByContent, End, Free, OfPlan
+from gdm_repr.identity import ByContent, End, Free, Later, OfPlan
 from gdm_repr.models import AnyNetworkConfig
 
 if TYPE_CHECKING:
@@ -286,6 +287,12 @@ class TrainConfig(Compute):
         None, description="Use a sample of so many items, spread over the classes."
     )
     first: First = Field(None, description="Use the first items only.")
+    hold_out: Later[float | None] = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of the images that training never sees, chosen by their content.",
+    )
     preprocess: Preprocess = Field(Preprocess(), description="How images become x.")
     model: ModelConfig = Field(ModelConfig(), description="Basis, grouping, process and network.")
     loss: Literal["eq8", "eq7", "active"] = Field(
@@ -392,6 +399,9 @@ class EncodeConfig(SolverConfig):
         None, description="Encode a sample of so many items, spread over the classes."
     )
     first: First = Field(None, description="Encode the first items only.")
+    part: Later[Part] = Field(
+        "all", description="Encode all images, or those that training held out, or has seen."
+    )
     inverse: bool = Field(
         False, description="Invert the decoder's own steps exactly (one-step solvers)."
     )

@@ -41,6 +41,11 @@ def open_images(config: EncodeConfig, model: GDM) -> ImageDataset:
         raise ValueError(
             f"--size {config.size}: this model was trained on {height}x{width} images; use its size"
         )
+    if config.part != "all" and model.hold_out is None:
+        raise ValueError(
+            f"--part {config.part}: training of {config.checkpoint!r} held nothing out; use all, "
+            "or train with --hold-out"
+        )
     preprocess = model_preprocess(model, fit=config.fit, dequantize=config.dequantize)
     return open_begun(
         config.images(),
@@ -50,6 +55,8 @@ def open_images(config: EncodeConfig, model: GDM) -> ImageDataset:
         limit=config.limit,
         first=config.first,
         seed=config.seed,
+        part=config.part,
+        hold_out=model.hold_out,
     )
 
 
@@ -87,11 +94,13 @@ def make_manifest(config: EncodeConfig, model: GDM, dataset: ImageDataset, plan:
         per_channel=grouping.per_channel,
         labels={name: label_type(values) for name, values in dataset.labels.items()},
         errors=errors,
+        held_out=model.hold_out is not None,
         settings={
             "solver": solver,
             "preprocess": preprocess.model_dump(mode="json"),
             "source": dataset.source,
             "chosen": dataset.chosen,
+            **({} if config.part == "all" else {"part": config.part, "hold_out": model.hold_out}),
             "seed": config.seed,
             "order": list(grouping.order),
             "checkpoint": config.checkpoint,

@@ -19,6 +19,7 @@ class Mark(Enum):
     CONTENT = auto()  # known by what is in it: a digest of that counts in its place
     PLAN = auto()  # how the ODE is solved: counts, but where the plan made of it does
     END = auto()  # of training: counts for a model, but one that goes on may go further
+    LATER = auto()  # younger than stored digests: counts from where it is not the default
 
 
 Of = TypeVar("Of")
@@ -26,6 +27,7 @@ Free = Annotated[Of, Mark.FREE]
 ByContent = Annotated[Of, Mark.CONTENT]
 OfPlan = Annotated[Of, Mark.PLAN]
 End = Annotated[Of, Mark.END]
+Later = Annotated[Of, Mark.LATER]
 
 
 def marked(model: type[BaseModel], *marks: Mark) -> list[str]:
@@ -36,4 +38,12 @@ def marked(model: type[BaseModel], *marks: Mark) -> list[str]:
 
 def counted(model: BaseModel, *others: Mark) -> dict[str, Any]:
     """Return the plain values that count: of fields that are neither free nor of ``others``."""
-    return model.model_dump(mode="json", exclude={*marked(type(model), Mark.FREE, *others)})
+    return model.model_dump(mode="json", exclude=free(model, *others))
+
+
+def free(model: BaseModel, *others: Mark) -> set[str]:
+    """Return the names of the fields that do not count with these values."""
+    kind = type(model)
+    default = {name: kind.model_fields[name].default for name in marked(kind, Mark.LATER)}
+    plain = {name for name, value in default.items() if getattr(model, name) == value}
+    return plain | {*marked(kind, Mark.FREE, *others)}

@@ -33,6 +33,8 @@ CHANNELS = (8, 12, 16, 24, 32, 48, 64, 96, 128)
 MULTIPLIERS = (1, 2, 3, 3)
 SIDES = {"cpu": (32, 64), "cuda": (64, 128)}  # below and from LONG minutes
 LONG = 120  # minutes
+HELD_OUT_IMAGES = 100  # at least, where a fifth of the images are as many
+FEWEST_IMAGES = 50  # of which some are held out: of fewer, chance might hold out none
 PATCHED = 24  # pixels, from which on the network works on patches of 2x2
 BANDS = 3
 PROPOSED = "proposed.yaml"  # in a run's folder
@@ -127,6 +129,7 @@ def propose(
             "denoiser": {"preconditioning": "principal"},
             "network": network_options(side, CHANNELS[0]),
         },
+        **({"hold_out": share} if (share := hold_out_share(found.images)) else {}),
         "clock": "whitened",
         "precision": "bf16" if kind == "cuda" else "fp32",
         "device": device,
@@ -148,6 +151,17 @@ def _variance(dataset: ImageDataset) -> NDArray[np.float64]:
     _, std = element_statistics(statistics_batches(dataset, basis.forward, 0))
     found: NDArray[np.float64] = std.square().sum(0).numpy()
     return found
+
+
+def hold_out_share(images: int) -> float | None:
+    """Return the share to hold out: a tenth, or more of a small set; None where few would be left.
+
+    >>> hold_out_share(10_000), hold_out_share(500), hold_out_share(20)
+    (0.1, 0.2, None)
+    """
+    if images < FEWEST_IMAGES:
+        return None
+    return round(min(0.2, max(0.1, HELD_OUT_IMAGES / images)), 2)
 
 
 def model_side(side: int, most: int) -> int:
@@ -288,6 +302,7 @@ def as_yaml(proposal: Proposal) -> str:
         "labels": "",
         "preprocess": _why_pixels(found, proposal.dataset.shape[1]),
         "model": "",
+        "hold_out": "share that training never sees, chosen by content; analyses look at these",
         "clock": "times are even in the angle between image and noise",
         "precision": "bf16 is twice as fast on a GPU, and no faster on a CPU",
         "device": "",
@@ -402,6 +417,8 @@ def propose_unless_told(config: TrainConfig) -> TrainConfig:
         "gdm-repr init makes one for other times",
         file=sys.stderr,
     )
+    if min(config.limit or FEWEST_IMAGES, config.first or FEWEST_IMAGES) < FEWEST_IMAGES:
+        proposal.values.pop("hold_out", None)
     if not config.dry_run:
         config.out.mkdir(parents=True, exist_ok=True)
         write_text(made, as_yaml(proposal))

@@ -17,6 +17,7 @@ from gdm_repr.config import MODEL_FILE, TrainConfig
 from gdm_repr.files import only_writer, write_text
 
 if TYPE_CHECKING:
+    from gdm_repr.analysis.sample_quality.denoising_loss import GroupLoss
     from gdm_repr.checkpoint import Checkpoint
     from gdm_repr.data.dataset import ImageDataset
     from gdm_repr.data.quarantine import QuarantineLog
@@ -47,12 +48,14 @@ class Work:
     Attributes:
         config: its options, with those of the model that it starts from.
         dataset: the images.
+        held_out: the images that it never sees; None where none are held out.
         state: of the run that it goes on with; None begins one.
         start: the model that it starts from; None begins with fresh weights, or goes on.
     """
 
     config: TrainConfig
     dataset: ImageDataset
+    held_out: ImageDataset | None
     state: TrainingState | None
     start: Checkpoint | None
 
@@ -83,6 +86,7 @@ def open_work(config: TrainConfig) -> Work:
         first=config.first,
         seed=config.seed,
     )
+    dataset, held_out = _split(config, dataset)
     if len(dataset) < 2:
         raise ValueError(f"data {config.data!r}: {len(dataset)} images; at least 2 are needed")
     k = build_untrained(config, dataset.shape).denoiser.grouping.k
@@ -94,7 +98,28 @@ def open_work(config: TrainConfig) -> Work:
                 f"--out {str(config.out)!r}: holds a run of {state.nimg} images; add --resume to "
                 f"go on to {config.images}, --overwrite to start anew, or choose another folder"
             )
-    return Work(config, dataset, state, start)
+    return Work(config, dataset, held_out, state, start)
+
+
+def _split(config: TrainConfig, dataset: ImageDataset) -> tuple[ImageDataset, ImageDataset | None]:
+    """Return the images to train on and those that are held out.
+
+    Raises:
+        ValueError: if there are none of one kind.
+    """
+    import numpy as np
+
+    from gdm_repr.data.loading import find_held_out
+
+    if config.hold_out is None:
+        return dataset, None
+    held_out = find_held_out(dataset, config.hold_out, workers=config.workers)
+    if held_out.all() or not held_out.any():
+        raise ValueError(
+            f"--hold-out {config.hold_out:g}: leaves {int((~held_out).sum())} of {len(dataset)} "
+            "images to train on; give another share, or more images"
+        )
+    return dataset.take(np.flatnonzero(~held_out)), dataset.take(np.flatnonzero(held_out))
 
 
 def _train(config: TrainConfig) -> int:
@@ -152,27 +177,32 @@ def _train(config: TrainConfig) -> int:
             tracked.artifact(sheet, "samples")
         tracked.artifact(_draw_curve(trainer))
         tracked.model(config.out / MODEL_FILE)
-        verdict = _judge(trainer)
+        verdict = _judge(trainer, work.held_out)
     print(f"model: {config.out / MODEL_FILE}")
     print(f"samples: {sheet}")
     print(*verdict, sep="\n")
     return 0
 
 
-def _judge(trainer: Trainer) -> list[str]:
-    """Compare the averaged model with the best Gaussian, band by band, on some training images."""
+def _judge(trainer: Trainer, held_out: ImageDataset | None) -> list[str]:
+    """Compare the averaged model with the best Gaussian, band by band, on both parts."""
     import numpy as np
 
     from gdm_repr.verdict import IMAGES, judge, measure_bands
 
-    n = len(trainer.dataset)
-    chosen = np.random.default_rng(trainer.config.seed).choice(n, min(n, IMAGES), replace=False)
-    x = trainer.dataset.batch(np.sort(chosen)).x
-    if len(x) < 2:
+    measured: dict[str, list[GroupLoss]] = {}
+    for part, dataset in (("held-out", held_out), ("training", trainer.dataset)):
+        n = 0 if dataset is None else len(dataset)
+        if dataset is None or n < 2:
+            continue
+        chosen = np.random.default_rng(trainer.config.seed).choice(n, min(n, IMAGES), replace=False)
+        if len(x := dataset.batch(np.sort(chosen)).x) > 1:
+            measured[part] = measure_bands(trainer.averaged, x, seed=trainer.config.seed)
+    if not measured:
         return []
-    bands = measure_bands(trainer.averaged, x, seed=trainer.config.seed)
-    verdict = judge(bands)
-    facts = {"verdict": verdict, "bands": {band.group: asdict(band) for band in bands}}
+    verdict = judge(measured)
+    bands = {part: {each.group: asdict(each) for each in found} for part, found in measured.items()}
+    facts = {"verdict": verdict, "bands": bands}
     write_text(trainer.config.out / VERDICT, json.dumps(facts, indent=1) + "\n")
     return verdict
 
@@ -250,16 +280,24 @@ def _started(
         colours = "gray" if start.shape[0] == 1 else "rgb"
         size = {"size": (height, width), "channels": colours}
         taken = {"model": start.model, "preprocess": start.preprocess.model_copy(update=size)}
+        taken["hold_out"] = start.hold_out  # what it has not seen stays unseen
     elif state is not None:
-        taken = {"model": state.config.model, "preprocess": state.config.preprocess}
+        kept = ("model", "preprocess", "hold_out")
+        taken = {name: getattr(state.config, name) for name in kept}
     taken = {key: part for key, part in taken.items() if key not in config.model_fields_set}
     return config.model_copy(update=taken), start
 
 
 def _taken_over(config: TrainConfig, start: Checkpoint) -> str:
     """Say what training takes over from the model that it starts from."""
+    from gdm_repr.tracking.record import warn
     from gdm_repr.trainer import keeps_statistics
 
+    if config.hold_out and config.hold_out > (start.hold_out or 0):
+        warn(
+            f"--hold-out {config.hold_out:g}: {config.start_from} was trained with "
+            f"{start.hold_out or 'none'}, so that it may have seen what is held out now"
+        )
     kept = keeps_statistics(start, config)
     what = "weights and statistics" if kept else "weights; statistics of the data are new"
     return f"starting from {config.start_from} ({start.images} images): takes over its {what}"

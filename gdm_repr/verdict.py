@@ -7,7 +7,7 @@ mean and variances and needs no training, so a model that does not beat it has l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -59,16 +59,20 @@ def measure_bands(denoiser: Denoiser, x: Tensor, *, seed: int = 0) -> list[Group
     return [group_loss(denoiser, x_bar, group, levels=LEVELS, seed=seed) for group in order]
 
 
-def judge(bands: Sequence[GroupLoss]) -> list[str]:
+def judge(measured: Mapping[str, Sequence[GroupLoss]]) -> list[str]:
     """Say which bands were learned, worst news first, and what to do.
 
     A band is worse, or better, where the interval of its loss excludes the Gaussian's.
+
+    Args:
+        measured: the losses by the images they are of, ``held-out`` or ``training``; the first are
+            judged, and beside them the second say what was learned by heart.
     """
+    (part, bands), *others = measured.items()
     worst, most = THRESHOLDS["worse"].value, THRESHOLDS["learned"].value
     lines: list[tuple[int, str]] = []
     for band in bands:
-        ends = (band.mean.value, band.mean.low, band.mean.high)
-        share = Estimate(*(end / band.control.value for end in ends))
+        share = _share(band)
         if share.low > worst:
             place, word = 0, "worse than a Gaussian"
         elif share.high >= worst:
@@ -81,8 +85,20 @@ def judge(bands: Sequence[GroupLoss]) -> list[str]:
     said = [line for _, line in sorted(lines, key=lambda each: each[0])]
     if min(place for place, _ in lines) < 3:
         said.append("Train longer (more --images), with another rate (--lr), or widen the network.")
-    of = f"on the same {bands[0].n} training images and noise"
+    for other, seen in others:
+        for band, same in zip(bands, seen, strict=True):
+            if _share(band).low > _share(same).high:
+                said.append(
+                    f"{band.group} is learned by heart in part: on {other} images it is at "
+                    f"{_share(same)}."
+                )
+    of = f"on the same {bands[0].n} {part} images and noise"
     return [*said, f"1 is the error of the best Gaussian {of}; in brackets, 95 % intervals."]
+
+
+def _share(band: GroupLoss) -> Estimate:
+    ends = (band.mean.value, band.mean.low, band.mean.high)
+    return Estimate(*(end / band.control.value for end in ends))
 
 
 def judge_latents(bands: Sequence[BandSummary]) -> list[str]:

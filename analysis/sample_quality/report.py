@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from gdm_repr.analysis.draws import first_latent
@@ -31,8 +30,7 @@ def report(found: SampleQuality) -> Report:
     config, subject = found.config, found.subject
     n, first = found.n, first_latent(config.seed)
     trained = subject.model.checkpoint.training.get("data")
-    source = subject.store.manifest.settings.get("source")
-    held_out = are_disjoint(trained, source)
+    held_out = subject.held_out
     ends = f"n = {n} in each set; 95 % intervals by leaving out {min(config.groups, n)} groups"
     features = {name: found.scores[name] for name in config.features}
     return Report(
@@ -71,7 +69,6 @@ def report(found: SampleQuality) -> Report:
         method={
             "samples": f"{n}, from seeds {first} to {first + n - 1}, clipped to [-1, 1]",
             "real images": f"{n} of the store, chosen at random; {n} others for the floor",
-            "held out": "yes, other scenes by their numbers" if held_out else "not known to be",
             "trained on": trained,
             "real images are made by": subject.store.manifest.settings.get("preprocess"),
             "gaussian control": f"mean and covariance of {len(found.halves.fit)} images of the "
@@ -95,19 +92,6 @@ def report(found: SampleQuality) -> Report:
         limits=_limits(found, held_out),
         metrics=[(0, _metrics(found))],
     )
-
-
-def are_disjoint(trained: object, source: object) -> bool:
-    """Tell whether two sources are known to share no image: ranges of scenes that do not meet.
-
-    Names of files say nothing of what is in them.
-
-    >>> are_disjoint("scenes:0-100", "scenes:100-200/seed=0"), are_disjoint("a.npy", "b.npy")
-    (True, False)
-    """
-    found = [re.match(r"scenes:(\d+)-(\d+)(?:/|$)", str(name)) for name in (trained, source)]
-    ends = sorted((int(each[1]), int(each[2])) for each in found if each)
-    return len(ends) == 2 and ends[0][1] <= ends[1][0]
 
 
 def _answer(found: SampleQuality, held_out: bool) -> list[str]:

@@ -22,6 +22,7 @@ from gdm_repr.boundary.arguments import Rows, row_numbers
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.boundary.text import printable
 from gdm_repr.data.dequantize import dequantize, gaussian
+from gdm_repr.data.hold_out import place
 from gdm_repr.data.images import BadImage, Pixels, Preprocess, fit_pixels, to_channels
 from gdm_repr.data.labels import Labels
 from gdm_repr.data.quarantine import Rejected
@@ -46,6 +47,7 @@ class Batch:
         x: Images (B, C, H, W), float32 in [-1, 1], on the CPU.
         labels: Columns of B values, None where missing.
         rejected: The items that were asked for and could not be read.
+        held_out: Whether training held each image out, (B,) bool, where that was asked for.
     """
 
     index: npt.NDArray[np.int64]
@@ -54,6 +56,7 @@ class Batch:
     x: torch.Tensor
     labels: Labels
     rejected: list[Rejected]
+    held_out: npt.NDArray[np.bool_] | None = None
 
     def pin_memory(self) -> Batch:
         """Return the batch with x in page-locked memory, for copies that overlap with compute."""
@@ -103,10 +106,7 @@ class ImageDataset:
         # One row an item: image, and row and column of the tile (0, 0 without tiles).
         self._items = _list_items(source, preprocess, first)
         self.chosen: Literal["sample", "first"] = "first" if limit is None else "sample"
-        if limit is not None and limit < len(self._items):
-            images, classes = self._items[:, 0], find_classes(labels)
-            column = None if classes is None else [classes[image] for image in images]
-            self._items = self._items[spread(len(self._items), limit, column)]
+        self._share, self._classes = 0.0, find_classes(labels)  # of images, not of tiles
         image_ids = [source.ids[image] for image in self._items[:, 0]]
         if preprocess.fit == "tile":
             cells = self._items[:, 1:].tolist()
@@ -119,6 +119,8 @@ class ImageDataset:
         self.labels: Labels = {
             name: [column[image] for image in self._items[:, 0]] for name, column in labels.items()
         }
+        if limit is not None:
+            self._keep(self._sample(limit))
         self._layout = self._find_layout()
         if preprocess.dequantize and self._layout.levels == 0:
             raise ValueError(
@@ -202,11 +204,11 @@ class ImageDataset:
         """
         import torch
 
-        index, pixels, rejected = self._gather(self._numbers(indices))
+        index, pixels, rejected, held_out = self._gather(self._numbers(indices))
         ids = [self.ids[i] for i in index]
         labels: Labels = {name: [column[i] for i in index] for name, column in self.labels.items()}
         x = torch.from_numpy(self._to_x(pixels, ids, draw))
-        return Batch(index, ids, [self.source] * len(ids), x, labels, rejected)
+        return Batch(index, ids, [self.source] * len(ids), x, labels, rejected, held_out)
 
     def _numbers(self, indices: Rows) -> npt.NDArray[np.int64]:
         if indices is None:
@@ -214,17 +216,65 @@ class ImageDataset:
         return row_numbers(indices, len(self), "indices")
 
     @isolated
+    def take(self, rows: Rows) -> ImageDataset:
+        """Return some of the items, in the order asked for, as a data set of their own.
+
+        Raises:
+            ValueError: They are no indices, or none.
+        """
+        rows = self._numbers(rows)
+        if not len(rows):
+            raise ValueError(f"data {self.source!r}: none of its {len(self)} items is taken")
+        taken = copy.copy(self)
+        taken._keep(rows)
+        return taken
+
+    @isolated
+    def sample(self, limit: int) -> ImageDataset:
+        """Return a sample of at most so many items, as `open_data` takes it."""
+        return self.take(self._sample(limit))
+
+    def _sample(self, limit: int) -> npt.NDArray[np.int64]:
+        images, classes = self._items[:, 0], self._classes
+        column = None if classes is None else [classes[image] for image in images]
+        return spread(len(self), limit, column)
+
+    def _keep(self, rows: npt.NDArray[np.int64]) -> None:
+        assert self._memory is None  # items are taken before they are decoded
+        self._items = self._items[rows]
+        self.ids = [self.ids[row] for row in rows]
+        self.labels = {name: [column[row] for row in rows] for name, column in self.labels.items()}
+
+    def marking(self, share: float) -> ImageDataset:
+        """Return the data set with batches that say what training with ``hold_out=share`` left."""
+        marking = copy.copy(self)
+        marking._share = share
+        return marking
+
+    @isolated
+    def place(self, index: int) -> float:
+        """Return where an item's image lies in [0, 1), by its content (`gdm_repr.data.hold_out`).
+
+        Raises:
+            BadImage: The item can't be used.
+        """
+        self._fitted(index)
+        assert self._last is not None and not isinstance(self._last[1], BadImage)
+        return place(self._last[1])
+
+    @isolated
     def in_memory(self) -> ImageDataset:
         """Return the same data set decoded once, as compact integers; batches are then gathers.
 
         It takes C*H*W bytes an item (twice that for 16 bits, four times for floats).
         """
-        index, pixels, rejected = self._gather(np.arange(len(self)))
+        index, pixels, rejected, _ = self._gather(np.arange(len(self)))
         rows = np.full(len(self), -1, np.int64)
         rows[index] = np.arange(len(index))
         decoded = copy.copy(self)
         decoded._memory = (pixels, rows, {item.index: item.reason for item in rejected})
         decoded._last = self._last = None
+        decoded._share = 0.0
         return decoded
 
     @property
@@ -238,8 +288,11 @@ class ImageDataset:
 
     def _gather(
         self, asked: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any], list[Rejected]]:
-        """Return indices and pixels (B, C, H, W) of the items that can be read, and the others."""
+    ) -> tuple[
+        npt.NDArray[np.int64], npt.NDArray[Any], list[Rejected], npt.NDArray[np.bool_] | None
+    ]:
+        """Return indices, pixels (B, C, H, W) and marks of what can be read, and the others."""
+        marks: list[bool] = []
         if self._memory is not None:
             stored, rows, reasons = self._memory
             row = rows[asked]
@@ -252,11 +305,14 @@ class ImageDataset:
                 try:
                     pixels[kept] = np.moveaxis(self.pixels(i), 2, 0)
                     kept += 1
+                    if self._share:
+                        marks.append(self.place(i) < self._share)
                 except BadImage as error:
                     reject[i] = str(error)
             pixels = pixels[:kept]
         index = np.array([i for i in asked.tolist() if i not in reject], np.int64)
-        return index, pixels, [Rejected(i, self.ids[i], why) for i, why in reject.items()]
+        rejected = [Rejected(i, self.ids[i], why) for i, why in reject.items()]
+        return index, pixels, rejected, np.array(marks, bool) if self._share else None
 
     def _fitted(self, index: int) -> Pixels:
         """Return pixels of one item at the size asked for; raises BadImage."""

@@ -26,10 +26,14 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import numpy as np
+import numpy.typing as npt
+
 from gdm_repr.boundary.arguments import integer
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.data.dataset import Batch, ImageDataset, Indices
-from gdm_repr.data.images import Preprocess
+from gdm_repr.data.hold_out import HELD_OUT, Part
+from gdm_repr.data.images import BadImage, Preprocess
 from gdm_repr.data.labels import read_labels
 from gdm_repr.data.sources.registry import open_source
 from gdm_repr.tracking.record import warn
@@ -37,6 +41,7 @@ from gdm_repr.tracking.record import warn
 Key = TypeVar("Key")
 Result = TypeVar("Result")
 
+_AT_ONCE, _FEW = 256, 2048  # images that a worker hashes at a time; that need no worker
 _PREFETCH = 4  # batches a worker prepares ahead: rides out a slow image without filling memory
 _DIED = re.compile(r"DataLoader worker \(pid")  # how torch says it
 
@@ -50,6 +55,8 @@ def open_data(
     limit: int | None = None,
     first: int | None = None,
     seed: int = 0,
+    part: Part = "all",
+    hold_out: float | None = None,
 ) -> ImageDataset:
     """Open images from a path or a built-in name.
 
@@ -68,6 +75,8 @@ def open_data(
         limit: Use a sample of so many items.
         first: Use the first items only; not beside `limit`.
         seed: Seed of the dequantisation.
+        part: Which of the items; `limit` and `first` count among these.
+        hold_out: Share that training held out; batches say which those are.
 
     Raises:
         ValueError: The data or labels can't be opened, or not a single item can be used.
@@ -84,7 +93,37 @@ def open_data(
     columns = dict(source.labels)
     if labels is not None:
         columns.update(read_labels(labels, source.ids))
-    return ImageDataset(source, preprocess, columns, seed, limit=limit, first=first)
+    if part == "all":
+        dataset = ImageDataset(source, preprocess, columns, seed, limit=limit, first=first)
+        return dataset if hold_out is None else dataset.marking(hold_out)
+    if hold_out is None:
+        raise ValueError(
+            f"part={part!r}: training held nothing out; use all, or train with hold_out"
+        )
+    whole = ImageDataset(source, preprocess, columns, seed)
+    rows = np.flatnonzero(find_held_out(whole, hold_out) == (part == HELD_OUT))[:first]
+    dataset = whole.take(rows)
+    return (dataset if limit is None else dataset.sample(limit)).marking(hold_out)
+
+
+def find_held_out(
+    dataset: ImageDataset, share: float, *, workers: int = 1
+) -> npt.NDArray[np.bool_]:
+    """Tell which items are held out where training has ``hold_out=share``, (n,).
+
+    Every image is read once. One that can't be read is not held out.
+    """
+    from tqdm import tqdm
+
+    held_out = np.zeros(len(dataset), bool)
+    parts = [range(i, min(i + _AT_ONCE, len(dataset))) for i in range(0, len(dataset), _AT_ONCE)]
+    few = len(dataset) <= _FEW or dataset.is_in_memory
+    with tqdm(total=len(dataset), unit="img", desc="which are held out", delay=1) as bar:
+        found = work_ahead(_Below(dataset, share), parts, workers=0 if few else workers)
+        for rows, below in zip(parts, found, strict=True):
+            held_out[rows.start : rows.stop] = below
+            bar.update(len(rows))
+    return held_out
 
 
 def open_begun(
@@ -96,6 +135,8 @@ def open_begun(
     limit: int | None = None,
     first: int | None = None,
     seed: int = 0,
+    part: Part = "all",
+    hold_out: float | None = None,
 ) -> ImageDataset:
     """Open images for work that may have begun already, as `open_data` does.
 
@@ -109,12 +150,23 @@ def open_begun(
         limit: Use a sample of so many items, or as many first ones if the work began with these.
         first: Use the first items only.
         seed: Seed of the dequantisation.
+        part: Which of the items.
+        hold_out: Share that training held out.
 
     Raises:
         ValueError: As `open_data`.
     """
-    dataset = open_data(data, preprocess, labels=labels, limit=limit, first=first, seed=seed)
-    if limit is None or begun is None or begun == dataset.fingerprint():
+    dataset = open_data(
+        data,
+        preprocess,
+        labels=labels,
+        limit=limit,
+        first=first,
+        seed=seed,
+        part=part,
+        hold_out=hold_out,
+    )
+    if part != "all" or limit is None or begun is None or begun == dataset.fingerprint():
         return dataset
     before = open_data(data, preprocess, labels=labels, first=limit, seed=seed)
     if before.fingerprint() != begun:
@@ -269,6 +321,23 @@ class _Indexed:
             except Exception:  # it can't be sent: the loader tells it its own way
                 raise error from None
             return _Failed(error)
+
+
+@dataclass(frozen=True)
+class _Below:
+    """Says which of some items' images lie below a share."""
+
+    dataset: ImageDataset
+    share: float
+
+    def __call__(self, rows: range) -> list[bool]:
+        return [self._is_below(row) for row in rows]
+
+    def _is_below(self, row: int) -> bool:
+        try:
+            return self.dataset.place(row) < self.share
+        except BadImage:
+            return False
 
 
 @dataclass(frozen=True)

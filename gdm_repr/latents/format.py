@@ -43,9 +43,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from gdm_repr.data.quarantine import Rejected
 from gdm_repr.files import parse_json, read_bytes
-from gdm_repr.identity import Free, counted
+from gdm_repr.identity import Free, Later, counted
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2  # the first named columns label_NAME and z_START_STOP, stop excluded
+READABLE = (1, SCHEMA_VERSION)
+HELD_OUT = "held_out"  # column: whether training held the image out
 MANIFEST = "manifest.json"
 QUARANTINE = "quarantine.jsonl"
 SHARDS = "shards"
@@ -72,11 +74,6 @@ class Band:
     start: int
     stop: int
 
-    @property
-    def column(self) -> str:
-        """Name of the band's column, as in ``z_0_30``."""
-        return f"z_{self.start}_{self.stop}"
-
 
 class Manifest(BaseModel):
     """Everything a reader must know before the first row, and what makes two runs the same store.
@@ -92,6 +89,7 @@ class Manifest(BaseModel):
         per_channel: the grouping separates channels, so that elements run over C * d.
         labels: type of every label; a label may be missing in some rows.
         errors: columns of float32 errors by name and width, as in {"latent_error": 1}.
+        held_out: a column says of each row whether training held it out.
         settings: the same facts for a human; not compared.
         encoded, quarantined: counts, known once the store is finished.
 
@@ -101,7 +99,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     fingerprint: dict[str, str]
     bands: list[Band]
     element_order: list[int] | None = None
@@ -112,6 +110,7 @@ class Manifest(BaseModel):
     per_channel: bool = False
     labels: dict[str, LabelType] = {}
     errors: dict[str, int] = {}
+    held_out: Later[bool] = False
     settings: Free[dict[str, Any]] = {}
     encoded: Free[int | None] = None
     quarantined: Free[int | None] = None
@@ -161,6 +160,16 @@ class Manifest(BaseModel):
         """Number of values in a band's list."""
         return (band.stop - band.start) * (1 if self.per_channel else self.shape[0])
 
+    def band_column(self, band: Band) -> str:
+        """Name of a band's column: ``z_0_29`` of elements 0 to 29."""
+        return f"z_{band.start}_{band.stop - (self.schema_version > 1)}"
+
+    def label_column(self, name: str) -> str:
+        """Name of a label's column: its own, but for ``label_`` before one that is taken."""
+        fixed = {"index", "id", "source", HELD_OUT, *self.errors}
+        free = name not in fixed and not name.startswith(("z_", "label_"))
+        return name if free and self.schema_version > 1 else f"label_{name}"
+
     def order(self) -> npt.NDArray[np.int64]:
         """Basis index of every store position, (elements,)."""
         if self.element_order is None:
@@ -175,13 +184,18 @@ class Manifest(BaseModel):
             pa.field("source", pa.string(), nullable=False),
         ]
         fields += [
-            pa.field(f"label_{name}", LABEL_TYPES[kind]) for name, kind in self.labels.items()
+            pa.field(self.label_column(name), LABEL_TYPES[kind])
+            for name, kind in self.labels.items()
         ]
+        if self.held_out:
+            fields.append(pa.field(HELD_OUT, pa.bool_(), nullable=False))
         for name, width in self.errors.items():
             kind = pa.float32() if width == 1 else list_type("float32", width)
             fields.append(pa.field(name, kind, nullable=False))
         fields += [
-            pa.field(band.column, list_type(self.dtype, self.width(band)), nullable=False)
+            pa.field(
+                self.band_column(band), list_type(self.dtype, self.width(band)), nullable=False
+            )
             for band in self.bands
         ]
         return pa.schema(fields)
@@ -274,7 +288,7 @@ def read_manifest_and_digests(path: Path) -> tuple[Manifest, tuple[str, ...]]:
     try:
         version = facts["schema_version"]
         digests = facts.pop(DIGESTS, None)
-        if version == SCHEMA_VERSION:
+        if version in READABLE:
             manifest = Manifest.model_validate(facts)
             return manifest, _check_digests(manifest, facts, digests)
     except ValidationError as error:
@@ -285,7 +299,7 @@ def read_manifest_and_digests(path: Path) -> tuple[Manifest, tuple[str, ...]]:
     else:
         raise ValueError(
             f"{where} have the schema version {str(version)[:40]}; this version of gdm-repr "
-            f"reads {SCHEMA_VERSION}: install a matching one or encode again"
+            f"reads {' and '.join(map(str, READABLE))}: install a matching one or encode again"
         )
     raise ValueError(
         f"{where} have a damaged {MANIFEST} ({problem.strip()[:400]}); encode again into a new "

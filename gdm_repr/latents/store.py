@@ -10,8 +10,9 @@ Writing is `StoreWriter`; the files themselves are described in `gdm_repr.latent
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gdm_repr.boundary.arguments import Rows, integer, integers, row_numbers
+from gdm_repr.boundary.isolation import isolated
 from gdm_repr.files import user_path
 from gdm_repr.latents.format import (
+    HELD_OUT,
     MANIFEST,
     Band,
     damaged,
@@ -85,6 +88,7 @@ class LatentStore:
         self._footers = dict(zip(self._shards, footers, strict=True))
         self._schema = self.manifest.arrow_schema()
         self._in_order: set[int] = set()  # shards whose rows were found to be the right ones
+        self._rows: Ints | None = None  # those that were selected
         counts = (len(self), len(self.quarantined))
         said = (self.manifest.encoded, self.manifest.quarantined)
         if not incomplete and counts != said:
@@ -96,7 +100,24 @@ class LatentStore:
 
     def __len__(self) -> int:
         """Count the encoded items at hand."""
-        return int(self._offsets[-1])
+        return int(self._offsets[-1]) if self._rows is None else len(self._rows)
+
+    @isolated
+    def select(self, rows: Rows) -> LatentStore:
+        """Return a store of some of the rows, in the order asked for; it reads the same files.
+
+        Raises:
+            ValueError: The store has no such row.
+        """
+        wanted = row_numbers(rows, len(self), owner="the store's ")
+        selected = copy(self)
+        selected._rows = wanted if self._rows is None else self._rows[wanted]
+        return selected
+
+    @property
+    def held_out(self) -> npt.NDArray[np.bool_] | None:
+        """Whether training held each row out, (n,); None where the store does not say."""
+        return self._scalars(HELD_OUT) if self.manifest.held_out else None
 
     @property
     def index(self) -> Ints:
@@ -122,7 +143,7 @@ class LatentStore:
         """
         if name not in (known := self.manifest.labels):
             raise ValueError(f"label {name!r} is not in the store; it has {[*known]}")
-        return self._scalars(f"label_{name}")
+        return self._scalars(self.manifest.label_column(name))
 
     def errors(self, name: str, rows: Rows = None) -> Floats:
         """One error of the rows, (n,), or (n, width) where it was measured by group.
@@ -162,7 +183,7 @@ class LatentStore:
             ValueError: The store has no such band or row, or a shard is damaged.
         """
         band = self.find_band(which)
-        values = self._floats(band.column, self.manifest.width(band), rows)
+        values = self._floats(self.manifest.band_column(band), self.manifest.width(band), rows)
         channels = self.manifest.width(band) // (band.stop - band.start)
         return values.reshape(len(values), channels, band.stop - band.start)
 
@@ -195,7 +216,9 @@ class LatentStore:
         if integer(batch_size, "batch_size") < 1:
             raise ValueError(f"batch_size {batch_size} must be at least 1")
         index, ids = self.index, self.ids
-        for first, last in zip(self._offsets[:-1], self._offsets[1:], strict=True):
+        places = self._places(np.arange(len(self)))
+        breaks = np.flatnonzero(np.diff(places)) + 1
+        for first, last in pairwise([0, *breaks.tolist(), len(self)]):
             z = self.z(slice(first, last))
             for start in range(first, last, batch_size):
                 stop = min(start + batch_size, last)
@@ -223,11 +246,18 @@ class LatentStore:
         parts = [self._column(shard, column) for shard in self._shards]
         kind = self._schema.field(column).type
         values: npt.NDArray[Any] = pa.chunked_array(parts, type=kind).to_numpy()
-        return values
+        return values if self._rows is None else values[self._rows]
+
+    def _places(self, stored: Ints) -> Ints:
+        """Return the position among the shards of each row, (n,)."""
+        stored = stored if self._rows is None else self._rows[stored]
+        places: Ints = np.searchsorted(self._offsets, stored, side="right") - 1
+        return places
 
     def _floats(self, column: str, width: int, rows: Rows) -> Floats:
         wanted = row_numbers(rows, len(self), owner="the store's ")
-        places = np.searchsorted(self._offsets, wanted, side="right") - 1
+        places = self._places(wanted)
+        wanted = wanted if self._rows is None else self._rows[wanted]
         out = np.empty((len(wanted), width), dtype=np.float32)
         for place in np.unique(places):
             array = self._column(self._shards[place], column)
@@ -255,7 +285,7 @@ class LatentStore:
                         raise ValueError("its rows are not those of the shard, in order")
                     self._in_order.add(shard)
                 array = parquet.read(columns=[column]).column(0).combine_chunks()
-            nullable = column.startswith("label_")
+            nullable = self._schema.field(column).nullable
             if (
                 len(array) != footer.rows
                 or array.type != kind

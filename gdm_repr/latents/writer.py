@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from gdm_repr.files import user_path, write_atomically, write_text
 from gdm_repr.identity import counted
 from gdm_repr.latents.format import (
+    HELD_OUT,
     LABEL_TYPES,
     MANIFEST,
     METADATA_KEY,
@@ -110,6 +111,7 @@ class StoreWriter:
         z: Floating,
         labels: Mapping[str, Sequence[object] | npt.NDArray[Any]] | None = None,
         errors: Mapping[str, Floating] | None = None,
+        held_out: npt.NDArray[np.bool_] | None = None,
         rejected: Sequence[tuple[int, str, str]] = (),
     ) -> None:
         """Write one shard, whole or not at all.
@@ -122,6 +124,7 @@ class StoreWriter:
             z: latents (n, C, d) in basis order.
             labels: values (n) by name, None where missing; the names of ``manifest.labels``.
             errors: errors (n,) or (n, width) by name; the names of ``manifest.errors``.
+            held_out: whether training held each item out (n,); given where ``manifest.held_out``.
             rejected: (index, id, reason) of the items that could not be encoded.
 
         Raises:
@@ -139,9 +142,16 @@ class StoreWriter:
             "source": pa.array(list(sources), pa.string()),
         }
         for name, values in labels.items():
-            columns[f"label_{name}"] = _label_array(name, values, manifest.labels[name])
+            columns[manifest.label_column(name)] = _label_array(name, values, manifest.labels[name])
         for name, array in errors.items():
             columns[name] = _error_array(name, array, len(rows), manifest.errors[name])
+        if manifest.held_out != (held_out is not None):
+            raise ValueError(
+                f"held_out is {'missing' if manifest.held_out else 'given'}; give it where "
+                "manifest.held_out is set, and only there"
+            )
+        if held_out is not None:
+            columns[HELD_OUT] = pa.array(np.asarray(held_out, bool))
         columns |= _band_arrays(z, len(rows), manifest)
         for name, column in columns.items():
             if len(column) != len(rows):
@@ -212,6 +222,8 @@ def _existing(path: Path, wanted: Manifest) -> tuple[Manifest, tuple[str, ...]] 
     if not (path / MANIFEST).exists():
         return None
     existing, footers = read_manifest_and_digests(path)
+    # an unfinished store of the first schema is finished in it
+    wanted = wanted.model_copy(update={"schema_version": existing.schema_version})
     _require_same(existing, wanted, path)
     return existing, footers
 
@@ -300,7 +312,7 @@ def _band_arrays(z: Floating, count: int, manifest: Manifest) -> dict[str, pa.Ar
         )
     bands = {band: stored[:, :, band.start : band.stop] for band in manifest.bands}
     return {
-        band.column: _list_array(values.reshape(count, manifest.width(band)))
+        manifest.band_column(band): _list_array(values.reshape(count, manifest.width(band)))
         for band, values in bands.items()
     }
 
@@ -348,5 +360,8 @@ class ShardRows:
             labels={name: [v for b in self.batches for v in b.labels[name]] for name in names},
             z=joined.pop("z"),
             errors=joined,
+            held_out=np.concatenate([m for b in self.batches if (m := b.held_out) is not None])
+            if writer.manifest.held_out
+            else None,
             rejected=[(r.index, r.id, r.reason) for b in self.batches for r in b.rejected],
         )

@@ -64,7 +64,8 @@ def test_a_store_holds_latents_labels_and_errors(trained: Path, tmp_path: Path) 
     assert store.index.tolist() == list(range(25))
     assert store.sources == ["digits"] * 25
     assert store.labels("digit").tolist() == batch.labels["digit"]
-    assert [band.column for band in store.manifest.bands] == ["z_0_6", "z_6_21", "z_21_64"]
+    columns = [store.manifest.band_column(band) for band in store.manifest.bands]
+    assert columns == ["z_0_5", "z_6_20", "z_21_63"]
     assert store.manifest.element_order is None
     shards = sorted(path.name for path in (tmp_path / "z" / "shards").iterdir())
     assert shards == [f"shard-{i:05d}.parquet" for i in range(3)]

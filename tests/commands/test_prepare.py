@@ -44,9 +44,9 @@ def prepared(data: str | Path, out: Path, *flags: str) -> Path:
 
 
 def everything(
-    data: str | Path, how: Preprocess, labels: Path | None = None, **limit: int
+    data: str | Path, how: Preprocess, labels: Path | None = None, limit: int | None = None
 ) -> Batch:
-    dataset = open_data(data, how, labels=labels, **limit)
+    dataset = open_data(data, how, labels=labels, limit=limit)
     return dataset.batch(range(len(dataset)))
 
 

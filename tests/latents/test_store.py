@@ -126,6 +126,44 @@ def test_any_rows_in_any_order(tmp_path: Path, rows: slice | list[int]) -> None:
     np.testing.assert_array_equal(store.band("low", rows), Z[KEPT][index][:, :, :3])
 
 
+def test_selected_rows_are_a_store_of_their_own(tmp_path: Path) -> None:
+    rows = [9, 0, 3, 4, 9]
+    whole = open_store(write_store(tmp_path))
+    store = whole.select([1, *rows]).select(slice(1, None))
+    assert len(store) == 5
+    np.testing.assert_array_equal(store.z([0, 2]), whole.z([9, 3]))
+    assert store.ids == [whole.ids[row] for row in rows]
+    assert store.labels("digit").tolist() == whole.labels("digit")[rows].tolist()
+    np.testing.assert_array_equal(store.errors("latent_error"), whole.errors("latent_error")[rows])
+    batches = [*store.iter_batches(2)]
+    np.testing.assert_array_equal(np.concatenate([batch.z for batch in batches]), whole.z(rows))
+    with pytest.raises(ValueError, match="5"):
+        store.z([5])
+
+
+def test_a_label_whose_name_is_taken_gets_a_column_of_its_own(tmp_path: Path) -> None:
+    names = ["id", "label_id", "held_out", "z_0_2", "latent_error", "plain"]
+    labels: dict[str, object] = {"labels": dict.fromkeys(names, "int")}
+    manifest = make_manifest(**labels)
+    schema = manifest.arrow_schema().names
+    assert len(set(schema)) == len(schema)
+    assert [manifest.label_column(name) for name in names[:2]] == ["label_id", "label_label_id"]
+    assert manifest.label_column("plain") == "plain"
+
+
+def test_a_store_of_the_first_schema_is_finished_in_it(tmp_path: Path) -> None:
+    first = StoreWriter(tmp_path, make_manifest(schema_version=1))
+    write_shard(first, 0)
+    writer = StoreWriter(tmp_path, make_manifest())
+    for shard in writer.pending():
+        write_shard(writer, shard)
+    writer.finish()
+    store = open_store(tmp_path)
+    np.testing.assert_array_equal(store.z(), Z[KEPT])
+    assert store.labels("digit").tolist() == [item % 10 for item in KEPT]
+    assert "z_0_3" in pq.read_schema(tmp_path / "shards/shard-00000.parquet").names
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_batches_together_are_the_store(tmp_path: Path, batch_size: int) -> None:
     store = open_store(write_store(tmp_path))
@@ -140,7 +178,7 @@ def test_a_band_is_read_without_the_others(tmp_path: Path) -> None:
     """Damage to one band's bytes is an error there and unseen by a reader of the other."""
     store = open_store(write_store(tmp_path))
     file = tmp_path / "shards" / "shard-00000.parquet"
-    column = pq.read_metadata(file).row_group(0).column(pq.read_schema(file).names.index("z_3_8"))
+    column = pq.read_metadata(file).row_group(0).column(pq.read_schema(file).names.index("z_3_7"))
     data = bytearray(file.read_bytes())
     data[column.data_page_offset + column.total_compressed_size - 1] ^= 1
     file.write_bytes(data)
@@ -168,19 +206,19 @@ def test_pandas_and_arrow_read_it_as_it_is(tmp_path: Path, dtype: str) -> None:
         "index",
         "id",
         "source",
-        "label_digit",
-        "label_name",
+        "digit",
+        "name",
         "latent_error",
         "round_trip_error_by_group",
-        "z_0_3",
-        "z_3_8",
+        "z_0_2",
+        "z_3_7",
     ]
     expected = Z[KEPT].astype(dtype)
     np.testing.assert_array_equal(
-        np.stack(frame["z_0_3"].tolist()).reshape(-1, C, 3), expected[:, :, :3]
+        np.stack(frame["z_0_2"].tolist()).reshape(-1, C, 3), expected[:, :, :3]
     )
-    table = ds.dataset(tmp_path / "shards").to_table(columns=["z_3_8"]).combine_chunks()
-    values = table["z_3_8"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    table = ds.dataset(tmp_path / "shards").to_table(columns=["z_3_7"]).combine_chunks()
+    values = table["z_3_7"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     np.testing.assert_array_equal(values.reshape(-1, C, D - 3), expected[:, :, 3:])
 
 
@@ -201,7 +239,7 @@ def test_the_readme_reads_the_shards_by_other_tools(
     found = eval(line, {reader: module})
     assert len(found) == len(KEPT)
     columns = found.column_names if hasattr(found, "column_names") else found.columns
-    assert "z_0_3" in list(columns)
+    assert "z_0_2" in list(columns)
 
 
 @pytest.mark.parametrize("reader", ["pandas", "polars", "duckdb", "datasets"])
@@ -384,7 +422,7 @@ def test_stores_that_can_not_be_read_say_why(tmp_path: Path) -> None:
 
     for text, message in [
         (
-            make_manifest().to_json().replace('"schema_version": 1', '"schema_version": 2'),
+            make_manifest().to_json().replace('"schema_version": 2', '"schema_version": 3'),
             "reads 1",
         ),
         (make_manifest().to_json()[:-20], "damaged manifest"),

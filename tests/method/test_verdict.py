@@ -23,7 +23,7 @@ def band(name: str, value: float, half: float = 0.01) -> GroupLoss:
 
 def test_the_worst_news_comes_first_with_what_to_do() -> None:
     bands = [band("a", 0.5), band("b", 1.07), band("c", 0.95), band("d", 1.0, 0.1)]
-    lines = judge(bands)
+    lines = judge({"training": bands})
     assert lines[:4] == [
         "b is at 1.07 [1.06, 1.08]: worse than a Gaussian.",
         "d is at 1 [0.9, 1.1]: not clearly better than a Gaussian.",
@@ -31,7 +31,17 @@ def test_the_worst_news_comes_first_with_what_to_do() -> None:
         "a is at 0.5 [0.49, 0.51]: learned.",
     ]
     assert lines[4].startswith("Train longer")
-    assert not any("Train longer" in line for line in judge([band("a", 0.5)]))
+    assert not any("Train longer" in line for line in judge({"training": [band("a", 0.5)]}))
+
+
+def test_what_is_learned_by_heart_is_told() -> None:
+    lines = judge(
+        {"held-out": [band("a", 0.6), band("b", 0.5)], "training": [band("a", 0.4), band("b", 0.5)]}
+    )
+    assert lines[0].startswith(("a is at 0.6", "b is at 0.5"))
+    told = [line for line in lines if "by heart" in line]
+    assert told == ["a is learned by heart in part: on training images it is at 0.4 [0.39, 0.41]."]
+    assert "held-out images" in lines[-1]
 
 
 def latents(name: str, std: float, ks: float = 0.0, se: float = 0.01) -> BandSummary:
@@ -58,7 +68,7 @@ def test_a_network_that_answers_nothing_is_a_gaussian(trained: Path) -> None:
     bands = measure_bands(model.denoiser, x)
     for found in bands:
         assert abs(found.mean.value / found.control.value - 1) < 1e-4
-    assert all("learned" not in line for line in judge(bands))
+    assert all("learned" not in line for line in judge({"training": bands}))
 
 
 def test_training_ends_with_a_verdict_and_a_curve(trained: Path) -> None:
