@@ -56,7 +56,7 @@ class Checkpoint:
         shape: (C, H, W) of the images.
         model: the method's parts and the network.
         preprocess: how images were made into x for training.
-        training: the resolved training options, for the record.
+        training: the resolved training options, for the record, and the number of ``items``.
         images: images seen in training.
         fingerprint: SHA-256 of the file.
     """

@@ -14,6 +14,7 @@ from gdm_repr.command import run
 from gdm_repr.config import EncodeConfig
 
 if TYPE_CHECKING:
+    from gdm_repr.analysis.intervals.estimate import Estimate
     from gdm_repr.api import GDM
     from gdm_repr.data.dataset import ImageDataset
     from gdm_repr.latents.format import Manifest
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from gdm_repr.tracking.run import Run
 
 SHEET_IMAGES = 16  # columns of the contact sheet, spread evenly over the store
+LIKENESS_IMAGES = 256  # that are compared with training's
 SPLIT_IMAGES = 64  # images on which the steps' split is measured
 ERRORS = ("latent_error", "round_trip_error")
 
@@ -142,9 +144,16 @@ def encode(config: EncodeConfig) -> int:
 
     from gdm_repr import tracking
     from gdm_repr.latents.store import open_store
-    from gdm_repr.latents.summary import as_columns, as_metrics, as_text, summarise
+    from gdm_repr.latents.summary import (
+        as_columns,
+        as_metrics,
+        as_text,
+        summarise,
+        summarise_elements,
+    )
     from gdm_repr.latents.writer import StoreWriter
-    from gdm_repr.verdict import judge_latents
+    from gdm_repr.tracking.record import warn
+    from gdm_repr.verdict import judge_latents, judge_likeness
 
     model, dataset, plan = open_work(config)
     if config.split == "auto":
@@ -159,6 +168,9 @@ def encode(config: EncodeConfig) -> int:
             f"{manifest.quarantined} quarantined; for others choose another --out"
         )
         return 0
+    unlike = judge_likeness(measure_likeness(model, dataset))
+    if unlike:
+        warn(unlike[0])
     resolved = config.resolved()
     fingerprints = {f"fingerprint.{k}": v for k, v in writer.manifest.fingerprint.items()}
     with tracking.start(
@@ -182,10 +194,21 @@ def encode(config: EncodeConfig) -> int:
                 tracked.metrics({f"{name.removesuffix('_error')}_rmse": rmse})
                 print(f"{name.replace('_', ' ')}: RMSE {rmse:.2e}")
     print(as_text(summary))
-    print(*judge_latents(summary), sep="\n")
+    print(*unlike, *judge_latents(summary, summarise_elements(store)), sep="\n")
     print(f"encoded {manifest.encoded} images, {manifest.quarantined} quarantined: {config.out}")
     print(f"originals over reconstructions: {sheet}")
     return 0
+
+
+def measure_likeness(model: GDM, dataset: ImageDataset) -> Estimate:
+    """Measure how far images are from training's (see :func:`gdm_repr.verdict.unlike_training`)."""
+    import numpy as np
+
+    from gdm_repr.verdict import unlike_training
+
+    n = min(LIKENESS_IMAGES, len(dataset))
+    x = dataset.batch(np.linspace(0, len(dataset) - 1, n).round().astype(int)).x
+    return unlike_training(model.checkpoint, x)
 
 
 def _is_untold(out: Path) -> bool:

@@ -272,6 +272,7 @@ class Trainer:
         """Write the model, then the training state; each whole or not at all."""
         config = self.config
         options = config.model_dump(mode="json", exclude={"model", "preprocess"})
+        options["items"] = len(self.dataset)
         save_checkpoint(
             config.out / MODEL_FILE,
             self.averaged,

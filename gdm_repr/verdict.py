@@ -11,6 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
+from scipy.stats import chi2
+from scipy.stats import t as student
 from torch import Tensor
 
 from gdm_repr.analysis.intervals.estimate import Estimate
@@ -18,10 +22,12 @@ from gdm_repr.boundary.isolation import isolated
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.sample_quality.denoising_loss import GroupLoss
+    from gdm_repr.checkpoint import Checkpoint
     from gdm_repr.denoiser import Denoiser
-    from gdm_repr.latents.summary import BandSummary
+    from gdm_repr.latents.summary import BandSummary, ElementSummary
 
 IMAGES, LEVELS = 64, 4  # that the loss is measured on, and times of each
+AXES_IMAGES = 10  # of training for each number of a band, from which on its axes are known
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,9 @@ THRESHOLDS = {
     "learned": Threshold(0.9, "the shipped model's bands have 0.47 to 0.66 on images it never saw"),
     "std": Threshold(0.1, "a sample's noise is then a tenth wider or narrower than latents are"),
     "KS": Threshold(0.05, "one value in twenty lies where N(0, 1) has none"),
+    "unlike": Threshold(
+        1.5, "training images are at 1, and sets of 64 others near them within 0.2"
+    ),
 }
 
 
@@ -101,10 +110,16 @@ def _share(band: GroupLoss) -> Estimate:
     return Estimate(*(end / band.control.value for end in ends))
 
 
-def judge_latents(bands: Sequence[BandSummary]) -> list[str]:
+def judge_latents(
+    bands: Sequence[BandSummary], elements: Sequence[ElementSummary] = ()
+) -> list[str]:
     """Say which bands' latents are near N(0, 1), which samples are drawn from; the worst first.
 
     A distance counts from where its standard error, or the null of as many values, excludes less.
+
+    Args:
+        bands: of the store.
+        elements: stds of its elements, by band; the worst of all is named.
     """
     far: list[tuple[float, str]] = []
     for band in bands:
@@ -116,5 +131,72 @@ def judge_latents(bands: Sequence[BandSummary]) -> list[str]:
             far.append((band.ks, f"{text}{band.ks:.2f}."))
     lines = [text for _, text in sorted(far, reverse=True)]
     if not far:
-        return ["All bands are near N(0, 1), from which samples are drawn."]
-    return [*lines, "Train longer, or see whether these images are like those of training."]
+        lines = ["All bands are near N(0, 1), from which samples are drawn."]
+    lines += _worst_element(elements)
+    if far:
+        lines.append("Train longer, or see whether these images are like those of training.")
+    return lines
+
+
+def _worst_element(elements: Sequence[ElementSummary]) -> list[str]:
+    """Name the element whose std is farthest from 1, if N(0, 1) excludes that."""
+    count = sum(each.std.size for each in elements)
+    if not count or elements[0].n < 2:
+        return []
+    n = elements[0].n
+    tail = 0.025 / count  # of all elements together, 95 % lie within
+    low, high = (float((chi2.ppf(p, n - 1) / (n - 1)) ** 0.5) for p in (tail, 1 - tail))
+    worst = max(elements, key=lambda each: float(np.abs(np.log(each.std.clip(1e-6))).max()))
+    place = int(np.abs(np.log(worst.std.clip(1e-6))).argmax())
+    channel, element = divmod(place, worst.std.shape[1])
+    std = float(worst.std[channel, element])
+    name = f"element {worst.elements[element]}"
+    if worst.std.shape[0] > 1:
+        name += f", channel {channel},"
+    outside = sum(int(((each.std < low) | (each.std > high)).sum()) for each in elements)
+    if low <= std <= high:
+        return ["No element has a std that N(0, 1) excludes."]
+    return [
+        f"{outside} of {count} elements have a std that N(0, 1) excludes.",
+        f"The worst is {name} of {worst.band}: its std is {std:.2f}.",
+        f"Of {n} values of N(0, 1) it would lie in [{low:.2f}, {high:.2f}].",
+    ]
+
+
+@isolated
+def unlike_training(checkpoint: Checkpoint, x: Tensor) -> Estimate:
+    """Return how far images (n, C, H, W) are from training's mean in the coarsest band.
+
+    It is the mean square of the band's numbers, less training's mean, along its principal axes and
+    in units of training's stds; 1 for training's own images, whatever their law. Where training saw
+    too few images to know axes, the elements' own stds are the units.
+    """
+    denoiser, items = checkpoint.denoiser, checkpoint.training.get("items")
+    grouping = denoiser.grouping
+    x_bar = denoiser.basis.forward(x.to(denoiser.mean.device)) - denoiser.mean
+    inside = torch.from_numpy(grouping.index == grouping.order[0]).to(x_bar.device)
+    inside = inside.expand(denoiser.mean.shape)
+    axes, std = denoiser.axes, denoiser.axes.std
+    if isinstance(items, int) and items < AXES_IMAGES * int(inside.sum()):
+        from gdm_repr.axes import Axes
+
+        axes, std = Axes(grouping, denoiser.std), denoiser.std
+    each = (axes.forward(x_bar)[:, inside] / std[inside]).square().mean(1).double().cpu().numpy()
+    mean = float(each.mean()) if len(each) else float("nan")
+    if len(each) < 2:
+        return Estimate(mean, -float("inf"), float("inf"))
+    half = float(student.ppf(0.975, len(each) - 1) * each.std(ddof=1) / len(each) ** 0.5)
+    return Estimate(mean, mean - half, mean + half)
+
+
+def judge_likeness(found: Estimate) -> list[str]:
+    """Say whether images do not look like those of training; nothing where they may."""
+    most = THRESHOLDS["unlike"].value
+    if found.low <= most and found.high >= 1 / most:
+        return []
+    side = "farther from" if found.value > 1 else "nearer to"
+    return [
+        f"These images do not look like those of training: in the coarsest band they are {side} "
+        f"their mean, at {found} where training's are at 1 (squared, in stds).",
+        "Their latents are not near N(0, 1), and what the model says of them may be wrong.",
+    ]

@@ -76,6 +76,40 @@ def summarise(store: LatentStore, batch_size: int = 4096) -> list[BandSummary]:
     ]
 
 
+@dataclass(frozen=True, eq=False)
+class ElementSummary:
+    """Latents of one band over n images, element by element.
+
+    Attributes:
+        band: name of the band.
+        n: number of images.
+        elements: the elements' numbers in the basis, (S,); over C * d where channels are apart.
+        std: of each, (C, S), or (1, S) where channels are apart.
+    """
+
+    band: str
+    n: int
+    elements: NDArray[np.int64]
+    std: NDArray[np.float64]
+
+
+@isolated
+def summarise_elements(store: LatentStore, batch_size: int = 4096) -> list[ElementSummary]:
+    """Return the std of every element of a store, band by band; of one image it is nan."""
+    n, found = len(store), []
+    for band in store.manifest.bands:
+        parts = [slice(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
+        pilot = store.band(band.name, slice(0, 1)).astype(np.float64)
+        total = square = np.zeros_like(pilot[0])
+        for rows in parts:
+            off = store.band(band.name, rows) - pilot
+            total, square = total + off.sum(0), square + (off**2).sum(0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            std = np.sqrt(np.maximum(square - total**2 / n, 0) / (n - 1))
+        found.append(ElementSummary(band.name, n, store.elements(band.name), std))
+    return found
+
+
 def _summarise_band(store: LatentStore, number: int, batch_size: int) -> BandSummary:
     band, n = store.manifest.bands[number], len(store)
     moments, counts = np.empty((n, 4)), np.zeros(BINS, np.int64)

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
 from gdm_repr.analysis.intervals.estimate import Estimate
 from gdm_repr.analysis.sample_quality.denoising_loss import GroupLoss
 from gdm_repr.api import GDM
+from gdm_repr.checkpoint import load_checkpoint
 from gdm_repr.data.loading import open_data
-from gdm_repr.latents.summary import BandSummary
+from gdm_repr.latents.store import open_store
+from gdm_repr.latents.summary import BandSummary, ElementSummary, summarise_elements
 from gdm_repr.training_curve import draw_curve
-from gdm_repr.verdict import judge, judge_latents, measure_bands
+from gdm_repr.verdict import (
+    judge,
+    judge_latents,
+    judge_likeness,
+    measure_bands,
+    unlike_training,
+)
 
 
 def band(name: str, value: float, half: float = 0.01) -> GroupLoss:
@@ -56,6 +65,43 @@ def test_latents_far_from_normal_are_named_and_the_worst_first() -> None:
     assert lines[0] == "c is not near N(0, 1): its std is 0.50."
     assert {line.split()[0] for line in lines[:3]} == {"b", "c", "d"}
     assert "near" in judge_latents([latents("e", 1.15, se=0.1)])[0]  # too few to tell
+
+
+def elements(band: str, *stds: float, n: int = 90) -> ElementSummary:
+    return ElementSummary(band, n, np.arange(len(stds)) + 7, np.array([stds]))
+
+
+def test_the_worst_element_is_named_though_its_band_is_near() -> None:
+    band = latents("a", 1.0)
+    lines = judge_latents([band], [elements("a", *[1.0] * 88, 1.4, 0.9)])
+    assert lines[1] == "1 of 90 elements have a std that N(0, 1) excludes."
+    assert lines[2] == "The worst is element 95 of a: its std is 1.40."
+    few = judge_latents([band], [elements("a", *[1.0] * 88, 1.4, 0.9, n=9)])
+    assert few[1] == "No element has a std that N(0, 1) excludes."
+
+
+def test_noise_has_no_element_that_normal_excludes(encoded: Path) -> None:
+    """And the stds are those of the store."""
+    store = open_store(encoded)
+    found = summarise_elements(store, batch_size=17)
+    for each in found:
+        np.testing.assert_allclose(each.std, store.band(each.band).std(0, ddof=1), rtol=1e-5)
+        assert (each.elements == store.elements(each.band)).all()
+    z = np.random.default_rng(0).standard_normal((500, 1, 64))
+    noise = ElementSummary("a", 500, np.arange(64), z.std(0, ddof=1))
+    assert judge_latents([latents("a", 1.0)], [noise])[1].startswith("No element")
+
+
+def test_images_unlike_those_of_training_are_told(trained: Path) -> None:
+    checkpoint = load_checkpoint(trained / "model.safetensors")
+    x = open_data("digits", checkpoint.preprocess).batch(slice(None)).x
+    own = unlike_training(checkpoint, x)
+    assert abs(own.value - 1) < 0.02  # but for noise drawn anew, training's own images
+    assert not judge_likeness(own)
+    for other in (x.flip(1, 2).neg(), 0.1 * x, torch.rand_like(x), torch.zeros_like(x)):
+        told = judge_likeness(unlike_training(checkpoint, other))
+        assert told[0].startswith("These images do not look like those of training")
+    assert not judge_likeness(unlike_training(checkpoint, -x[:1]))  # one says too little
 
 
 def test_a_network_that_answers_nothing_is_a_gaussian(trained: Path) -> None:
