@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gdm_repr.command import run
 from gdm_repr.config import EncodeConfig
+from gdm_repr.files import sweep
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.intervals.estimate import Estimate
@@ -184,6 +185,7 @@ def encode(config: EncodeConfig) -> int:
             last = len(store) - 1
             spread = np.linspace(0, last, min(SHEET_IMAGES, len(store))).round().astype(int)
             draw_sheet(model, dataset, plan, store.index[spread].tolist(), sheet)
+        sweep(config.out, sheet.name)  # of a job that was killed while it drew
         summary = summarise(store)
         tracked.metrics(as_metrics(summary))
         tracked.table("bands", as_columns(summary))

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+_TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp")  # as write_atomically names its files
 LOCK = ".lock"  # in a folder that one process at a time writes to
 WAIT_S = 2.0  # for a writer that is just ending
 MOST_BYTES = 64 << 20  # of a text file that is read as a whole
@@ -67,6 +68,13 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, sync: bool 
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def sweep(folder: Path, name: str = "*") -> None:
+    """Remove what killed processes left of files in a folder, under temporary names."""
+    for leftover in folder.glob(f".{name}.*.tmp"):
+        if _TEMPORARY.fullmatch(leftover.name):
+            leftover.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str, *, sync: bool = True) -> None:
@@ -206,6 +214,7 @@ def only_writer(folder: Path, option: str = "--out", *, wait: float = WAIT_S) ->
         yield
         return
     _held.add(path)
+    sweep(path.parent)
     try:
         yield
     finally:

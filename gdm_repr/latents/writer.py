@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gdm_repr.files import user_path, write_atomically, write_text
+from gdm_repr.files import sweep, user_path, write_atomically, write_text
 from gdm_repr.identity import counted
 from gdm_repr.latents.format import (
     HELD_OUT,
@@ -199,11 +199,9 @@ class StoreWriter:
         self.manifest = self.manifest.model_copy(update=update)
         digests = [footer.digest for footer in footers]
         write_text(self.path / MANIFEST, self.manifest.to_json(digests))
-        for leftover in (self.path / SHARDS).glob(".shard-*.tmp"):
-            leftover.unlink(missing_ok=True)
+        sweep(self.path / SHARDS)
         for name in (MANIFEST, QUARANTINE):
-            for leftover in self.path.glob(f".{name}.*.tmp"):
-                leftover.unlink(missing_ok=True)
+            sweep(self.path, name)
         return self.manifest
 
 

@@ -451,3 +451,13 @@ def test_what_tracking_keeps_is_no_image(tmp_path: Path) -> None:
     assert len(open_data(tmp_path, Preprocess())) == 3
     (tmp_path / "mlflow.db").touch()
     assert open_data(tmp_path, Preprocess()).ids == ["a.png", "b/mlartifacts/c.png"]
+
+
+def test_the_next_writer_sweeps_what_a_killed_one_left(tmp_path: Path) -> None:
+    left = tmp_path / ".model.safetensors.4711.0123abcd.tmp"
+    others = [tmp_path / name for name in (".mine.tmp", "model.4711.0123abcd.tmp", "plain")]
+    for path in (left, *others):
+        path.write_bytes(b"")
+    with only_writer(tmp_path):
+        assert not left.exists()
+    assert all(path.exists() for path in others)
