@@ -458,6 +458,6 @@ def test_the_next_writer_sweeps_what_a_killed_one_left(tmp_path: Path) -> None:
     others = [tmp_path / name for name in (".mine.tmp", "model.4711.0123abcd.tmp", "plain")]
     for path in (left, *others):
         path.write_bytes(b"")
-    with only_writer(tmp_path):
+    with files.only_writer(tmp_path):
         assert not left.exists()
     assert all(path.exists() for path in others)
