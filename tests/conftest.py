@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 for _name in (
     "MLFLOW_TRACKING_URI",
     "MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_EXPERIMENT_ID",
     "MLFLOW_RUN_ID",
     "RANK",
     "WORLD_SIZE",

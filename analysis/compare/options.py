@@ -26,8 +26,8 @@ class CompareConfig(Command):
     )
     experiment: str | None = Field(
         None,
-        description="Its experiment; MLFLOW_EXPERIMENT_NAME, or gdm-repr, by default. With "
-        "--parent, all are searched.",
+        description="Its experiment, or id:ID; MLFLOW_EXPERIMENT_NAME or _ID, or gdm-repr, by "
+        "default. With --parent, all are searched.",
     )
     filter: str = Field("", description="Which runs, as MLflow writes it: params.data = 'digits'.")
     parent: str | None = Field(

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from gdm_repr.boundary.names import MAX_FILE, file_name
 from gdm_repr.boundary.text import printable
 from gdm_repr.tracking.record import (
+    BY_ID,
     RECORD,
     Event,
     database_path,
@@ -142,7 +143,8 @@ class Delivery:
     def _start(self, event: Event) -> None:
         record = event["run"]
         experiment = self._experiment(event["experiment"], record)
-        moved = experiment.name != event["experiment"]  # its run went with the old one
+        own = (experiment.name, BY_ID + experiment.experiment_id)
+        moved = event["experiment"] not in own  # its run went with the old one
         run_id = None if moved else self._sent["runs"].get(record)
         if run_id is not None:
             stage = self._stage(run_id)
@@ -174,7 +176,10 @@ class Delivery:
         self._sent["runs"][record] = run_id
 
     def _experiment(self, name: str, record: str) -> Experiment:
-        experiment = self._client.get_experiment_by_name(name)
+        if name.startswith(BY_ID):
+            experiment = self._client.get_experiment(name.removeprefix(BY_ID))
+        else:
+            experiment = self._client.get_experiment_by_name(name)
         if experiment is not None and experiment.lifecycle_stage != _ACTIVE:
             latest = [
                 event["experiment"]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from gdm_repr.tracking.delivery import first_line, open_client
-from gdm_repr.tracking.record import database_path, environment, without_password
+from gdm_repr.tracking.record import BY_ID, database_path, environment, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -209,6 +209,8 @@ def _experiments(client: MlflowClient, name: str | None) -> list[str]:
         token = page.token or ""
     if name is None:
         return list(every.values())
+    if name.startswith(BY_ID) and name.removeprefix(BY_ID) in every.values():
+        return [name.removeprefix(BY_ID)]
     if name not in every:
         some = ", ".join(map(repr, sorted(every)[:_NAMED])) or "none"
         more = f" and {len(every) - _NAMED} more" if len(every) > _NAMED else ""

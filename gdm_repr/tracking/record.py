@@ -31,6 +31,7 @@ from gdm_repr.files import parse_json, read_bytes, user_path, write_text
 
 RECORD = "track.jsonl"
 SENT = "track.sent.json"
+BY_ID = "id:"  # before an experiment's id, where that stands for its name
 
 Event = dict[str, Any]
 MOST_BYTES = 1 << 30  # of a record
@@ -190,8 +191,15 @@ def database_path(uri: str) -> Path | None:
 
 
 def experiment_name(given: str | None = None) -> str:
-    """MLflow experiment: as given, or MLFLOW_EXPERIMENT_NAME, or else ``gdm-repr``."""
-    return printable(given or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "gdm-repr")
+    """MLflow experiment: as given, or as MLflow's own variables say, or else ``gdm-repr``.
+
+    They are MLFLOW_EXPERIMENT_NAME and, where that is not set, MLFLOW_EXPERIMENT_ID, which becomes
+    ``id:ID``.
+    """
+    found = given or os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    if not found and (number := os.environ.get("MLFLOW_EXPERIMENT_ID")):
+        found = BY_ID + number
+    return printable(found or "gdm-repr")
 
 
 def without_password(uri: str) -> str:

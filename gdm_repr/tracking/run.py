@@ -208,7 +208,7 @@ def start(
         config: its resolved configuration, possibly nested; kept as params and as config.json.
         out: RUN_DIR, where the record is kept.
         enabled: False makes a run that does nothing, without MLflow installed.
-        experiment: MLflow experiment; by default MLFLOW_EXPERIMENT_NAME, or else "gdm-repr".
+        experiment: MLflow experiment; by default MLFLOW_EXPERIMENT_NAME or _ID, or else "gdm-repr".
         run_name: name shown by MLflow; by default the command and the folder's name.
         parent: the run this one belongs to: a ``record_id``, or a run id of MLflow.
         tags: more facts, such as fingerprints.

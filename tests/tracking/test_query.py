@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gdm_repr.tracking import query as run_query
+from gdm_repr.tracking.delivery import Delivery
 from gdm_repr.tracking.query import NotThere, download, find_fingerprints, find_runs, get_run
+from gdm_repr.tracking.record import append_event, experiment_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -138,3 +140,20 @@ def test_a_server_that_is_away_is_told_without_its_password(
     assert "secret" not in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
+
+
+def test_an_experiment_may_be_named_by_its_id(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    experiment = MlflowClient(store).get_experiment_by_name("other")
+    assert experiment is not None
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment.experiment_id)
+    assert experiment_name("given") == "given"
+    start = {"command": "encode", "experiment": experiment_name(), "name": "n", "parent": None}
+    for _ in range(2):  # the second finds its run again
+        append_event(tmp_path, "r", "start", start)
+        Delivery(tmp_path, store).send()
+    assert [run.name for run in find_runs(store, experiment_name())] == ["n"]
