@@ -388,7 +388,8 @@ def run(
         argv: arguments without the program's name; ``sys.argv`` when None.
         body: does the work and returns the exit status.
         opened: opens and checks all that the body needs, and writes nothing. The body begins with
-            it, and ``--dry-run`` is it, so that both refuse the same.
+            it, and ``--dry-run`` is it, so that both refuse the same. If what it returns has a
+            ``config``, those options are the ones that the body goes by.
         go_on: what to do after Ctrl-C.
 
     Returns:
@@ -401,7 +402,7 @@ def run(
         config.check()
         if config.dry_run:
             if opened is not None:
-                opened(config)
+                config = getattr(opened(config), "config", config)
             print(json.dumps(config.model_dump(mode="json"), indent=2))
             return 0
         return body(config)

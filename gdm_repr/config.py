@@ -81,6 +81,7 @@ Labels = Annotated[
 ]
 Device = Literal["auto", "cpu", "cuda"]
 DEFAULT_SOLVER, DEFAULT_STEPS = "ab3", 72  # see docs/solvers.md and the model card of scenes
+SHORT = {"cuts", "channels", "multipliers"}  # options of training that are parts of the model's
 MODEL_FILE = "model.safetensors"  # in a run's folder
 SHIPPED = "scenes"  # the model that comes with the package
 SHIPPED_DATA = "scenes:0-64"  # what it encodes when no data are named; it never saw them
@@ -295,6 +296,17 @@ class TrainConfig(Compute):
     )
     preprocess: Preprocess = Field(Preprocess(), description="How images become x.")
     model: ModelConfig = Field(ModelConfig(), description="Basis, grouping, process and network.")
+    cuts: Free[tuple[Group, ...] | None] = Field(
+        None, exclude=True, description="Short for --model.grouping: bands, cut at these elements."
+    )
+    channels: Free[Held | None] = Field(
+        None, exclude=True, description="Short for --model.network: its width at the finest level."
+    )
+    multipliers: Free[tuple[Held, ...] | None] = Field(
+        None,
+        exclude=True,
+        description="Short for --model.network: widths of its levels, times that.",
+    )
     loss: Literal["eq8", "eq7", "active"] = Field(
         "active", description="Eq. (8), Eq. (7), or the moving group alone."
     )
@@ -336,6 +348,27 @@ class TrainConfig(Compute):
     )
     compile: Free[bool] = Field(False, description="Compile the network (torch.compile).")
     batch_size: Held = Field(256, description="Images a step.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_ones_are_of_the_model(cls, values: object) -> object:
+        short = SHORT & set(values) if isinstance(values, dict) else set()
+        if not isinstance(values, dict) or not any(values[name] is not None for name in short):
+            return values
+        model = values.get("model")
+        model = model.model_dump() if isinstance(model, ModelConfig) else dict(model or {})
+        for name in short:
+            if values[name] is not None:
+                part = "grouping" if name == "cuts" else "network"
+                options = {
+                    **({"name": "ddpmpp"} if part == "network" else {}),
+                    **model.get(part, {}),
+                }
+                if name == "cuts" and options.get("name", "single") == "single":
+                    options["name"] = "bands"
+                given = values[name]
+                model[part] = {**options, name: list(given) if name == "cuts" else given}
+        return {**values, "model": model}
 
 
 class SolverConfig(OfModel):

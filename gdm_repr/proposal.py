@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.boundary.text import printable
 from gdm_repr.command import build, laid_over, shortened
-from gdm_repr.config import DEFAULT_STEPS, TrainConfig
+from gdm_repr.config import DEFAULT_STEPS, SHORT, TrainConfig
 from gdm_repr.grouping import Shape
 from gdm_repr.survey import Survey, cuts_of_spectrum, describe_sizes, survey
 
@@ -396,6 +396,9 @@ def propose_unless_told(config: TrainConfig) -> TrainConfig:
     from gdm_repr.training_state import STATE_FILE, read_state
 
     given = config.model_fields_set
+    short = {name: getattr(config, name) for name in sorted(SHORT & given)}
+    if short and config.model == build(TrainConfig, {"data": "", "out": "", **short}).model:
+        given = given - {"model"}  # which says no more than they do
     if config.config is not None or config.start_from is not None or "model" in given:
         return config
     made = config.out / PROPOSED
@@ -422,5 +425,5 @@ def propose_unless_told(config: TrainConfig) -> TrainConfig:
     if not config.dry_run:
         config.out.mkdir(parents=True, exist_ok=True)
         write_text(made, as_yaml(proposal))
-    plain = config.model_dump(mode="json", include=given)
+    plain = {**config.model_dump(mode="json", include=given), **short}
     return build(TrainConfig, laid_over(proposal.values, plain))

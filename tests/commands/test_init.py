@@ -125,3 +125,22 @@ def test_training_that_does_not_fit_in_memory_does_not_begin(
     with pytest.raises(ValueError, match="the smallest network takes"):
         monkeypatch.setattr("gdm_repr.memory.free_memory", lambda device="cpu": 1)
         propose(str(images))
+
+
+def test_short_options_are_parts_of_the_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are laid over what a config, or the images, say of the rest."""
+    short = {"cuts": [3, 9], "channels": 8, "multipliers": [1, 2]}
+    config = build(TrainConfig, {"data": "digits", "out": "x", "model": {"process": "vp"}, **short})
+    assert config.model.process == "vp"
+    assert config.model.grouping.options() == {"cuts": [3, 9]}
+    assert config.model.network.model_dump()["multipliers"] == (1, 2)
+    assert not set(short) & set(config.resolved())
+    argv = ["--data", "digits", "--out", str(tmp_path / "run"), "--cuts", "3,9", "--dry-run"]
+    assert train.main(argv) == 0
+    told = yaml.safe_load(capsys.readouterr().out)
+    assert told["model"]["grouping"]["cuts"] == [3, 9]
+    assert told["model"]["denoiser"]["preconditioning"] == "principal"  # as it is proposed
+    assert train.main([*argv, "--cuts", "9,3"]) == 2
+    assert "cuts" in capsys.readouterr().err
