@@ -3,17 +3,20 @@
 from gdm_repr import GDM
 m = GDM.from_pretrained("runs/digits/model.safetensors")
 e = m.encode(x)            # x (B, C, H, W) in [-1, 1]; e.z (B, C, d) in the basis's order
-y = m.decode(e.z)          # back to (B, C, H, W)
+y = m.decode(e)            # back to (B, C, H, W)
+for e in m.encode(loader): # a DataLoader, a data set or a generator: one batch at a time
+    e.band("0_29")         # (B, C, 30)
 s = m.sample(16, seed=0)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
@@ -22,11 +25,14 @@ from torch import Tensor
 
 from gdm_repr.boundary import arguments
 from gdm_repr.boundary.arguments import count, integer, integers
+from gdm_repr.boundary.batch_stream import IMAGES, LATENTS, OneBatch, Stream, apply
 from gdm_repr.boundary.image_batch import Batchable, check_range, image_batch, latent_batch
 from gdm_repr.boundary.isolation import isolated
+from gdm_repr.boundary.text import listed, printable
 from gdm_repr.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from gdm_repr.config import DEFAULT_SOLVER, DEFAULT_STEPS, OfModel, SolverConfig
 from gdm_repr.coordinates import Flow
+from gdm_repr.encoding import Encoding
 from gdm_repr.grouping import Shape, rms_by_group
 from gdm_repr.ode import Plan, decode, encode
 from gdm_repr.steps import even_steps, split_steps, step_doubling_error
@@ -35,29 +41,23 @@ if TYPE_CHECKING:
     from gdm_repr.data.images import Preprocess
 
 
-@dataclass(frozen=True, eq=False)
-class Encoding:
-    """Latents of a batch of B images and how exact they are.
+BATCH_SIZE = 64  # single images that are gathered into one batch
 
-    Attributes:
-        z: latents (B, C, d) in the basis's order, float32.
-        evaluations: calls of u for the encoding itself.
-        converged: False for examples whose exact inverse failed, bool (B,).
-        latent_error: estimated RMS error of each image's z by the solver, (B,), when asked for.
-        latent_error_by_group: the same by group, (B, k).
-        round_trip_error: RMS of decode(z) - x over pixels, (B,), when asked for.
-        round_trip_error_by_group: the same over each group's elements, (B, k).
-        reconstruction: decode(z), (B, C, H, W), when the round trip was asked for.
-    """
 
-    z: Tensor
-    evaluations: int
-    converged: Tensor
-    latent_error: Tensor | None = None
-    latent_error_by_group: Tensor | None = None
-    round_trip_error: Tensor | None = None
-    round_trip_error_by_group: Tensor | None = None
-    reconstruction: Tensor | None = None
+class Options(TypedDict, total=False):
+    """Keywords of :meth:`GDM.decode`."""
+
+    grad: bool
+    column: str | None
+    batch_size: SupportsIndex
+
+
+class EncodeOptions(Options, total=False):
+    """Keywords of :meth:`GDM.encode`."""
+
+    latent_error: bool
+    round_trip: bool
+    check: bool
 
 
 class GDM:
@@ -136,6 +136,16 @@ class GDM:
         other.flow = replace(self.flow, u=denoiser, grouping=grouping)
         return other
 
+    def __repr__(self) -> str:
+        """Say what images it is of, its bands, its size and where it is."""
+        channels, height, width = self.shape
+        data = self.checkpoint.training.get("data")
+        parameters = sum(weight.numel() for weight in self.denoiser.network.parameters())
+        return (
+            f"GDM({'' if data is None else printable(f'{data}: ')}{channels}x{height}x{width}, "
+            f"bands {listed(self.grouping.names)}, {parameters:,} parameters, {self.device})"
+        )
+
     @property
     def shape(self) -> Shape:
         """Shape (C, H, W) of the images."""
@@ -197,40 +207,91 @@ class GDM:
             ValueError: if x are no such images (see
                 :func:`gdm_repr.boundary.image_batch.image_batch`).
         """
-        x = image_batch(x, self.shape)
-        return self.basis.forward(x.to(self.device, torch.float32, non_blocking=True))
+        return self._to_basis(image_batch(x, self.shape))
 
-    @isolated
+    def _to_basis(self, images: Tensor) -> Tensor:
+        return self.basis.forward(images.to(self.device, torch.float32, non_blocking=True))
+
+    @overload
+    def encode(  # type: ignore[overload-overlap]  # one batch can be gone through, too
+        self, x: OneBatch, plan: Plan | None = None, **options: Unpack[EncodeOptions]
+    ) -> Encoding: ...
+
+    @overload
+    def encode(
+        self, x: Stream, plan: Plan | None = None, **options: Unpack[EncodeOptions]
+    ) -> Iterator[Encoding]: ...
+
     def encode(
         self,
-        x: Batchable,
+        x: OneBatch | Stream,
         plan: Plan | None = None,
         *,
         latent_error: bool = False,
         round_trip: bool = False,
         check: bool = True,
-    ) -> Encoding:
-        """Encode images to latents by the forward ODE.
+        grad: bool = False,
+        column: str | None = None,
+        batch_size: SupportsIndex = BATCH_SIZE,
+    ) -> Encoding | Iterator[Encoding]:
+        """Encode images to latents by the forward ODE: one batch, or batch by batch.
+
+        What is held at once is one batch and gives one encoding: a float tensor or array
+        (B, C, H, W) in [-1, 1], on any device, a PIL image, a list of images, a mapping of columns,
+        a :class:`gdm_repr.data.Batch`. What is gone through gives an iterator of encodings, one a
+        batch, each made when it is asked for: a DataLoader, a data set (torch's, or Hugging Face's,
+        streaming, too), a generator. Its single images are gathered into batches.
+
+        Labels are ignored: all but the first of a batch (images, labels), and other columns.
+        A list or tuple of nothing but single images is a batch of these.
 
         Args:
-            x: images in [-1, 1]: a float tensor or array (B, C, H, W), a PIL image, or a list of
-                images. A batch of none gives none.
+            x: the images. A batch of none gives none.
             plan: from :meth:`plan`; its defaults when None.
             latent_error: estimate the solver's error by doubling the steps (twice the cost more).
             round_trip: decode again and measure the error (once the cost more).
             check: refuse values beyond :data:`gdm_repr.boundary.image_batch.REACH`, and warn of a
                 batch that lies wholly in [0, 1]; False where x is known to be scaled to [-1, 1].
+            grad: let gradients pass from z to x; errors and the reconstruction carry none. Then
+                what the network computed in all evaluations stays in memory until the gradient is
+                taken: ``evaluations`` times that of one training step. Take few steps and images.
+                By the exact inverse and dopri5 gradients are as exact as the plan's tolerance.
+            column: of a mapping, such as a data set's row; the only one with images when None.
+            batch_size: how many single images of what is gone through make a batch.
 
         Raises:
-            ValueError: if x has another shape than the model, is not finite, or is beyond REACH.
+            ValueError: if x has another shape than the model, is not finite, or is beyond REACH. Of
+                what is gone through the error names the batch; those before it were given out.
         """
-        plan = plan or self.plan()
-        images = image_batch(x, self.shape)
+        one = partial(
+            self._encode,
+            plan=plan or self.plan(),
+            latent_error=latent_error,
+            round_trip=round_trip,
+            check=check,
+            grad=grad,
+        )
+        return apply(one, x, IMAGES, column, batch_size)
+
+    @isolated
+    def _encode(
+        self,
+        x: Batchable,
+        plan: Plan,
+        *,
+        latent_error: bool = False,
+        round_trip: bool = False,
+        check: bool = True,
+        grad: bool = False,
+    ) -> Encoding:
+        """Encode one batch."""
+        images = image_batch(x, self.shape, grad=grad)
         if check:
-            check_range(images, stacklevel=4)
-        x_bar = self.to_basis(images)
-        solution = encode(self.flow, x_bar, plan)
-        z, errors = solution.y, {}
+            check_range(images, stacklevel=6)
+        with torch.set_grad_enabled(grad):
+            x_bar = self._to_basis(images)
+        solution = encode(self.flow, x_bar, plan, grad=grad)
+        x_bar, z, errors = x_bar.detach(), solution.y.detach(), {}
         if latent_error:
             error = step_doubling_error(self.flow, x_bar, plan, z)
             errors["latent_error"] = error.flatten(1).square().mean(1).sqrt()
@@ -241,22 +302,74 @@ class GDM:
             errors["round_trip_error"] = error.flatten(1).square().mean(1).sqrt()
             errors["round_trip_error_by_group"] = rms_by_group(error, self.grouping)
             errors["reconstruction"] = self.basis.inverse(back)
-        return Encoding(z, solution.evaluations, solution.converged, **errors)
+        return Encoding(
+            solution.y, solution.evaluations, solution.converged, **errors, grouping=self.grouping
+        )
 
-    @isolated
-    def decode(self, z: Batchable, plan: Plan | None = None) -> Tensor:
+    @overload
+    def latents(  # type: ignore[overload-overlap]
+        self, x: OneBatch, plan: Plan | None = None, **options: Unpack[EncodeOptions]
+    ) -> Tensor: ...
+
+    @overload
+    def latents(
+        self, x: Stream, plan: Plan | None = None, **options: Unpack[EncodeOptions]
+    ) -> Iterator[Tensor]: ...
+
+    def latents(
+        self, x: OneBatch | Stream, plan: Plan | None = None, **options: Unpack[EncodeOptions]
+    ) -> Tensor | Iterator[Tensor]:
+        """Return the latents z (B, C, d) of images alone, or an iterator of these.
+
+        Arguments, options and errors are those of :meth:`encode`.
+        """
+        found = self.encode(x, plan, **options)
+        return found.z if isinstance(found, Encoding) else (each.z for each in found)
+
+    @overload
+    def decode(  # type: ignore[overload-overlap]
+        self, z: OneBatch | Encoding, plan: Plan | None = None, **options: Unpack[Options]
+    ) -> Tensor: ...
+
+    @overload
+    def decode(
+        self, z: Stream, plan: Plan | None = None, **options: Unpack[Options]
+    ) -> Iterator[Tensor]: ...
+
+    def decode(
+        self,
+        z: OneBatch | Encoding | Stream,
+        plan: Plan | None = None,
+        *,
+        grad: bool = False,
+        column: str | None = None,
+        batch_size: SupportsIndex = BATCH_SIZE,
+    ) -> Tensor | Iterator[Tensor]:
         """Decode latents (B, C, d) to images (B, C, H, W), not clipped to [-1, 1].
 
         Args:
-            z: numbers (B, C, d), as tensor, array, or a list of (C, d). None of them gives none.
+            z: numbers (B, C, d), as tensor, array, a list of (C, d), or an encoding; None of them
+                gives none. What is gone through, as :meth:`encode` says it, such as the encodings
+                that it gives or :meth:`gdm_repr.latents.LatentStore.iter_batches`, gives an
+                iterator of images, one result a batch.
             plan: from :meth:`plan`; its defaults when None.
+            grad: let gradients pass from the images to z, at the memory that :meth:`encode` says.
+            column: of a mapping; the only one with latents when None.
+            batch_size: how many single latents of what is gone through make a batch.
 
         Raises:
             ValueError: if z has another shape than the model's latents, or is not finite.
         """
-        z = latent_batch(z, (self.shape[0], self.grouping.d))
-        z = z.to(self.device, torch.float32)
-        return self.basis.inverse(decode(self.flow, z, plan or self.plan()).y)
+        one = partial(self._decode, plan=plan or self.plan(), grad=grad)
+        return apply(one, z, LATENTS, column, batch_size)
+
+    @isolated
+    def _decode(self, z: Batchable, plan: Plan, *, grad: bool = False) -> Tensor:
+        """Decode one batch."""
+        z = latent_batch(z, (self.shape[0], self.grouping.d), grad=grad)
+        with torch.set_grad_enabled(grad):
+            z = z.to(self.device, torch.float32)
+            return self.basis.inverse(decode(self.flow, z, plan, grad=grad).y)
 
     @isolated
     def noise(self, n: SupportsIndex, *, seed: SupportsIndex = 0) -> Tensor:

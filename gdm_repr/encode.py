@@ -67,12 +67,10 @@ def make_manifest(config: EncodeConfig, model: GDM, dataset: ImageDataset, plan:
     """Say what the store holds and what makes another run the same store."""
     from dataclasses import asdict
 
-    from gdm_repr.latents.format import Band, Manifest, label_type
+    from gdm_repr.latents.format import Manifest, bands_of, label_type
 
     grouping = model.grouping
     order = grouping.store_order()
-    sizes = grouping.sizes()
-    edges = [sum(sizes[:j]) for j in range(grouping.k + 1)]
     solver = {**asdict(plan), "precision": config.precision}
     preprocess = dataset.preprocess
     errors: dict[str, int] = {}
@@ -88,7 +86,7 @@ def make_manifest(config: EncodeConfig, model: GDM, dataset: ImageDataset, plan:
             "preprocessing": preprocess.fingerprint(),
             "data": dataset.fingerprint(),
         },
-        bands=[Band(grouping.names[j], edges[j], edges[j + 1]) for j in range(grouping.k)],
+        bands=bands_of(grouping),
         element_order=None if (order == range(len(order))).all() else order.tolist(),
         shape=model.shape,
         items=len(dataset),

@@ -174,26 +174,27 @@ class Integrator:
 
 
 @isolated
-@torch.no_grad()
-def encode(flow: Flow, x: Tensor, plan: Plan) -> Solution:
+def encode(flow: Flow, x: Tensor, plan: Plan, *, grad: bool = False) -> Solution:
     """Solve the ODE from data to latents.
 
     Args:
         flow: the vector field.
         x: data in the basis's coordinates, shape (B, C, d).
         plan: solver, coordinate and steps.
+        grad: record every evaluation, so that gradients pass; otherwise nothing is recorded.
 
     Returns:
         Latents z ~ N(0, I) in the basis's coordinates.
     """
-    integrator = Integrator(flow, plan)
-    return integrator.solution(integrator.run(integrator.coordinate.enter(x), encoding=True))
+    with torch.set_grad_enabled(grad):
+        integrator = Integrator(flow, plan)
+        return integrator.solution(integrator.run(integrator.coordinate.enter(x), encoding=True))
 
 
 @isolated
-@torch.no_grad()
-def decode(flow: Flow, z: Tensor, plan: Plan) -> Solution:
+def decode(flow: Flow, z: Tensor, plan: Plan, *, grad: bool = False) -> Solution:
     """Solve the ODE from latents to data; arguments as :func:`encode`'s."""
-    integrator = Integrator(flow, plan)
-    y = integrator.run(z, encoding=False)
-    return integrator.solution(integrator.coordinate.leave(y))
+    with torch.set_grad_enabled(grad):
+        integrator = Integrator(flow, plan)
+        y = integrator.run(z, encoding=False)
+        return integrator.solution(integrator.coordinate.leave(y))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from gdm_repr.recipe import ARRAY, IMAGES, SHEET
 
 SHEET_IMAGES = 64
 SHEET_COLUMNS = 16
+SHOWN_SIDE = 128  # pixels of an image in a notebook
 
 
 Array = NDArray[Any]
@@ -51,6 +54,31 @@ def _save(image: Image.Image, path: Path, **options: Any) -> None:  # noqa: ANN4
 
 def _picture(pixels: Array) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def as_html(x: Array, caption: str) -> str:
+    """Return images (n, C, H, W) in [-1, 1] as a part of a page, above a caption.
+
+    Small ones are enlarged by a whole factor, without smoothing, and the first 64 are shown; large
+    ones are made smaller, and the first 16 are shown. Where images have other than 1 or 3 channels,
+    every channel is a gray image.
+    """
+    if x.shape[1] not in (1, 3):
+        x = x.reshape(-1, 1, *x.shape[2:])
+    scale = SHOWN_SIDE // max(x.shape[2:])
+    shown = []
+    for pixels in to_uint8(x[: SHEET_IMAGES if scale else SHEET_COLUMNS]):
+        picture = _picture(pixels)
+        if not scale:
+            picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+        width, height = (side * max(1, scale) for side in picture.size)
+        buffer = io.BytesIO()
+        picture.save(buffer, "png")
+        shown.append(
+            f'<img src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}" '
+            f'width="{width}" height="{height}" style="image-rendering:pixelated;margin:2px">'
+        )
+    return f"<div>{''.join(shown)}</div><div>{escape(printable(caption))}</div>"
 
 
 def save_sheet(rows: list[Array], path: Path, *, tile: int = 96, gap: int = 4) -> None:

@@ -26,7 +26,7 @@ pass, and noise: samples of the shipped model reach 1.4 (72 steps), 2.2 (3 steps
 of euler), and N(0, 1) hardly ever 6. Levels in 0..255, or the digits' 0..16, do not."""
 
 
-def image_batch(x: Batchable, shape: Shape, name: str = "x") -> Tensor:
+def image_batch(x: Batchable, shape: Shape, name: str = "x", *, grad: bool = False) -> Tensor:
     """Return images as one float tensor (B, C, H, W).
 
     Args:
@@ -35,6 +35,7 @@ def image_batch(x: Batchable, shape: Shape, name: str = "x") -> Tensor:
             on white, in the model's channels.
         shape: (C, H, W) of each.
         name: of the argument, for errors.
+        grad: keep the way back to x for gradients.
 
     Raises:
         ValueError: for another shape or size, no floats, or values that are not finite.
@@ -44,9 +45,8 @@ def image_batch(x: Batchable, shape: Shape, name: str = "x") -> Tensor:
         x = [x]
     if isinstance(x, Sequence) and any(isinstance(each, Image.Image) for each in x):
         return torch.stack([_from_pil(each, shape, f"{name}[{i}]") for i, each in enumerate(x)])
-    batch = as_tensor(
-        x, name, f"floats {wanted}, as tensor or array, a PIL image, or a list of images"
-    )
+    rule = f"floats {wanted}, as tensor or array, a PIL image, or a list of images"
+    batch = as_tensor(x, name, rule, grad=grad)
     if isinstance(x, list | tuple) and not len(x):
         batch = batch.new_empty((0, *shape), dtype=torch.float32)
     if batch.ndim != 4 or tuple(batch.shape[1:]) != tuple(shape):
@@ -63,19 +63,22 @@ def image_batch(x: Batchable, shape: Shape, name: str = "x") -> Tensor:
     return batch
 
 
-def latent_batch(z: Batchable, shape: tuple[int, int], name: str = "z") -> Tensor:
+def latent_batch(
+    z: Batchable, shape: tuple[int, int], name: str = "z", *, grad: bool = False
+) -> Tensor:
     """Return latents as one tensor (B, C, d).
 
     Args:
         z: numbers (B, C, d), as tensor or array, or a sequence of (C, d).
         shape: (C, d) of each.
         name: of the argument, for errors.
+        grad: keep the way back to z for gradients.
 
     Raises:
         ValueError: for another shape, no real numbers, or values that are not finite.
     """
     wanted = f"(B, {shape[0]}, {shape[1]})"
-    batch = as_tensor(z, name, f"a tensor or array {wanted}")
+    batch = as_tensor(z, name, f"a tensor or array {wanted}", grad=grad)
     if isinstance(z, list | tuple) and not len(z):
         batch = batch.new_empty((0, *shape), dtype=torch.float32)
     if batch.ndim != 3 or tuple(batch.shape[1:]) != tuple(shape):
@@ -87,8 +90,8 @@ def latent_batch(z: Batchable, shape: tuple[int, int], name: str = "z") -> Tenso
     return batch
 
 
-def as_tensor(values: object, name: str, rule: str) -> Tensor:
-    """Return a dense tensor of values, without gradients; no value is changed.
+def as_tensor(values: object, name: str, rule: str, *, grad: bool = False) -> Tensor:
+    """Return a dense tensor of values, without gradients unless asked; no value is changed.
 
     Raises:
         ValueError: if they are none, or lie on no device that can be read.
@@ -97,9 +100,9 @@ def as_tensor(values: object, name: str, rule: str) -> Tensor:
         if values.layout != torch.strided or values.is_quantized or values.is_meta:
             kind = "meta" if values.is_meta else str(values.layout).removeprefix("torch.")
             raise ValueError(f"{name}: is a {kind} tensor; must be {rule}")
-        return values.detach()
+        return values if grad else values.detach()
     if isinstance(values, list | tuple) and any(isinstance(v, Tensor | np.ndarray) for v in values):
-        parts = [as_tensor(each, f"{name}[{i}]", rule) for i, each in enumerate(values)]
+        parts = [as_tensor(each, f"{name}[{i}]", rule, grad=grad) for i, each in enumerate(values)]
         for i, part in enumerate(parts):
             if part.shape != parts[0].shape or part.dtype != parts[0].dtype:
                 raise ValueError(
@@ -138,7 +141,7 @@ def check_range(x: Tensor, name: str = "x", *, hint: bool = True, stacklevel: in
     """
     if not x.numel():
         return
-    low, high = (float(end) for end in torch.aminmax(x))
+    low, high = (float(end) for end in torch.aminmax(x.detach()))
     if max(-low, high) > REACH:
         raise ValueError(
             f"{name}: values from {low:g} to {high:g}; must be in [-1, 1] (up to +-{REACH:g} is "

@@ -44,6 +44,16 @@ def _number(found: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Return names with commas, the first ones where they are many.
+
+    >>> listed(["a", "b"]), listed(["a", "b", "c"], 1)
+    ('a, b', 'a, .. (3 in all)')
+    """
+    shown = printable(", ".join(names[:most]))
+    return shown if len(names) <= most else f"{shown}, .. ({len(names)} in all)"
+
+
 def write_csv(file: Path | TextIO, columns: Mapping[str, Sequence[object]]) -> None:
     """Write a table as CSV, UTF-8.
 

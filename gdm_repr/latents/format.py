@@ -32,8 +32,9 @@ import re
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from gdm_repr.data.quarantine import Rejected
 from gdm_repr.files import parse_json, read_bytes
 from gdm_repr.identity import Free, Later, counted
+
+if TYPE_CHECKING:
+    from gdm_repr.grouping import Grouping
 
 SCHEMA_VERSION: Literal[2] = 2  # the first named columns label_NAME and z_START_STOP, stop excluded
 READABLE = (1, SCHEMA_VERSION)
@@ -440,3 +444,9 @@ def damaged(file: Path, error: Exception) -> ValueError:
     return ValueError(
         f"latents shard {str(file)!r} is damaged ({reason}); delete it and run encode again"
     )
+
+
+def bands_of(grouping: Grouping) -> list[Band]:
+    """Return the bands of a store of a grouping's latents, one a group, by group number."""
+    edges = [0, *accumulate(grouping.sizes())]
+    return [Band(*each) for each in zip(grouping.names, edges[:-1], edges[1:], strict=True)]
