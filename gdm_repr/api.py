@@ -142,8 +142,8 @@ class GDM:
         data = self.checkpoint.training.get("data")
         parameters = sum(weight.numel() for weight in self.denoiser.network.parameters())
         return (
-            f"GDM({'' if data is None else printable(f'{data}: ')}{channels}x{height}x{width}, "
-            f"bands {listed(self.grouping.names)}, {parameters:,} parameters, {self.device})"
+            f"GDM({channels}x{height}x{width}{'' if data is None else printable(f' of {data}')}; "
+            f"bands {listed(self.grouping.names)}; {parameters:,} parameters; {self.device})"
         )
 
     @property
@@ -252,9 +252,9 @@ class GDM:
             round_trip: decode again and measure the error (once the cost more).
             check: refuse values beyond :data:`gdm_repr.boundary.image_batch.REACH`, and warn of a
                 batch that lies wholly in [0, 1]; False where x is known to be scaled to [-1, 1].
-            grad: let gradients pass from z to x; errors and the reconstruction carry none. Then
-                what the network computed in all evaluations stays in memory until the gradient is
-                taken: ``evaluations`` times that of one training step. Take few steps and images.
+            grad: let gradients pass from z to x; errors and the reconstruction carry none. All that
+                the network computes then stays in memory until the gradient is taken: some 3 MB an
+                evaluation and image with the shipped model. So take few steps, and few images.
                 By the exact inverse and dopri5 gradients are as exact as the plan's tolerance.
             column: of a mapping, such as a data set's row; the only one with images when None.
             batch_size: how many single images of what is gone through make a batch.
@@ -287,7 +287,7 @@ class GDM:
         """Encode one batch."""
         images = image_batch(x, self.shape, grad=grad)
         if check:
-            check_range(images, stacklevel=6)
+            check_range(images)
         with torch.set_grad_enabled(grad):
             x_bar = self._to_basis(images)
         solution = encode(self.flow, x_bar, plan, grad=grad)

@@ -59,7 +59,7 @@ class Encoding:
                 parts.append(f"{name} {float(error.double().square().mean().sqrt()):.2g}")
         if failed := int((~self.converged).sum()):
             parts.append(f"{failed} not converged")
-        return f"Encoding({', '.join(parts)})"
+        return f"Encoding({'; '.join(parts)})"
 
     def _repr_html_(self) -> str | None:
         """Show the reconstructions in a notebook, where there are some."""

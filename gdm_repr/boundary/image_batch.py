@@ -5,6 +5,7 @@ Whatever comes is made a batch, or refused by a ValueError that names it, its fo
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -124,7 +125,7 @@ def as_tensor(values: object, name: str, rule: str, *, grad: bool = False) -> Te
         raise ValueError(f"{name}: {type(values).__name__} ({detail}); must be {rule}") from None
 
 
-def check_range(x: Tensor, name: str = "x", *, hint: bool = True, stacklevel: int = 3) -> None:
+def check_range(x: Tensor, name: str = "x", *, hint: bool = True) -> None:
     """Refuse images (B, C, H, W) that cannot be in [-1, 1]; warn of those that look like [0, 1].
 
     The warning is for a batch of which all values are in [0, 1] and some image has more than one:
@@ -134,7 +135,6 @@ def check_range(x: Tensor, name: str = "x", *, hint: bool = True, stacklevel: in
         x: the images.
         name: of the argument, for errors.
         hint: whether to warn.
-        stacklevel: of the warning, so that it points at the caller.
 
     Raises:
         ValueError: if a value is beyond :data:`REACH`.
@@ -155,8 +155,16 @@ def check_range(x: Tensor, name: str = "x", *, hint: bool = True, stacklevel: in
             f"{name}: all values are in [0, 1], but images are taken in [-1, 1]; if these are "
             f"scaled to [0, 1], give {name} * 2 - 1",
             UserWarning,
-            stacklevel=stacklevel,
+            stacklevel=_callers_level(),
         )
+
+
+def _callers_level() -> int:
+    """Return the stacklevel by which a warning points at the first line outside this package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("gdm_repr."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _from_pil(image: object, shape: Shape, name: str) -> Tensor:

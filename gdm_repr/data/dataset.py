@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from gdm_repr.boundary.arguments import Rows, row_numbers
 from gdm_repr.boundary.isolation import isolated
-from gdm_repr.boundary.text import printable
+from gdm_repr.boundary.text import listed, printable
 from gdm_repr.data.dequantize import dequantize, gaussian
 from gdm_repr.data.hold_out import place
 from gdm_repr.data.images import BadImage, Pixels, Preprocess, fit_pixels, to_channels
@@ -36,7 +36,7 @@ Indices = slice | npt.NDArray[np.integer[Any]] | npt.NDArray[np.bool_] | Sequenc
 """Indices of one batch."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Batch:
     """Items of a data set, B of which could be read.
 
@@ -57,6 +57,21 @@ class Batch:
     labels: Labels
     rejected: list[Rejected]
     held_out: npt.NDArray[np.bool_] | None = None
+
+    def __repr__(self) -> str:
+        """Say how many images there are, the ids of the first ones, and their labels' names."""
+        parts = [f"x {tuple(self.x.shape)}", f"ids {listed(self.ids, 4)}"]
+        if self.labels:
+            parts.append(f"labels {listed([*self.labels])}")
+        if self.rejected:
+            parts.append(f"{len(self.rejected)} rejected")
+        return f"Batch({'; '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        """Show the images in a notebook."""
+        from gdm_repr.pictures import as_html
+
+        return as_html(self.x.numpy(), repr(self))
 
     def pin_memory(self) -> Batch:
         """Return the batch with x in page-locked memory, for copies that overlap with compute."""
@@ -127,6 +142,12 @@ class ImageDataset:
                 f"dequantize=True needs integer levels, but {source.name!r} holds floats; "
                 "turn it off or save uint8 or uint16"
             )
+
+    def __repr__(self) -> str:
+        """Say where the images are from, how many they are, their shape and their labels' names."""
+        shape = "x".join(map(str, self.shape))
+        labels = f"; labels {listed(self.label_names)}" if self.labels else ""
+        return f"ImageDataset({self.source!r}; {len(self)} images of {shape}{labels})"
 
     def __len__(self) -> int:
         """Return the number of items, those that can't be read included."""

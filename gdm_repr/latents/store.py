@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from gdm_repr.boundary.arguments import Rows, integer, integers, row_numbers
 from gdm_repr.boundary.isolation import isolated
+from gdm_repr.boundary.text import listed, printable
 from gdm_repr.files import user_path
 from gdm_repr.latents.format import (
     HELD_OUT,
@@ -42,13 +43,17 @@ Ints = npt.NDArray[np.int64]
 Which = str | int | tuple[int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LatentBatch:
     """Some rows of a store: source indices (n,), ids (n) and latents z (n, C, d) in basis order."""
 
     index: Ints
     ids: list[str]
     z: Floats
+
+    def __repr__(self) -> str:
+        """Say how many latents there are, and the ids of the first ones."""
+        return f"LatentBatch(z {self.z.shape}; ids {listed(self.ids, 4)})"
 
 
 class LatentStore:
@@ -97,6 +102,17 @@ class LatentStore:
                 f"items, but their manifest says {said[0]} and {said[1]}; encode again into a new "
                 "folder"
             )
+
+    def __repr__(self) -> str:
+        """Say where it is, how many images' latents it holds, in which bands, and their labels."""
+        shape = "x".join(map(str, self.manifest.shape))
+        parts = [f"{len(self)} images of {shape}"]
+        parts.append(f"bands {listed([band.name for band in self.manifest.bands])}")
+        if self.manifest.labels:
+            parts.append(f"labels {listed([*self.manifest.labels])}")
+        if self.quarantined:
+            parts.append(f"{len(self.quarantined)} quarantined")
+        return f"LatentStore({printable(str(self.path))!r}; {'; '.join(parts)})"
 
     def __len__(self) -> int:
         """Count the encoded items at hand."""
