@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -314,3 +315,28 @@ def test_an_order_that_was_not_trained_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         colour.with_order(order)
+
+
+@pytest.mark.parametrize("surroundings", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_gradients_pass_through_encode_and_decode_on_request(
+    colour: GDM, surroundings: Callable[[], AbstractContextManager[None]]
+) -> None:
+    plan, x = colour.plan(6), images(2)
+    step = torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
+    leaf = x.clone().requires_grad_()
+    with surroundings():
+        e = colour.encode(leaf, plan, grad=True, round_trip=True)
+        back = colour.decode(e, plan, grad=True)
+    assert e.reconstruction is not None and not e.reconstruction.requires_grad
+    assert torch.equal(back, e.reconstruction)
+    for found, function in (
+        (e.z, lambda x: colour.encode(x, plan).z),
+        (back, lambda x: colour.decode(colour.encode(x, plan), plan)),
+    ):
+        (gradient,) = torch.autograd.grad(found.pow(2).sum(), leaf, retain_graph=True)
+        ends = [function(x + h * step).double().pow(2).sum() for h in (1e-3, -1e-3)]
+        expected = float(ends[0] - ends[1]) / 2e-3
+        assert float((gradient * step).sum()) == pytest.approx(expected, rel=1e-2)
+    assert not colour.encode(leaf, plan).z.requires_grad
+    assert not colour.decode(e.z, plan).requires_grad
+    assert all(weight.grad is None for weight in colour.denoiser.parameters())

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from gdm_repr.coordinates import COORDINATES, Flow
 from gdm_repr.grouping import Grouping, build_grouping
-from gdm_repr.ode import Integrator, Plan, decode, encode
+from gdm_repr.ode import Integrator, Plan, Solution, decode, encode
 from gdm_repr.oracle import MixtureOracle, block_whitening, gaussian_oracle
 from gdm_repr.process import PROCESSES
 from gdm_repr.solvers import SOLVERS
@@ -405,3 +406,31 @@ def test_a_solver_with_its_own_steps_has_none_to_double() -> None:
         step_doubling_error(flow, x, plan, x)
     with pytest.raises(ValueError, match=r"solver='dopri5'.*split of the steps"):
         split_steps(flow, x, plan, 9)
+
+
+@pytest.mark.parametrize("way", [encode, decode])
+@pytest.mark.parametrize("coordinate", COORDINATES)
+@pytest.mark.parametrize(
+    ("solver", "inverse"),
+    [(name, False) for name in SOLVERS] + [("euler", True), ("heun", True)],
+)
+def test_gradients_are_finite_differences(
+    way: Callable[..., Solution], coordinate: str, solver: str, inverse: bool
+) -> None:
+    flow, oracle = mixture()
+    x = data(oracle, 1)
+    plan = Plan(solver, coordinate, (2,) * 3, tolerance=1e-9, inverse=inverse, max_iterations=300)
+    if solver == "dopri5":  # its steps, too, depend on x
+        plan = replace(plan, tolerance=1e-6)
+    out, back = (draw(seed) for seed in (3, 4))
+    leaf = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(way(flow, leaf, plan, grad=True).y, leaf, out)
+    step = 1e-4 * back
+    difference = way(flow, x + step, plan).y - way(flow, x - step, plan).y
+    expected = (out * difference).sum() / 2e-4
+    torch.testing.assert_close((gradient * back).sum(), expected, rtol=1e-4, atol=1e-5)
+    assert not way(flow, leaf, plan).y.requires_grad  # nothing is recorded unasked
+
+
+def draw(seed: int) -> Tensor:
+    return torch.randn(1, 1, D, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from gdm_repr.pictures import as_grid, png_bytes, save_image, save_sheet, to_uint8
+from gdm_repr.pictures import (
+    SHOWN_SIDE,
+    as_grid,
+    as_html,
+    png_bytes,
+    save_image,
+    save_sheet,
+    to_uint8,
+)
 
 
 def test_levels_are_the_inverse_of_x() -> None:
@@ -33,6 +44,31 @@ def test_a_png_s_bytes_are_a_file_s(tmp_path: Path) -> None:
     save_image(noise, tmp_path / "x.png")  # noise leaves nothing to optimise
     assert abs(png_bytes(noise) - (tmp_path / "x.png").stat().st_size) < 100
     assert png_bytes(np.zeros((1, 32, 32))) < 100
+
+
+@pytest.mark.parametrize(
+    ("shape", "count", "size"),
+    [
+        ((3, 3, 8, 8), 3, (8, 8)),
+        ((2, 5, 8, 4), 10, (4, 8)),
+        ((70, 1, 8, 8), 64, (8, 8)),
+        ((20, 3, 300, 150), 16, (64, 128)),
+    ],
+)
+def test_a_page_shows_images_at_a_readable_size(
+    shape: tuple[int, ...], count: int, size: tuple[int, int]
+) -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, shape)
+    found = re.findall(r'base64,(.*?)" width="(\d+)" height="(\d+)"', as_html(x, "<b>"))
+    assert len(found) == count
+    for data, width, height in found:
+        assert max(int(width), int(height)) == SHOWN_SIDE
+        with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+            assert image.size == size
+    with Image.open(io.BytesIO(base64.b64decode(found[0][0]))) as image:
+        if shape[1] == 3 and size == shape[:1:-1]:
+            assert (np.asarray(image) == to_uint8(x[0])).all()
+    assert "&lt;b&gt;" in as_html(x, "<b>")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
