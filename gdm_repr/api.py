@@ -25,21 +25,27 @@ from torch import Tensor
 
 from gdm_repr.boundary import arguments
 from gdm_repr.boundary.arguments import count, integer, integers
-from gdm_repr.boundary.batch_stream import IMAGES, LATENTS, OneBatch, Stream, apply
+from gdm_repr.boundary.batch_stream import (
+    IMAGES,
+    LATENTS,
+    OneOfImages,
+    OneOfLatents,
+    Stream,
+    apply,
+)
 from gdm_repr.boundary.image_batch import Batchable, check_range, image_batch, latent_batch
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.boundary.text import listed, printable
 from gdm_repr.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from gdm_repr.config import DEFAULT_SOLVER, DEFAULT_STEPS, OfModel, SolverConfig
 from gdm_repr.coordinates import Flow
-from gdm_repr.encoding import Encoding
+from gdm_repr.encoding import Encoding as Encoding
 from gdm_repr.grouping import Shape, rms_by_group
 from gdm_repr.ode import Plan, decode, encode
 from gdm_repr.steps import even_steps, split_steps, step_doubling_error
 
 if TYPE_CHECKING:
     from gdm_repr.data.images import Preprocess
-
 
 BATCH_SIZE = 64  # single images that are gathered into one batch
 
@@ -214,7 +220,7 @@ class GDM:
 
     @overload
     def encode(  # type: ignore[overload-overlap]  # one batch can be gone through, too
-        self, x: OneBatch, plan: Plan | None = None, **options: Unpack[EncodeOptions]
+        self, x: OneOfImages, plan: Plan | None = None, **options: Unpack[EncodeOptions]
     ) -> Encoding: ...
 
     @overload
@@ -224,7 +230,7 @@ class GDM:
 
     def encode(
         self,
-        x: OneBatch | Stream,
+        x: OneOfImages | Stream,
         plan: Plan | None = None,
         *,
         latent_error: bool = False,
@@ -285,10 +291,10 @@ class GDM:
         grad: bool = False,
     ) -> Encoding:
         """Encode one batch."""
-        images = image_batch(x, self.shape, grad=grad)
-        if check:
-            check_range(images)
         with torch.set_grad_enabled(grad):
+            images = image_batch(x, self.shape, grad=grad)
+            if check:
+                check_range(images)
             x_bar = self._to_basis(images)
         solution = encode(self.flow, x_bar, plan, grad=grad)
         x_bar, z, errors = x_bar.detach(), solution.y.detach(), {}
@@ -308,7 +314,7 @@ class GDM:
 
     @overload
     def latents(  # type: ignore[overload-overlap]
-        self, x: OneBatch, plan: Plan | None = None, **options: Unpack[EncodeOptions]
+        self, x: OneOfImages, plan: Plan | None = None, **options: Unpack[EncodeOptions]
     ) -> Tensor: ...
 
     @overload
@@ -317,7 +323,10 @@ class GDM:
     ) -> Iterator[Tensor]: ...
 
     def latents(
-        self, x: OneBatch | Stream, plan: Plan | None = None, **options: Unpack[EncodeOptions]
+        self,
+        x: OneOfImages | Stream,
+        plan: Plan | None = None,
+        **options: Unpack[EncodeOptions],
     ) -> Tensor | Iterator[Tensor]:
         """Return the latents z (B, C, d) of images alone, or an iterator of these.
 
@@ -328,7 +337,7 @@ class GDM:
 
     @overload
     def decode(  # type: ignore[overload-overlap]
-        self, z: OneBatch | Encoding, plan: Plan | None = None, **options: Unpack[Options]
+        self, z: OneOfLatents, plan: Plan | None = None, **options: Unpack[Options]
     ) -> Tensor: ...
 
     @overload
@@ -338,7 +347,7 @@ class GDM:
 
     def decode(
         self,
-        z: OneBatch | Encoding | Stream,
+        z: OneOfLatents | Stream,
         plan: Plan | None = None,
         *,
         grad: bool = False,
@@ -366,8 +375,8 @@ class GDM:
     @isolated
     def _decode(self, z: Batchable, plan: Plan, *, grad: bool = False) -> Tensor:
         """Decode one batch."""
-        z = latent_batch(z, (self.shape[0], self.grouping.d), grad=grad)
         with torch.set_grad_enabled(grad):
+            z = latent_batch(z, (self.shape[0], self.grouping.d), grad=grad)
             z = z.to(self.device, torch.float32)
             return self.basis.inverse(decode(self.flow, z, plan, grad=grad).y)
 

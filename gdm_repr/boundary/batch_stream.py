@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, SupportsIndex, TypeVar, cast
+from typing import Any, Protocol, SupportsIndex, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,28 @@ from gdm_repr.boundary.text import listed
 
 Result = TypeVar("Result")
 
+
+class HoldsImages(Protocol):
+    """What holds a batch of images under x, as :class:`gdm_repr.data.Batch` does."""
+
+    @property
+    def x(self) -> Any:  # noqa: ANN401, D102
+        ...
+
+
+class HoldsLatents(Protocol):
+    """What holds a batch of latents under z, as an encoding does."""
+
+    @property
+    def z(self) -> Any:  # noqa: ANN401, D102
+        ...
+
+
 OneBatch = Tensor | NDArray[Any] | Image.Image | Sequence[Any] | Mapping[str, Any]
-"""What is taken as one batch."""
+OneOfImages = OneBatch | HoldsImages
+"""What is taken as one batch of images."""
+OneOfLatents = OneBatch | HoldsLatents
+"""What is taken as one batch of latents."""
 Stream = Iterable[Any] | Dataset[Any]
 """What is gone through, batch by batch."""
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from gdm_repr import GDM
-from gdm_repr.api import Encoding
 from gdm_repr.boundary.batch_stream import IMAGES, LATENTS, batches, dimensions, is_stream, take
 from gdm_repr.data import Preprocess, load, open_data
+from gdm_repr.encoding import Encoding
 
 RGB = (3, 4, 6)
 N = 5
@@ -74,7 +74,7 @@ HELD: dict[str, Callable[[Path], Any]] = {
 GONE_THROUGH: dict[str, Callable[[Path, int], Any]] = {
     "generator of images": lambda _, n: (x for x in images()),
     "generator of pictures": lambda _, n: iter(PICTURES),
-    "generator of batches": lambda _, n: (x for x in images().split(n)),
+    "generator of batches": lambda _, n: (x for x in torch.split(images(), n)),
     "generator of lists": lambda _, n: (PICTURES[i : i + n] for i in range(0, N, n)),
     "loader of tensors": lambda _, n: DataLoader(TensorDataset(images()), n),
     "loader of pairs": lambda _, n: DataLoader(TensorDataset(images(), torch.arange(N)), n),
@@ -110,7 +110,7 @@ def test_what_is_gone_through_gives_the_same_latents(
     assert isinstance(found, Iterator)
     encodings = list(found)
     assert [len(each) for each in encodings] == ([5] if size == N else [2, 2, 1])
-    for each, part in zip(encodings, images().split(size), strict=True):
+    for each, part in zip(encodings, torch.split(images(), size), strict=True):
         assert torch.equal(each.z, model.encode(part, plan).z)  # equal batches, to the bit
     z = torch.cat([each.z for each in encodings])
     torch.testing.assert_close(z, model.encode(images(), plan).z, atol=1e-5, rtol=0)
@@ -120,10 +120,17 @@ def test_latents_in_every_form_give_the_same_pixels(model: GDM) -> None:
     plan = model.plan(3)
     e = model.encode(images(), plan)
     pixels = model.decode(e.z, plan)
-    held = [e, e.z.numpy(), list(e.z), e.z.tolist(), [e.z, torch.arange(N)], {"z": e.z, "id": "a"}]
+    held: list[Any] = [
+        e,
+        e.z.numpy(),
+        list(e.z),
+        e.z.tolist(),
+        [e.z, torch.arange(N)],
+        {"z": e.z, "id": "a"},
+    ]
     for one in held:
         assert torch.equal(model.decode(one, plan), pixels)
-    loader = DataLoader(TensorDataset(e.z, torch.zeros(N, 40)), N)
+    loader: Any = DataLoader(TensorDataset(e.z, torch.zeros(N, 40)), N)
     encodings = model.encode(iter([images()]), plan)
     for many in (iter(e.z), iter([e.z]), iter([e]), loader, encodings):
         (found,) = model.decode(many, plan)
@@ -140,7 +147,7 @@ def test_latents_alone(model: GDM) -> None:
 
 
 def test_results_come_when_asked_for(model: GDM) -> None:
-    asked = []
+    asked: list[int] = []
 
     def endless() -> Iterator[Tensor]:
         while True:

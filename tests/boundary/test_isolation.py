@@ -194,6 +194,9 @@ CALLS: dict[str, Callable[[World], object]] = {
     "load and encode": lambda w: GDM.from_pretrained(w.path, device="cpu").encode(w.x, w.plan).z,
     "encode": lambda w: w.model.encode(w.x, w.plan, latent_error=True, round_trip=True),
     "encode arrays": lambda w: w.model.encode(w.x.numpy(), w.plan).z,
+    "encode one by one": lambda w: [
+        e.z for e in w.model.encode(iter(w.x), w.plan, batch_size=3, grad=True)
+    ],
     "encode by inverse": lambda w: w.model.encode(
         w.x, w.model.plan(3, solver="euler", coordinate="uniform", tolerance=0.1, inverse=True)
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -319,7 +320,7 @@ def test_an_order_that_was_not_trained_is_refused(
 
 @pytest.mark.parametrize("surroundings", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_gradients_pass_through_encode_and_decode_on_request(
-    colour: GDM, surroundings: Callable[[], AbstractContextManager[None]]
+    colour: GDM, surroundings: Callable[[], AbstractContextManager[Any]]
 ) -> None:
     plan, x = colour.plan(6), images(2)
     step = torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
@@ -329,12 +330,13 @@ def test_gradients_pass_through_encode_and_decode_on_request(
         back = colour.decode(e, plan, grad=True)
     assert e.reconstruction is not None and not e.reconstruction.requires_grad
     assert torch.equal(back, e.reconstruction)
-    for found, function in (
+    functions: list[tuple[Tensor, Callable[[Tensor], Tensor]]] = [
         (e.z, lambda x: colour.encode(x, plan).z),
         (back, lambda x: colour.decode(colour.encode(x, plan), plan)),
-    ):
-        (gradient,) = torch.autograd.grad(found.pow(2).sum(), leaf, retain_graph=True)
-        ends = [function(x + h * step).double().pow(2).sum() for h in (1e-3, -1e-3)]
+    ]
+    for found, function in functions:
+        (gradient,) = torch.autograd.grad(found.square().sum(), leaf, retain_graph=True)
+        ends = [function(x + h * step).double().square().sum() for h in (1e-3, -1e-3)]
         expected = float(ends[0] - ends[1]) / 2e-3
         assert float((gradient * step).sum()) == pytest.approx(expected, rel=1e-2)
     assert not colour.encode(leaf, plan).z.requires_grad

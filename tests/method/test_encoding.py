@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from gdm_repr import GDM
-from gdm_repr.api import Encoding
 from gdm_repr.data import Preprocess, open_data
+from gdm_repr.encoding import Encoding
 from gdm_repr.grouping import build_grouping
 from gdm_repr.latents import open_store
 from gdm_repr.pictures import save_image
