@@ -78,6 +78,11 @@ class Band:
     start: int
     stop: int
 
+    @property
+    def column(self) -> str:
+        """Name of the band's column, as in ``z_0_29`` of elements 0 to 29."""
+        return f"z_{self.start}_{self.stop - 1}"
+
 
 class Manifest(BaseModel):
     """Everything a reader must know before the first row, and what makes two runs the same store.
@@ -165,8 +170,8 @@ class Manifest(BaseModel):
         return (band.stop - band.start) * (1 if self.per_channel else self.shape[0])
 
     def band_column(self, band: Band) -> str:
-        """Name of a band's column: ``z_0_29`` of elements 0 to 29."""
-        return f"z_{band.start}_{band.stop - (self.schema_version > 1)}"
+        """Name of a band's column; in the first schema ``z_0_30`` was that of elements 0 to 29."""
+        return band.column if self.schema_version > 1 else f"z_{band.start}_{band.stop}"
 
     def label_column(self, name: str) -> str:
         """Name of a label's column: its own, but for ``label_`` before one that is taken."""
