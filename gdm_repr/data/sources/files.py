@@ -13,7 +13,7 @@ import re
 import stat
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -32,12 +32,13 @@ IMAGE_SUFFIXES = frozenset(f"{_READ} {_READ_TOO} {_NOT_READ}".split())
 _ARCHIVES = frozenset((".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar"))
 _DATASET_JSON = "dataset.json"
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"  # of tracking, in the folder of its database
+_PARTS, _PART_BYTES = 64, 4096  # of a large file, for its fingerprint
 # Shortages of the job's own, which no image is to blame for.
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
-class _EncodedSource:
-    """Images in encoded files; subclasses say how to open one."""
+class EncodedSource:
+    """Images in encoded files; subclasses say how to open one of them."""
 
     levels: int | None = None
 
@@ -45,15 +46,17 @@ class _EncodedSource:
         raise NotImplementedError
 
     def pixels(self, index: int, preprocess: Preprocess) -> Pixels:
-        with _reasons(), self._open(index, preprocess) as file:
+        """Return the decoded image (H, W, C); raise BadImage with the reason if there is none."""
+        with reasons(), self._open(index, preprocess) as file:
             return read_image(file, preprocess)
 
     def size(self, index: int, preprocess: Preprocess) -> tuple[int, int]:
-        with _reasons(), self._open(index, preprocess) as file:
+        """Return (H, W) of an image from its header; raise BadImage."""
+        with reasons(), self._open(index, preprocess) as file:
             return image_size(file, preprocess)
 
 
-class FileSource(_EncodedSource):
+class FileSource(EncodedSource):
     """Image files below one folder, given by their relative paths."""
 
     def __init__(self, name: str, root: Path, files: Sequence[str], labels: Labels) -> None:
@@ -93,7 +96,7 @@ class FileSource(_EncodedSource):
             yield f"{name}\0{size}\0".encode()
 
 
-class ZipSource(_EncodedSource):
+class ZipSource(EncodedSource):
     """Images in a zip, without unpacking it; labels from `dataset.json` (EDM's format)."""
 
     def __init__(self, path: Path) -> None:
@@ -115,13 +118,14 @@ class ZipSource(_EncodedSource):
                 f"data {path.name!r} can't be read as a zip ({reason}); copy or pack it again"
             ) from error
         for member in members:
-            _refuse_member(path.name, member)
+            link = stat.S_ISLNK(member.external_attr >> 16)
+            refuse_member(path.name, member.filename, "is a symbolic link" if link else "")
         images = {
             member.filename: member
             for member in members
-            if not member.is_dir() and _is_image(member.filename)
+            if not member.is_dir() and is_wanted(member.filename)
         }
-        self.ids = sorted(images, key=_natural)
+        self.ids = sorted(images, key=natural)
         self._members = [images[name] for name in self.ids]
         names = [member.filename for member in members]
         if len(set(names)) < len(names):
@@ -149,11 +153,7 @@ class ZipSource(_EncodedSource):
 
     def _open(self, index: int, preprocess: Preprocess) -> BinaryIO:
         member = self._members[index]
-        if member.file_size == 0:
-            raise BadImage("empty file")
-        # 8 bytes hold a pixel of any kind; beyond that and some metadata it is no such image.
-        if member.file_size > 8 * preprocess.max_pixels + (1 << 20):
-            raise BadImage(f"unpacks to {member.file_size} bytes, more than max_pixels could need")
+        refuse_size(member.file_size, preprocess)
         refuse_bomb(member)
         return io.BytesIO(self._zip().read(member))
 
@@ -169,7 +169,7 @@ def open_folder(root: Path) -> FileSource:
     Hidden files, and files without an image's suffix, are passed over. Labels: `dataset.json` where
     there is one, else the sub-folder as column `label` where there are sub-folders.
     """
-    files = _image_files(root)
+    files = files_below(root, IMAGE_SUFFIXES)
     ids = [_printable(file) for file in files]
     labels: Labels = {}
     if (root / _DATASET_JSON).is_file():
@@ -179,8 +179,27 @@ def open_folder(root: Path) -> FileSource:
     return FileSource(root.resolve().name, root, files, labels)
 
 
+def refuse_size(size: int, preprocess: Preprocess) -> None:
+    """Refuse an encoded image of so many bytes, if no image could have them; raises BadImage."""
+    if size == 0:
+        raise BadImage("empty file")
+    # 8 bytes hold a pixel of any kind; beyond that and some metadata it is no such image.
+    if size > 8 * preprocess.max_pixels + (1 << 20):
+        raise BadImage(f"unpacks to {size} bytes, more than max_pixels could need")
+
+
+def sample_file(path: Path) -> Iterator[bytes]:
+    """Yield the size of a file and up to 64 evenly spaced parts of it, the last among them."""
+    size = path.stat().st_size
+    yield f"{size}\0".encode()
+    with path.open("rb") as file:
+        for part in range(_PARTS):
+            file.seek(part * max(0, size - _PART_BYTES) // (_PARTS - 1))
+            yield file.read(_PART_BYTES)
+
+
 @contextmanager
-def _reasons() -> Iterator[None]:
+def reasons() -> Iterator[None]:
     """Turn whatever a broken file makes its decoder raise into a short reason."""
     try:
         yield
@@ -198,14 +217,14 @@ def _short(text: str) -> str:
     return " ".join(text.split())[:200]
 
 
-def _is_image(path: str) -> bool:
-    """Say whether a relative path has an image's suffix and no hidden part."""
+def is_wanted(path: str, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:
+    """Say whether a relative path has one of some suffixes and no hidden part."""
     parts = PurePosixPath(path).parts
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return not hidden and PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
+    return not hidden and PurePosixPath(path).suffix.lower() in suffixes
 
 
-def _natural(path: str) -> tuple[list[tuple[int, int, str]], str]:
+def natural(path: str) -> tuple[list[tuple[int, int, str]], str]:
     """Sort key by which img2 comes before img10; ties are broken by the path itself."""
     parts = re.split("([0-9]+)", path)
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts], path
@@ -216,8 +235,8 @@ def _printable(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode()
 
 
-def _image_files(root: Path) -> list[str]:
-    """List image files below a folder, with folders that can't be listed among them.
+def files_below(root: Path, suffixes: Collection[str]) -> list[str]:
+    """List files of some suffixes below a folder, with folders that can't be listed among them.
 
     Links to folders are followed, except back to a folder they lie in. What tracking keeps beside
     its database, where a command runs in the folder itself, is none of the images.
@@ -244,23 +263,31 @@ def _image_files(root: Path) -> list[str]:
         inside = ancestors | {(info.st_dev, info.st_ino)}
         for entry in entries:
             path = f"{folder}/{entry.name}" if folder else entry.name
-            if _is_image(path):
+            if is_wanted(path, suffixes):
                 files.append(path)
             elif not entry.name.startswith(".") and entry.is_dir():
                 folders.append((path, inside))
-    return sorted(files, key=_natural)
+    return sorted(files, key=natural)
 
 
-def _refuse_member(zip_name: str, member: zipfile.ZipInfo) -> None:
-    """Refuse members that no image archive needs and that are how archives attack."""
-    name = member.filename
+def refuse_member(archive: str, name: str, special: str = "") -> None:
+    """Refuse members that no image archive needs and that are how archives attack.
+
+    Args:
+        archive: Its name.
+        name: Of the member.
+        special: What the member is, if no plain file, such as "is a symbolic link".
+
+    Raises:
+        ValueError: The member is special, would escape, or is an archive itself.
+    """
     parts = re.split(r"[/\\]", name)
     if parts[0] == "" or re.match("[A-Za-z]:", name) or ".." in parts:
-        reason = "points outside the zip"
-    elif stat.S_ISLNK(member.external_attr >> 16):
-        reason = "is a symbolic link"
+        reason = "points outside the archive"
+    elif special:
+        reason = special
     elif PurePosixPath(name).suffix.lower() in _ARCHIVES:
         reason = "is an archive in an archive"
     else:
         return
-    raise ValueError(f"data {zip_name!r}: member {name!r} {reason}; pack the images alone")
+    raise ValueError(f"data {archive!r}: member {name!r} {reason}; pack the images alone")

@@ -21,7 +21,14 @@ from gdm_repr.data.labels import Labels
 from gdm_repr.data.sources.arrays import ArraySource, open_npy, open_npz
 from gdm_repr.data.sources.cars3d_smallnorb import open_cars3d, open_smallnorb
 from gdm_repr.data.sources.factor_grids import open_dsprites, open_mpi3d, open_shapes3d
-from gdm_repr.data.sources.files import IMAGE_SUFFIXES, FileSource, ZipSource, open_folder
+from gdm_repr.data.sources.files import (
+    IMAGE_SUFFIXES,
+    FileSource,
+    ZipSource,
+    files_below,
+    open_folder,
+)
+from gdm_repr.data.sources.parquet import ParquetSource, open_parquet
 from gdm_repr.data.sources.scenes import open_scenes
 from gdm_repr.files import user_path
 
@@ -148,8 +155,14 @@ BY_SUFFIX: dict[str, Callable[[Path], Source]] = {
     ".zip": ZipSource,
     ".npy": open_npy,
     ".npz": open_npz,
+    ".parquet": open_parquet,
 }
 """Sources by suffix of a file; a folder and a single image file need no row."""
+
+SHARDS: dict[str, Callable[[str, Path, list[str]], Source]] = {
+    ".parquet": ParquetSource,
+}
+"""Sources of many files in a folder, by their suffix: of name, folder and relative paths."""
 
 
 def open_source(data: str | Path) -> Source:
@@ -168,7 +181,7 @@ def open_source(data: str | Path) -> Source:
             return BUILT_IN[name](argument)
     path = user_path(data)
     if path.is_dir():
-        return open_folder(path)
+        return _open_folder(path)
     if path.is_file():
         opener = BY_SUFFIX.get(path.suffix.lower())
         if opener is not None:
@@ -186,6 +199,16 @@ def open_source(data: str | Path) -> Source:
     raise ValueError(
         f"data {str(data)!r} is neither a path that exists nor one of {', '.join(BUILT_IN)}.{hint}"
     )
+
+
+def _open_folder(path: Path) -> Source:
+    """Open a folder: of images, or where there are none, of files that hold many."""
+    images = open_folder(path)
+    if not images.ids:
+        for suffix, opener in SHARDS.items():
+            if files := files_below(path, (suffix,)):
+                return opener(images.name, path, files)
+    return images
 
 
 def refuse_inside(out: Path, data: str | None) -> None:
