@@ -69,7 +69,7 @@ class FileSource(EncodedSource):
             labels: One value per file in every column.
         """
         self.name, self.labels = name, labels
-        self.ids = [_printable(file) for file in files]
+        self.ids = [printable_path(file) for file in files]
         self._root, self._files = str(root), list(files)
 
     def _open(self, index: int, preprocess: Preprocess) -> BinaryIO:
@@ -170,7 +170,7 @@ def open_folder(root: Path) -> FileSource:
     there is one, else the sub-folder as column `label` where there are sub-folders.
     """
     files = files_below(root, IMAGE_SUFFIXES)
-    ids = [_printable(file) for file in files]
+    ids = [printable_path(file) for file in files]
     labels: Labels = {}
     if (root / _DATASET_JSON).is_file():
         labels = parse_dataset_json(read_bytes(root / _DATASET_JSON, "labels"), ids)
@@ -230,7 +230,7 @@ def natural(path: str) -> tuple[list[tuple[int, int, str]], str]:
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts], path
 
 
-def _printable(path: str) -> str:
+def printable_path(path: str) -> str:
     """Return a path as valid Unicode: bytes that are no UTF-8 appear as escapes."""
     return path.encode("utf-8", "backslashreplace").decode()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +31,7 @@ from gdm_repr.data.sources.files import (
 )
 from gdm_repr.data.sources.parquet import ParquetSource, open_parquet
 from gdm_repr.data.sources.scenes import open_scenes
+from gdm_repr.data.sources.webdataset import TarSource, open_tar
 from gdm_repr.files import user_path
 
 # The photographs that ship inside scikit-image's package. Left out: drawings and renderings, the
@@ -156,11 +158,13 @@ BY_SUFFIX: dict[str, Callable[[Path], Source]] = {
     ".npy": open_npy,
     ".npz": open_npz,
     ".parquet": open_parquet,
+    ".tar": open_tar,
 }
 """Sources by suffix of a file; a folder and a single image file need no row."""
 
 SHARDS: dict[str, Callable[[str, Path, list[str]], Source]] = {
     ".parquet": ParquetSource,
+    ".tar": TarSource,
 }
 """Sources of many files in a folder, by their suffix: of name, folder and relative paths."""
 
@@ -188,6 +192,11 @@ def open_source(data: str | Path) -> Source:
             return opener(path)
         if path.suffix.lower() in IMAGE_SUFFIXES:
             return FileSource(path.name, path.parent, [path.name], {})
+        if re.search(r"\.(tgz|tar\.\w+)$", path.name.lower()):
+            raise ValueError(
+                f"data {str(data)!r} is a compressed tar, in which no image can be found without "
+                "unpacking all before it; uncompress it (gunzip), and give the .tar"
+            )
         kinds = ", ".join(BY_SUFFIX)
         raise ValueError(
             f"data {str(data)!r} is a file of an unknown kind; give an image, a folder, or one of "
