@@ -38,7 +38,7 @@ def user_path(path: str | os.PathLike[str]) -> Path:
 
 def user_place(text: str) -> str:
     """Expand ``~`` in a text that may be a path or hold one: ``cifar10:~/x``, ``k1=~/latents``."""
-    named = re.match(r"[\w.+-]+[:=](?=~)", text)
+    named = re.match(r"([\w.+-]+[:=]){1,2}(?=~)", text)
     before = named[0] if named else ""
     return before + os.path.expanduser(text[len(before) :])
 

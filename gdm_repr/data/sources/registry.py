@@ -31,6 +31,7 @@ from gdm_repr.data.sources.files import (
 )
 from gdm_repr.data.sources.parquet import ParquetSource, open_parquet
 from gdm_repr.data.sources.scenes import open_scenes
+from gdm_repr.data.sources.torchvision_files import open_torchvision
 from gdm_repr.data.sources.webdataset import TarSource, open_tar
 from gdm_repr.files import user_path
 
@@ -150,6 +151,7 @@ BUILT_IN: dict[str, Callable[[str], Source]] = {
     "mpi3d": open_mpi3d,
     "cars3d": open_cars3d,
     "smallnorb": open_smallnorb,
+    "torchvision": open_torchvision,
 }
 """Sources by name; what follows a colon, as in ``cifar10:FOLDER``, is their argument."""
 
