@@ -32,6 +32,7 @@ COMMANDS = {
     "analyse": Row("gdm_repr.analysis.__main__", "say what the latents hold, in a report"),
     "study": Row("gdm_repr.analysis.study", "train, score and compare choices"),
     "compare": Row("gdm_repr.analysis.compare", "compare the choices behind stored runs"),
+    "list": Row("gdm_repr.list", "list what can be chosen by name: groupings, bases, sources .."),
     "selftest": Row("gdm_repr.selftest", "check the known truths on this machine"),
     "track": Row("gdm_repr.tracking", "send a run's local record to MLflow (replay)"),
 }

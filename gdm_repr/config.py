@@ -82,6 +82,12 @@ Labels = Annotated[
 Device = Literal["auto", "cpu", "cuda"]
 DEFAULT_SOLVER, DEFAULT_STEPS = "ab3", 72  # see docs/solvers.md and the model card of scenes
 SHORT = {"cuts", "channels", "multipliers"}  # options of training that are parts of the model's
+# what --data takes; the registry of sources is not imported for it, `gdm-repr list` shows all
+IMAGES = (
+    "Images: a folder, an image, a .zip, .npy, .npz, .parquet or .tar, or a source: digits, "
+    "photos, scenes[:START-STOP], cifar10:FOLDER, torchvision:NAME:FOLDER, dsprites:FILE, "
+    "shapes3d:FILE, mpi3d:FILE, cars3d:FOLDER, smallnorb:FOLDER."
+)
 MODEL_FILE = "model.safetensors"  # in a run's folder
 SHIPPED = "scenes"  # the model that comes with the package
 SHIPPED_DATA = "scenes:0-64"  # what it encodes when no data are named; it never saw them
@@ -194,10 +200,7 @@ class PrepareConfig(Command):
       python -m gdm_repr.prepare --data cifar10:downloads --out data/cifar10
     """
 
-    data: UserPlace = Field(
-        description="Path of images, or a source: photos, scenes[:START-STOP], cifar10:FOLDER, "
-        "dsprites:FILE, shapes3d:FILE, mpi3d:FILE, cars3d:FOLDER, smallnorb:FOLDER."
-    )
+    data: UserPlace = Field(description=IMAGES)
     out: UserPath = Field(description="Folder for the images; an unfinished one is resumed.")
     labels: Labels = None
     size: Size = Field(
@@ -239,7 +242,7 @@ class InitConfig(Command):
       gdm-repr init photos/ --out photos.yaml --minutes 60
     """
 
-    data: UserPlace = Field(description="Path of images, or a source, as for train.")
+    data: UserPlace = Field(description=IMAGES)
     out: UserPath = Field(description="The YAML file.")
     labels: UserPath | None = Field(
         None, description="Labels: a CSV, or CelebA's list of attributes."
@@ -279,10 +282,7 @@ class TrainConfig(Compute):
         description="Model whose weights training begins with (fine-tuning), with its --model and "
         "--preprocess where these are not given.",
     )
-    data: ByContent[UserPlace] = Field(
-        description="Path of images, or a source: digits, photos, scenes[:START-STOP], "
-        "cifar10:FOLDER, dsprites:FILE, shapes3d:FILE, mpi3d:FILE, cars3d:FOLDER, smallnorb:FOLDER."
-    )
+    data: ByContent[UserPlace] = Field(description=IMAGES)
     labels: Labels = None
     limit: ByContent[Count | None] = Field(
         None, description="Use a sample of so many items, spread over the classes."
@@ -415,9 +415,7 @@ class EncodeConfig(SolverConfig):
 
     data: ByContent[UserPlace | None] = Field(
         None,
-        description="Path of images, or a source: digits, photos, scenes[:START-STOP], "
-        "cifar10:FOLDER, dsprites:FILE, shapes3d:FILE, mpi3d:FILE, cars3d:FOLDER, "
-        "smallnorb:FOLDER. Needed, but for the model that comes with the package.",
+        description=f"{IMAGES} Needed, but for the model that comes with the package.",
     )
     out: Free[UserPath] = Field(
         Path("latents"), description="Folder of the latent store; an unfinished one is resumed."

@@ -74,7 +74,7 @@ def survey(data: str | Path, labels: Path | None = None, *, seed: int = 0) -> Su
     source = open_source(data)
     columns = {**source.labels, **(read_labels(labels, source.ids) if labels else {})}
     total = len(source.ids)
-    if not total:
+    if not total:  # of a source by name; of a path, open_source says more
         raise ValueError(f"data {str(data)!r}: holds no images; give data with at least two")
     chosen = np.random.default_rng(seed).choice(total, min(total, LOOKED_AT), replace=False)
     sizes, channels, unusable = Counter[tuple[int, int]](), 1, dict[str, str]()

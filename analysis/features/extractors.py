@@ -147,6 +147,11 @@ class Raw:
     compute: Callable[[Tensor], Tensor]
 
 
+def _pixels(x: Tensor) -> Tensor:
+    """Return the images' own values (b, C*H*W)."""
+    return x.flatten(1)
+
+
 def _dct(x: Tensor) -> Tensor:
     """Return the DCT-II coefficients (b, C*d), lowest frequency first in each channel."""
     return _dct_basis((x.shape[2], x.shape[3])).forward(x).flatten(1)
@@ -161,7 +166,7 @@ EXTRACTORS: dict[str, Network | Raw] = {
     "vgg19": Network(torchvision_backbone, "vgg19", ("relu5_4",)),
     "inception": Network(torchvision_backbone, "inception_v3", ("avgpool",)),
     "efficientnet-lite0": Network(lite0_backbone, "efficientnet-lite0", ("pool",)),
-    "pixels": Raw(lambda x: x.flatten(1)),
+    "pixels": Raw(_pixels),
     "dct": Raw(_dct),
 }
 """Extractors by name. Besides them, ``FAMILY:MODEL:LAYER[,LAYER]`` of :data:`FAMILIES`.

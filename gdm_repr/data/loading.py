@@ -66,8 +66,8 @@ def open_data(
     source's order. With tiles the items are tiles, of any image.
 
     Args:
-        data: A folder, an image, a `.zip`, `.npy` or `.npz`, or a built-in name such as "digits",
-            "photos", "cifar10:FOLDER" or "dsprites:FILE"
+        data: A folder, an image, a `.zip`, `.npy`, `.npz`, `.parquet` or `.tar`, or a built-in name
+            such as "digits", "cifar10:FOLDER" or "torchvision:MNIST:FOLDER"
             (`gdm_repr.data.sources.registry.BUILT_IN`).
         preprocess: How images become x.
         labels: CSV whose first column holds ids or file names and whose header names the columns,

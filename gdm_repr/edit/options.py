@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from gdm_repr.command import Command, UserPath, UserPlace
-from gdm_repr.config import Numbers, Seed, SolverConfig, Words
+from gdm_repr.config import IMAGES, Numbers, Seed, SolverConfig, Words
 from gdm_repr.files import user_place
 from gdm_repr.identity import ByContent, Free, OfPlan
 
@@ -17,9 +17,7 @@ Places = Annotated[Words, AfterValidator(lambda words: tuple(map(user_place, wor
 class EditConfig(SolverConfig):
     """What all edits have in common."""
 
-    data: ByContent[UserPlace | None] = Field(
-        None, description="Images: a path, or a source such as digits or dsprites:FILE."
-    )
+    data: ByContent[UserPlace | None] = Field(None, description=IMAGES)
     latents: ByContent[UserPath | None] = Field(
         None, description="Or a latent store, decoded by the solver and steps it was encoded with."
     )

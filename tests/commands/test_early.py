@@ -91,7 +91,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_every_command_is_tried() -> None:
     """But order_search, whose model has many orders, and those without options of this kind."""
-    assert {name.split()[0] for name in NAMES} | {"selftest", "track"} == set(cli.COMMANDS)
+    assert {name.split()[0] for name in NAMES} | {"list", "selftest", "track"} == set(cli.COMMANDS)
     assert set(QUICK) | {"order_search"} == set(ANALYSES)
 
 

@@ -26,7 +26,10 @@ from gdm_repr.files import MOST_BYTES, read_bytes
 _READ = ".png .apng .jpg .jpeg .jpe .jfif .webp .avif .jp2 .j2k .jpx .bmp .dib .gif .tif .tiff .ppm"
 _READ_TOO = ".pgm .pbm .pnm .tga .ico .pcx .sgi .psd .dds .qoi"
 _NOT_READ = ".heic .heif .jxl .exr .hdr"
-IMAGE_SUFFIXES = frozenset(f"{_READ} {_READ_TOO} {_NOT_READ}".split())
+READABLE = frozenset(f"{_READ} {_READ_TOO}".split())
+"""Suffixes of images that can be read."""
+
+IMAGE_SUFFIXES = READABLE | frozenset(_NOT_READ.split())
 """Suffixes that say "meant to be an image": what can't be read is reported, not passed over."""
 
 _ARCHIVES = frozenset((".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar"))

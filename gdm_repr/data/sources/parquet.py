@@ -229,7 +229,7 @@ def _labels(file: Any, image: _Column) -> Labels:  # noqa: ANN401
         classes = names.get(name, [])
         if classes and all(isinstance(v, int | None) for v in values):
             # -1 is how a label that is kept secret, of a test split, is written
-            known = [v if v is not None and 0 <= v < len(classes) else None for v in values]
+            known = [v if isinstance(v, int) and 0 <= v < len(classes) else None for v in values]
             named: list[Label] = [None if v is None else classes[v] for v in known]
             labels |= {name: list(known), "class" if name == "label" else f"{name}_class": named}
         else:

@@ -24,6 +24,7 @@ from gdm_repr.data.sources.cars3d_smallnorb import open_cars3d, open_smallnorb
 from gdm_repr.data.sources.factor_grids import open_dsprites, open_mpi3d, open_shapes3d
 from gdm_repr.data.sources.files import (
     IMAGE_SUFFIXES,
+    READABLE,
     FileSource,
     ZipSource,
     files_below,
@@ -133,10 +134,12 @@ def open_cifar10(argument: str, *, train: bool) -> Source:
 
 
 def _cifar10_train(argument: str) -> Source:
+    """Open CIFAR-10's training images: 50,000 of 32x32 RGB, labels `label` and `class`."""
     return open_cifar10(argument, train=True)
 
 
 def _cifar10_test(argument: str) -> Source:
+    """Open CIFAR-10's test images: 10,000 of 32x32 RGB, labels `label` and `class`."""
     return open_cifar10(argument, train=False)
 
 
@@ -185,6 +188,17 @@ def open_source(data: str | Path) -> Source:
         name, _, argument = data.partition(":")
         if name in BUILT_IN:
             return BUILT_IN[name](argument)
+    source = _open_path(data)
+    if not source.ids:
+        raise ValueError(
+            f"data {str(data)!r} holds no images; what counts are files that end in "
+            f"{', '.join(sorted(READABLE))}, and {', '.join(SHARDS)} with images inside"
+        )
+    return source
+
+
+def _open_path(data: str | Path) -> Source:
+    """Open what a path names."""
     path = user_path(data)
     if path.is_dir():
         return _open_folder(path)

@@ -144,7 +144,8 @@ def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, BinaryIO]]:
                     special = "is a sparse file"
                 refuse_member(path.name, member.name, special)
                 yield member, file
-                archive.members = []  # or it would keep all headers
+                # or it would keep all headers in memory
+                archive.members = []  # type: ignore[attr-defined]
             file.seek(archive.offset)
             if file.read(tarfile.BLOCKSIZE).strip(b"\0"):  # what tarfile takes for the end
                 raise tarfile.ReadError("a damaged header in the middle")

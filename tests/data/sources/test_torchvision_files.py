@@ -2,10 +2,12 @@
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torchvision
+from numpy.typing import NDArray
 from PIL import Image
 
 from gdm_repr.data.images import BadImage, Preprocess
@@ -16,7 +18,7 @@ PLAIN = Preprocess()
 RNG = np.random.default_rng(0)
 
 
-def write_idx(path: Path, array: np.ndarray) -> None:  # type: ignore[type-arg]
+def write_idx(path: Path, array: NDArray[Any]) -> None:
     """Write LeCun's format: a magic number, the sizes, the bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     head = struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape)
