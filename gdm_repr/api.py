@@ -438,7 +438,7 @@ def model_preprocess(
     trained = model.checkpoint.preprocess
     update: dict[str, Any] = {
         "size": (height, width),
-        "channels": "gray" if channels == 1 else "rgb",
+        "channels": {1: "gray", 3: "rgb"}.get(channels),
     }
     if fit is not None:
         update["fit"] = fit

@@ -92,7 +92,13 @@ MODEL_FILE = "model.safetensors"  # in a run's folder
 SHIPPED = "scenes"  # the model that comes with the package
 SHIPPED_DATA = "scenes:0-64"  # what it encodes when no data are named; it never saw them
 Precision = Literal["fp32", "bf16"]
-Format = Annotated[Literal["png", "npy"], Field(description="PNG files, or one float32 array.")]
+Format = Annotated[
+    Literal["png", "npy"] | None,
+    Field(
+        description="PNG files, or one float32 array; png by default, but for images of other "
+        "than 1 or 3 channels."
+    ),
+]
 
 
 class NamedConfig(BaseModel):
@@ -468,7 +474,7 @@ class DecodeConfig(OfModel):
     latents: UserPath = Field(description="Latent store, or a .npy file of latents (N, C, d).")
     out: UserPath = Field(description="Folder for the images.")
     limit: Count | None = Field(None, description="Decode the first latents only.")
-    format: Format = "png"
+    format: Format = None
     overwrite: bool = Field(False, description="Remove the images of other settings in --out.")
 
 
@@ -488,7 +494,7 @@ class SampleConfig(SolverConfig):
         description="States in which process.png shows how the first images come about, from noise "
         "to image; 0 draws none.",
     )
-    format: Format = "png"
+    format: Format = None
     overwrite: bool = Field(False, description="Remove the images of other settings in --out.")
 
 

@@ -12,7 +12,7 @@ from gdm_repr.command import run
 from gdm_repr.config import DecodeConfig
 from gdm_repr.files import only_writer
 from gdm_repr.latents.matching import open_latents
-from gdm_repr.pictures import ImageWriter, image_file
+from gdm_repr.pictures import ImageWriter, choose_format, image_file
 from gdm_repr.recipe import ARRAY, SHEET, Recipe, how_made
 
 if TYPE_CHECKING:
@@ -105,7 +105,9 @@ def open_work(config: DecodeConfig) -> Latents:
     """
     from gdm_repr.api import open_model
 
-    return read_latents(config, open_model(config))
+    model = open_model(config)
+    choose_format(config.format, model.shape[0])
+    return read_latents(config, model)
 
 
 def decode(config: DecodeConfig) -> int:
@@ -126,7 +128,7 @@ def _decode(config: DecodeConfig) -> int:
     from gdm_repr import tracking
 
     model, ids, batches, plan, digest = open_work(config)
-    n = len(ids)
+    n, form = len(ids), choose_format(config.format, model.shape[0])
     recipe = Recipe(
         "decode",
         settings={
@@ -134,11 +136,11 @@ def _decode(config: DecodeConfig) -> int:
             "latents": digest,
             "n": n,
             "precision": config.precision,
-            "format": config.format,
+            "format": form,
         },
         names={"checkpoint": config.checkpoint, "latents": str(config.latents)},
         how=how_made(config.batch_size, model.device.type),
-        files=image_files(ids, config.format),
+        files=image_files(ids, form),
     )
     if recipe.look(config.out, overwrite=config.overwrite) is not None:
         print(
@@ -155,7 +157,7 @@ def _decode(config: DecodeConfig) -> int:
         enabled=config.track,
         tags={"fingerprint.checkpoint": model.checkpoint.fingerprint},
     ) as tracked:
-        writer = ImageWriter(config.out, n, model.shape, config.format)
+        writer = ImageWriter(config.out, n, model.shape, form)
         with tqdm(total=n, unit="img", desc="decode") as bar:
             for ids, z in batches:
                 if not writer.skip(ids):

@@ -1,9 +1,14 @@
-"""Sheets of images: rows and columns of x in [-1, 1] as one PNG, or as an animation."""
+"""Sheets of images: rows and columns of x in [-1, 1] as one PNG, or as an animation.
+
+Images of other than 1 (gray) or 3 (RGB) channels are shown as gray tiles of their channels, the
+first at the top left.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +27,7 @@ from gdm_repr.recipe import ARRAY, IMAGES, SHEET
 SHEET_IMAGES = 64
 SHEET_COLUMNS = 16
 SHOWN_SIDE = 128  # pixels of an image in a notebook
+_IN_PNG = (1, 3)  # channels
 
 
 Array = NDArray[Any]
@@ -34,15 +40,56 @@ def to_uint8(x: Array) -> Array:
     return np.moveaxis(levels, -3, -1)
 
 
+def choose_format(asked: str | None, channels: int) -> str:
+    """Return png or npy for images of so many channels; by default png where it holds them.
+
+    Raises:
+        ValueError: PNG is asked for, and keeps no such images.
+    """
+    if asked == "png" and channels not in _IN_PNG:
+        raise ValueError(
+            f"--format png: keeps 1 or 3 channels, and the model's images have {channels}; use npy"
+        )
+    return asked or ("png" if channels in _IN_PNG else "npy")
+
+
+def channel_tiles(x: Array) -> Array:
+    """Put the channels of images (.., C, H, W) beside each other, as (.., 1, h, w).
+
+    Gray and RGB stay as they are. Between the channels is a white line.
+
+    >>> channel_tiles(np.zeros((7, 5, 4, 6))).shape
+    (7, 1, 9, 20)
+    """
+    *more, channels, height, width = x.shape
+    if channels in _IN_PNG:
+        return x
+    across = math.ceil(math.sqrt(channels))
+    down = math.ceil(channels / across)
+    tiles = np.ones((*more, 1, down * (height + 1) - 1, across * (width + 1) - 1), x.dtype)
+    for channel in range(channels):
+        top, left = (height + 1) * (channel // across), (width + 1) * (channel % across)
+        tiles[..., 0, top : top + height, left : left + width] = x[..., channel, :, :]
+    return tiles
+
+
+def _scale(x: Array, shown: Array, tile: int) -> int:
+    """Return by what whole factor images are enlarged; to twice as much where shown as tiles."""
+    return max(1, (tile if shown is x else 2 * tile) // max(shown.shape[-2:]))
+
+
 def save_image(x: Array, path: Path) -> None:
     """Write one image (C, H, W) in [-1, 1]; one channel gives gray, three give RGB."""
     _save(_picture(to_uint8(x)), path)
 
 
 def png_bytes(x: Array) -> int:
-    """Return how many bytes one image (C, H, W) in [-1, 1] takes as an optimised PNG."""
+    """Return how many bytes one image (C, H, W) in [-1, 1] takes as an optimised PNG.
+
+    Of other channels than gray or RGB it is the PNG of their tiles.
+    """
     buffer = io.BytesIO()
-    _picture(to_uint8(x)).save(buffer, "png", optimize=True)
+    _picture(to_uint8(channel_tiles(x))).save(buffer, "png", optimize=True)
     return buffer.tell()
 
 
@@ -86,9 +133,10 @@ def save_sheet(rows: list[Array], path: Path, *, tile: int = 96, gap: int = 4) -
 
     Small images are enlarged by a whole factor, without smoothing, to about ``tile`` pixels.
     """
-    scale = max(1, tile // max(rows[0].shape[-2:]))
+    shown = [channel_tiles(row) for row in rows]
+    scale = _scale(rows[0], shown[0], tile)
     strips = []
-    for row in rows:
+    for row in shown:
         pixels = to_uint8(row).repeat(scale, axis=1).repeat(scale, axis=2)
         padded = np.pad(pixels, ((0, 0), (gap, gap), (gap, gap), (0, 0)), constant_values=255)
         strips.append(np.concatenate(list(padded), axis=1))
@@ -164,8 +212,9 @@ def label_sheet(
     """
     row_labels = [printable(label, lines=True) for label in row_labels]
     column_labels = [printable(label, lines=True) for label in column_labels]
-    height, width = rows[0].shape[-2:]
-    scale = max(1, tile // max(height, width))
+    shown = [channel_tiles(row) for row in rows]
+    height, width = shown[0].shape[-2:]
+    scale = _scale(rows[0], shown[0], tile)
     high, wide = height * scale, width * scale
     font = ImageFont.load_default(12)
     draw = ImageDraw.Draw(Image.new("RGB", (1, 1)))
@@ -185,7 +234,7 @@ def label_sheet(
     draw = ImageDraw.Draw(picture)
     for j, label in enumerate(column_labels):
         draw.multiline_text((margin + j * column, gap), label, fill="black", font=font)
-    for i, (row, label) in enumerate(zip(rows, row_labels, strict=True)):
+    for i, (row, label) in enumerate(zip(shown, row_labels, strict=True)):
         draw.multiline_text((gap, top + i * line), label, fill="black", font=font)
         for j, pixels in enumerate(to_uint8(row).repeat(scale, axis=1).repeat(scale, axis=2)):
             picture.paste(_picture(pixels), (margin + j * column, top + i * line))

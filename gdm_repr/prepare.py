@@ -191,13 +191,18 @@ def refuse_lossy(dataset: ImageDataset) -> None:
     """Refuse data that PNG files would change.
 
     Raises:
-        ValueError: The data are floats, of other levels than 255 or 65535, or 16-bit colour.
+        ValueError: The data are floats, of other levels than 255 or 65535, 16-bit colour, or of
+            other channels than gray and colour.
     """
+    from gdm_repr.data.images import COLOURS
+
     levels, channels = dataset.levels, dataset.shape[0]
     if levels == 0:
         held = "floats"
     elif levels not in (255, 65535):
         held = f"levels 0..{levels}"
+    elif channels not in COLOURS:
+        held = f"{channels} channels"
     elif levels == 65535 and channels > 1:
         held = "16-bit colour"
     else:

@@ -112,9 +112,9 @@ def propose(
     found = survey(data, labels, seed=seed)
     kind = choose_device(device).type
     side = size or model_side(found.side, SIDES[kind][minutes >= LONG])
-    preprocess: dict[str, Any] = {
-        "size": side, "channels": "rgb" if found.channels == 3 else "gray"
-    }  # fmt: skip
+    preprocess: dict[str, Any] = {"size": side}
+    if colours := {1: "gray", 3: "rgb"}.get(found.channels):
+        preprocess["channels"] = colours
     plain = Preprocess.model_validate(preprocess)
     dataset = open_data(data, plain, labels=labels, limit=SPECTRUM_IMAGES)
     preprocess |= {"noise": found.noise} if found.noise else {"dequantize": dataset.levels > 0}
@@ -295,7 +295,8 @@ def as_yaml(proposal: Proposal) -> str:
     import yaml
 
     found, values = proposal.survey, proposal.values
-    model, colours = values["model"], "colour" if proposal.dataset.shape[0] == 3 else "gray"
+    channels = proposal.dataset.shape[0]
+    model, colours = values["model"], {1: "gray", 3: "colour"}.get(channels, f"{channels} channels")
     paper = ", ".join(map(str, PAPER_CUTS))
     reasons = {
         "data": "",

@@ -25,8 +25,10 @@ def open_work(config: SampleConfig) -> tuple[GDM, Plan]:
         ValueError: for options or a checkpoint that can't be used.
     """
     from gdm_repr.api import open_model
+    from gdm_repr.pictures import choose_format
 
     model = open_model(config)
+    choose_format(config.format, model.shape[0])
     return model, config.plan(model)
 
 
@@ -46,11 +48,12 @@ def _sample(config: SampleConfig) -> int:
     from tqdm import tqdm
 
     from gdm_repr import tracking
-    from gdm_repr.pictures import ImageWriter
+    from gdm_repr.pictures import ImageWriter, choose_format
     from gdm_repr.process_strip import process_sheet
 
     model, plan = open_work(config)
-    recipe = _recipe(config, model, plan)
+    form = choose_format(config.format, model.shape[0])
+    recipe = _recipe(config, model, plan, form)
     if recipe.look(config.out, overwrite=config.overwrite) is not None:
         print(
             f"{config.out} is finished already: {config.n} images drawn; add --overwrite to make "
@@ -70,7 +73,7 @@ def _sample(config: SampleConfig) -> int:
         enabled=config.track,
         tags={"fingerprint.checkpoint": model.checkpoint.fingerprint},
     ) as tracked:
-        writer = ImageWriter(config.out, config.n, model.shape, config.format)
+        writer = ImageWriter(config.out, config.n, model.shape, form)
         ids = _ids(config)
         with tqdm(total=config.n, unit="img", desc="sample") as bar:
             for start in range(0, config.n, config.batch_size):
@@ -100,11 +103,11 @@ def _sample(config: SampleConfig) -> int:
     return 0
 
 
-def _recipe(config: SampleConfig, model: GDM, plan: Plan) -> Recipe:
+def _recipe(config: SampleConfig, model: GDM, plan: Plan, form: str) -> Recipe:
     """Say what is made, and of what."""
     from gdm_repr.decode import image_files
 
-    files = image_files(_ids(config), config.format)
+    files = image_files(_ids(config), form)
     return Recipe(
         "sample",
         settings={
@@ -119,7 +122,7 @@ def _recipe(config: SampleConfig, model: GDM, plan: Plan) -> Recipe:
             "order": model.grouping.order,
             "precision": config.precision,
             "frames": config.frames,
-            "format": config.format,
+            "format": form,
         },
         names={"checkpoint": config.checkpoint},
         how=how_made(config.batch_size, model.device.type),

@@ -33,7 +33,7 @@ class Survey:
         images: how many there are.
         looked_at: how many of them were opened.
         sizes: (H, W) of those, most frequent first, with their counts.
-        channels: 1 (gray) or 3, as wide as the widest.
+        channels: 1 (gray), 3, or any number without colour; as many as the image with most.
         flat: share of neighbouring pixels that are equal.
         levels: how many values pixels take.
         labels: number of different values of each label column.

@@ -277,7 +277,7 @@ def _started(
             )
     if start is not None:
         _, height, width = start.shape
-        colours = "gray" if start.shape[0] == 1 else "rgb"
+        colours = {1: "gray", 3: "rgb"}.get(start.shape[0])
         size = {"size": (height, width), "channels": colours}
         taken = {"model": start.model, "preprocess": start.preprocess.model_copy(update=size)}
         taken["hold_out"] = start.hold_out  # what it has not seen stays unseen

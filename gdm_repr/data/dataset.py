@@ -192,7 +192,7 @@ class ImageDataset:
         if list(pixels.shape[:2]) != size:
             got, wanted = "x".join(map(str, pixels.shape[:2])), "x".join(map(str, size))
             raise BadImage(f"{got} px among images of {wanted} px; set a size")
-        if pixels.shape[2] > channels and self.preprocess.channels is None:
+        if pixels.shape[2] == 3 and channels == 1 and self.preprocess.channels is None:
             raise BadImage("colour among gray images; set channels to 'rgb' or 'gray'")
         return to_channels(pixels, channels)
 
@@ -357,11 +357,12 @@ class ImageDataset:
         for index in range(len(self)):
             try:
                 pixels = self._fitted(index)
+                height, width, channels = pixels.shape
+                wanted = {"rgb": 3, "gray": 1, None: channels}[self.preprocess.channels]
+                to_channels(pixels, wanted)
             except BadImage as error:
                 reason = reason or f"{self.ids[index]!r}: {error}"
                 continue
-            height, width, channels = pixels.shape
-            wanted = {"rgb": 3, "gray": 1, None: channels}[self.preprocess.channels]
             return _Layout((wanted, height, width), pixels.dtype, self._levels(pixels))
         if not len(self):
             raise ValueError(f"data {self.source!r} holds no images; give data with at least one")

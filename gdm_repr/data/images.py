@@ -2,9 +2,10 @@
 
 Conventions of this module:
 
-- pixels are arrays (H, W, C) with C = 1 (gray) or 3 (RGB), of dtype uint8 (levels 0..255), uint16
-  (0..65535) or float32 (already in [-1, 1], from arrays only); resampling keeps the dtype, so the
-  width of a level stays known;
+- pixels are arrays (H, W, C) of dtype uint8 (levels 0..255), uint16 (0..65535) or float32 (already
+  in [-1, 1], from arrays only); resampling keeps the dtype, so the width of a level stays known;
+- C = 1 is gray, 3 is RGB; other numbers are channels without colour, as of microscopes, from TIFF
+  files (`gdm_repr.data.tiff`) and arrays, and are never made gray or RGB;
 - an animation or a file of many pages is its first frame;
 - EXIF orientation is applied, colour profiles are not;
 - transparency is composited on `Preprocess.background`; gray stays gray if that colour is gray;
@@ -27,6 +28,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from gdm_repr.data.tiff import UnusableTiff, channels_size, read_channels
+
 Pixels = NDArray[Any]
 """Pixels (H, W, C): uint8, uint16, or float32 in [-1, 1]."""
 
@@ -37,6 +40,9 @@ _RARE_FORMATS = ("TGA", "ICO", "PCX", "SGI", "PSD", "DDS", "QOI")
 _SIXTEEN_BITS = re.compile(r";16[BLN]")
 # ITU-R 601 weights times 65536: the integers that Pillow uses, so that both agree to the last bit.
 _LUMA = (19595, 38470, 7471)
+COLOURS = (1, 3)
+"""Numbers of channels that are gray or RGB."""
+
 _VERSION = 1  # raise when the same settings begin to give other pixels
 _LIMIT_LOCK = threading.Lock()
 
@@ -55,8 +61,9 @@ class Preprocess(BaseModel):
     Attributes:
         size: Height and width of x in pixels; one number for a square. None: the images' own size,
             on which all must agree.
-        channels: "rgb" (C = 3) or "gray" (C = 1). None: as the first readable image; gray images
-            among colour ones are then widened to RGB, but colour is never reduced to gray unasked.
+        channels: "rgb" (C = 3) or "gray" (C = 1). None: as the first readable image, of any number
+            of channels; gray images among colour ones are then widened to RGB, but colour is never
+            reduced to gray unasked.
         fit: "center" scales an image until it just covers `size` (antialiased bicubic, enlarging if
             need be) and cuts out the center. "resize" ignores the aspect ratio. "tile" cuts every
             image, without resampling, into tiles that don't overlap, each an item of its own; what
@@ -101,7 +108,7 @@ class Preprocess(BaseModel):
 
 
 def read_image(file: BinaryIO, preprocess: Preprocess) -> Pixels:
-    """Decode one image file to pixels (H, W, C), uint8 or uint16, C = 1 or 3.
+    """Decode one image file to pixels (H, W, C), uint8 or uint16.
 
     Args:
         file: The file, open for reading in binary mode and seekable.
@@ -111,6 +118,12 @@ def read_image(file: BinaryIO, preprocess: Preprocess) -> Pixels:
         BadImage: The file is no image, has too many pixels, or its values would be changed. A file
             that breaks while it is decoded raises whatever Pillow raises.
     """
+    try:
+        channels = read_channels(file, preprocess.max_pixels)
+    except UnusableTiff as error:
+        raise BadImage(str(error)) from None
+    if channels is not None:
+        return channels
     with _opened(file, preprocess.max_pixels) as image:
         _refuse_lossy(image)
         return _pixels(ImageOps.exif_transpose(image), preprocess.background)
@@ -130,6 +143,8 @@ def pil_pixels(image: Image.Image, background: tuple[int, int, int] = (255, 255,
 
 def image_size(file: BinaryIO, preprocess: Preprocess) -> tuple[int, int]:
     """Return (H, W) of an image file, EXIF applied, from its header; raises as `read_image`."""
+    if (size := channels_size(file)) is not None:
+        return size
     with _opened(file, preprocess.max_pixels) as image:
         # The base class's method: a PNG's own decodes the whole image to look behind it.
         sideways = Image.Image.getexif(image).get(0x0112, 1) in (5, 6, 7, 8)
@@ -180,9 +195,16 @@ def fit_pixels(
 
 
 def to_channels(pixels: Pixels, channels: int) -> Pixels:
-    """Convert pixels (H, W, C) to 1 channel (ITU-R 601 luma) or 3 (repeated), same dtype."""
-    if pixels.shape[2] == channels:
+    """Convert pixels (H, W, C) to 1 channel (ITU-R 601 luma) or 3 (repeated), same dtype.
+
+    Raises:
+        BadImage: They have or should have another number of channels, which are no colours.
+    """
+    found = pixels.shape[2]
+    if found == channels:
         return pixels
+    if {found, channels} != {1, 3}:
+        raise BadImage(f"{found} channels where images have {channels}, and neither are colours")
     if channels == 3:
         return np.repeat(pixels, 3, axis=2)
     if pixels.dtype.kind == "f":
@@ -266,7 +288,7 @@ def _resample(
     """Resample the box (left, top, right, bottom) of pixels to (h, w): bicubic, antialiased."""
     size, bicubic = (shape[1], shape[0]), Image.Resampling.BICUBIC
     low, high = (0, levels) if levels else (-1, 1)
-    if pixels.dtype == np.uint8:
+    if pixels.dtype == np.uint8 and pixels.shape[2] in COLOURS:
         image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
         out: Pixels = np.asarray(image.resize(size, bicubic, box)).reshape(*shape, -1)
         return np.minimum(out, np.uint8(high))

@@ -1,9 +1,10 @@
 """Images in arrays: `.npy`, `.npz`, and what other sources hold in memory.
 
-Shapes (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3. Values are uint8 (0..255), uint16
-(0..65535) or float. **Range of floats**: images that are finite and within [-1, 1] count; if any of
-them holds a negative value the array's range is [-1, 1], else it is [0, 1]. The others are rejected
-one by one. Nothing is ever unpickled.
+Shapes (N, H, W), (N, H, W, C) or (N, C, H, W). C is 1 or 3; or 2, or 5 to 64, channels without
+colour, of images larger than that. Four channels are refused, for they are mostly RGBA. Values are
+uint8 (0..255), uint16 (0..65535) or float. **Range of floats**: images that are finite and within
+[-1, 1] count; if any of them holds a negative value the array's range is [-1, 1], else it is
+[0, 1]. The others are rejected one by one. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gdm_repr.boundary.npy_file import map_npy, read_npz
-from gdm_repr.data.images import BadImage, Pixels, Preprocess
+from gdm_repr.data.images import COLOURS, BadImage, Pixels, Preprocess
 from gdm_repr.data.labels import Label, Labels
 
 _Array = npt.NDArray[Any]
-_CHANNELS = (1, 3)
+_MANY_CHANNELS = (2, *range(5, 65))  # that are no colours, nor colours with alpha
 _CHUNK = 1 << 24  # numbers looked at together
 _HASHED_IMAGES = 1024
 _IMAGE_KEYS = ("images", "x")
@@ -172,9 +173,15 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
 def _channels_first(name: str, images: _Array) -> bool:
     """Say whether an array is (N, C, H, W); refuse what holds no images."""
     shape = images.shape
-    first = len(shape) == 4 and shape[1] in _CHANNELS
-    last = len(shape) == 4 and shape[3] in _CHANNELS
-    rule = "images must be (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3"
+    first = len(shape) == 4 and shape[1] in COLOURS
+    last = len(shape) == 4 and shape[3] in COLOURS
+    if len(shape) == 4 and not (first or last):
+        first = shape[1] in _MANY_CHANNELS and shape[1] < min(shape[2:])
+        last = shape[3] in _MANY_CHANNELS and shape[3] < min(shape[1:3])
+    rule = (
+        "images must be (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3, or with 2 or 5 to "
+        "64 channels of larger images; leave the alpha out of RGBA"
+    )
     if 0 in shape or not (len(shape) == 3 or first or last):
         raise ValueError(f"data {name!r} has the shape {shape}; {rule} and no empty axis")
     if first and last:
@@ -182,7 +189,7 @@ def _channels_first(name: str, images: _Array) -> bool:
             f"data {name!r} has the shape {shape}, in which either axis could be the channels; "
             "save gray images as (N, H, W), others with height and width above 3"
         )
-    if len(shape) == 3 and shape[2] in _CHANNELS:
+    if len(shape) == 3 and shape[2] in COLOURS:
         raise ValueError(
             f"data {name!r} has the shape {shape}, which looks like one image (H, W, C); "
             "add a first axis: images[None]"
