@@ -207,9 +207,10 @@ def refuse_lossy(dataset: ImageDataset) -> None:
         held = "16-bit colour"
     else:
         return
+    fix = "" if channels not in COLOURS else ", or save them as 8 bits (uint8) first"
     raise ValueError(
         f"data {dataset.source!r} hold {held}, which PNG files can't keep; use the data as they "
-        "are, or save them as 8 bits (uint8) first"
+        f"are{fix}"
     )
 
 

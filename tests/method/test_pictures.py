@@ -15,6 +15,9 @@ from gdm_repr.pictures import (
     SHOWN_SIDE,
     as_grid,
     as_html,
+    channel_tiles,
+    choose_format,
+    label_sheet,
     png_bytes,
     save_image,
     save_sheet,
@@ -86,6 +89,36 @@ def test_a_sheet_shows_every_image_at_its_place(tmp_path: Path, channels: int) -
             assert (cell[1:-1, 1:-1] == big).all()
             border = cell.astype(int).sum() - big.astype(int).sum()
             assert border == 255 * channels * (14 * 20 - 12 * 18)
+
+
+def test_many_channels_are_shown_as_gray_tiles(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 5, 4, 6))
+    tiles = channel_tiles(x)
+    assert tiles.shape == (2, 1, 2 * 4 + 1, 3 * 6 + 2)
+    for channel in range(5):
+        top, left = 5 * (channel // 3), 7 * (channel % 3)
+        np.testing.assert_array_equal(tiles[:, 0, top : top + 4, left : left + 6], x[:, channel])
+    assert (tiles[:, 0, 4] == 1).all() and (tiles[:, 0, 5:, 14:] == 1).all()
+    for colours in (1, 3):
+        assert channel_tiles(x[:, :colours]).shape == (2, colours, 4, 6)
+    save_sheet(list(x[:, None]), tmp_path / "sheet.png", tile=20, gap=0)
+    with Image.open(tmp_path / "sheet.png") as image:
+        assert image.size == (2 * 20, 2 * 2 * 9)
+    label_sheet(list(x[:, None]), ["a", "b"], ["c"]).save(tmp_path / "labels.png")
+
+
+def test_files_of_many_channels_are_arrays() -> None:
+    assert [choose_format(None, channels) for channels in (1, 2, 3, 5)] == [
+        "png",
+        "npy",
+        "png",
+        "npy",
+    ]
+    assert choose_format("npy", 3) == "npy"
+    with pytest.raises(
+        ValueError, match=r"^--format png: keeps 1 or 3 channels, .* have 5; use npy"
+    ):
+        choose_format("png", 5)
 
 
 def test_large_images_are_not_shrunk(tmp_path: Path) -> None:
