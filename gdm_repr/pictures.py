@@ -75,7 +75,7 @@ def channel_tiles(x: Array) -> Array:
 
 def _scale(x: Array, shown: Array, tile: int) -> int:
     """Return by what whole factor images are enlarged; to twice as much where shown as tiles."""
-    return max(1, (tile if shown is x else 2 * tile) // max(shown.shape[-2:]))
+    return max(1, (tile if shown is x else 2 * tile) // int(max(shown.shape[-2:])))
 
 
 def save_image(x: Array, path: Path) -> None:

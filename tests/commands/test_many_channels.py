@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gdm_repr import decode, encode, sample
-from gdm_repr.pictures import ARRAY, SHEET
+from gdm_repr.recipe import ARRAY, SHEET
 
 QUICK = "--features pixels --anchors 2 --draws 2 --cuts 3 --pool 4"
 
