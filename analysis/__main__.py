@@ -13,7 +13,7 @@ from pydantic import Field
 
 from gdm_repr.analysis.options import FeatureConfig
 from gdm_repr.analysis.report.provenance import command_line, made_by
-from gdm_repr.analysis.runner import ANALYSES, NOT_OF_ALL, Analysis, load, perform, require
+from gdm_repr.analysis.runner import ANALYSES, NOT_OF_ALL, Analysis, load, perform, require, settle
 from gdm_repr.boundary.streams import sturdy_streams
 from gdm_repr.command import build, run
 from gdm_repr.files import only_writer
@@ -40,8 +40,8 @@ class AllConfig(FeatureConfig):
     )
 
 
-def open_work(config: AllConfig) -> tuple[list[tuple[Analysis, Any]], Subject]:
-    """Open model and store, and see that each of the analyses can be done.
+def open_work(config: AllConfig) -> tuple[AllConfig, list[tuple[Analysis, Any]], Subject]:
+    """Open model and store, settle all options, and see that each of the analyses can be done.
 
     Raises:
         ValueError: for options that can't be used, and naming all analyses that can't be done.
@@ -53,6 +53,12 @@ def open_work(config: AllConfig) -> tuple[list[tuple[Analysis, Any]], Subject]:
         load(name)
     parts = [(analysis := load(name), part_options(analysis, config)) for name in names]
     subject = Subject.open(config)
+    folders = [options.out for _, options in parts]
+    config = settle(config, subject, folders)
+    parts = [
+        (analysis, settle(part_options(analysis, config), subject, folders))
+        for analysis, _ in parts
+    ]
     refused: dict[str, list[str]] = {}
     for analysis, options in parts:
         try:
@@ -67,7 +73,7 @@ def open_work(config: AllConfig) -> tuple[list[tuple[Analysis, Any]], Subject]:
             f"{len(parts) - len(whole)} of {len(parts)} analyses can't be done, so nothing was "
             f"measured. {told}. Mend that{others}"
         )
-    return parts, subject
+    return config, parts, subject
 
 
 def analyse_all(config: AllConfig) -> int:
@@ -85,7 +91,7 @@ def _analyse_all(config: AllConfig) -> int:
     from gdm_repr import tracking
     from gdm_repr.analysis.report.page import read_entry, write_index
 
-    parts, subject = open_work(config)
+    config, parts, subject = open_work(config)
     folders = {name: config.out / name for name in ANALYSES}
     folders |= {analysis.name: options.out for analysis, options in parts}
     resolved = config.resolved()

@@ -5,9 +5,11 @@ Importing this module does not import torch.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import Field
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 Built = TypeVar("Built")
 RAW = ("pixels", "dct")  # extractors without a network
+PAPER = ("vgg19", "pixels")  # features of Sec. 4.2, and those without a network beside
+AT_HAND = ("auto",)
 MOST_SEED = 1_000_000_000  # times the gap between seeds it still fits into 64 bits
 
 
@@ -118,15 +122,25 @@ class AnalysisConfig(OfModel):
         """
         return {}
 
+    def settled(self, channels: int, before: Sequence[Path] = ()) -> Self:
+        """Return the options with what depends on the machine chosen.
+
+        Args:
+            channels: of the images.
+            before: journals that may have been begun, whose choice is kept.
+        """
+        return self
+
 
 class FeatureConfig(AnalysisConfig):
     """What the analyses that look at images through features have in common."""
 
     features: Words = Field(
-        ("vgg19", "pixels"),
+        AT_HAND,
         min_length=1,
         description="vgg19, inception, efficientnet-lite0, pixels, dct or FAMILY:MODEL:LAYER; "
-        "several joined by commas, of which the first is the main one.",
+        "several joined by commas, of which the first is the main one. auto: pixels beside vgg19 "
+        "if its weights are here, else beside efficientnet-lite0.",
     )
     layers: Words = Field((), description="Layers of the network, instead of its default one.")
     pooled: bool = Field(True, description="Average a layer's maps over places; else keep them.")
@@ -135,6 +149,34 @@ class FeatureConfig(AnalysisConfig):
     )
     weights: UserPath | None = Field(None, description="File of the network's weights.")
     download: Free[bool] = Field(False, description="Fetch published weights that are missing.")
+
+    def settled(self, channels: int, before: Sequence[Path] = ()) -> Self:
+        """Return the options with features named, and say which where they were not.
+
+        Raises:
+            ValueError: for ``auto`` beside other features.
+        """
+        if AT_HAND[0] not in self.features:
+            return self
+        if self.features != AT_HAND:
+            raise ValueError(
+                f"--features {','.join(self.features)}: auto chooses them all; give it alone"
+            )
+        chosen, why = self._choose(channels, before)
+        print(f"features: {','.join(chosen)}, as {why}", file=sys.stderr)
+        return self.model_copy(update={"features": chosen})
+
+    def _choose(self, channels: int, before: Sequence[Path]) -> tuple[tuple[str, ...], str]:
+        """Return features, and why these."""
+        from gdm_repr.analysis.features.at_hand import features_at_hand
+        from gdm_repr.analysis.journal import read_head
+
+        for journal in before:
+            if used := read_head(journal).get("settings", {}).get("features"):
+                return tuple(used), f"{str(journal.parent)!r} was begun with them"
+        if given := [f"--{name}" for name in ("download", "weights", "layers") if getattr(self, name)]:
+            return PAPER, f"{given[0]} is of vgg19 unless --features says more"
+        return features_at_hand(channels)
 
     def extractors(self) -> dict[str, Extractor]:
         """Build the extractors, by name.

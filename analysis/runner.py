@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gdm_repr.analysis.identity import identity, names, spelled, store_names
 from gdm_repr.analysis.journal import JOURNAL, Journal, read_head, read_journal
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from gdm_repr.analysis.subject import Subject
     from gdm_repr.api import GDM
     from gdm_repr.latents.store import LatentStore
+
+Chosen = TypeVar("Chosen", bound=AnalysisConfig)
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ def measure(
             labels=config.labels,
             part=config.part,
         )
+        config = config.settled(model.shape[0])
         _check_options(analysis, config, subject)
         analysis.check(config, subject)
         return analysis.measure(config, subject)
@@ -136,20 +139,31 @@ def measure(
 def run_analysis(analysis: Analysis, argv: Sequence[str] | None) -> int:
     """Run one analysis as a command: ``main`` of every analysis."""
 
-    def opened(config: AnalysisConfig) -> Subject:
+    def opened(config: AnalysisConfig) -> tuple[AnalysisConfig, Subject]:
         from gdm_repr.analysis.subject import Subject
 
         subject = Subject.open(config)
+        config = settle(config, subject, [config.out])
         require(analysis, config, subject)
-        return subject
+        return config, subject
 
     def body(config: AnalysisConfig) -> int:
-        report, written = perform(analysis, config, opened(config))
+        report, written = perform(analysis, *opened(config))
         print("\n".join(report.answer))
         print(f"report: {written.page}")
         return 0
 
     return run(analysis.options, f"analyse {analysis.name}", argv, body, opened=opened)
+
+
+def settle(config: Chosen, subject: Subject, folders: Sequence[Path]) -> Chosen:
+    """Choose what depends on the machine, as a run that was begun in one of the folders did.
+
+    Raises:
+        ValueError: for options that do not fit each other.
+    """
+    before = [] if config.overwrite else [folder / JOURNAL for folder in folders]
+    return config.settled(subject.model.shape[0], before)
 
 
 def require(analysis: Analysis, config: AnalysisConfig, subject: Subject) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from gdm_repr.analysis.options import MOST_SEED, AnalysisConfig, FeatureConfig
+from gdm_repr.analysis.options import AT_HAND, MOST_SEED, PAPER, AnalysisConfig, FeatureConfig
 from gdm_repr.analysis.runner import load
 from gdm_repr.analysis.study.fingerprints import Options
 from gdm_repr.boundary.yaml_file import read_yaml
@@ -176,9 +176,23 @@ def build_choice(label: str, seed: int, **given: Options) -> Choice:
             raise ValueError(
                 f"{part}.{twice[0]}: is one for all analyses of a choice; give it under score"
             )
+        kind = load(name).options
         values = {**common, **options, **store, "latents": LATENTS, "out": name}
-        analyses.append((name, build(load(name).options, values, f"{part}.")))
+        if issubclass(kind, FeatureConfig):
+            values = {"features": PAPER, **values}
+        built = build(kind, values, f"{part}.")
+        _require_told(built, part)
+        analyses.append((name, built))
     return Choice(label, seed, training, encoding, tuple(analyses), given)
+
+
+def _require_told(options: AnalysisConfig, part: str) -> None:
+    """Refuse what a machine would choose: choices are alike wherever they are made."""
+    if isinstance(options, FeatureConfig) and AT_HAND[0] in options.features:
+        raise ValueError(
+            f"{part}.features={AT_HAND[0]!r}: is chosen by what a machine has, and a study is "
+            "the same on all; name them, as [efficientnet-lite0, pixels]"
+        )
 
 
 def list_choices(config: StudyConfig) -> list[Choice]:
