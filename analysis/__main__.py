@@ -16,7 +16,9 @@ from gdm_repr.analysis.report.provenance import command_line, made_by
 from gdm_repr.analysis.runner import ANALYSES, NOT_OF_ALL, Analysis, load, perform, require, settle
 from gdm_repr.boundary.streams import sturdy_streams
 from gdm_repr.command import build, run
+from gdm_repr.config import MANY
 from gdm_repr.files import only_writer
+from gdm_repr.identity import Free
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.subject import Subject
@@ -35,6 +37,13 @@ class AllConfig(FeatureConfig):
     """  # noqa: E501
 
     only: tuple[str, ...] = Field((), description="Run these alone, by name.")
+    minutes: Free[float | None] = Field(
+        15,
+        gt=0,
+        le=MANY,
+        description="Time there is for all: how much is measured is chosen for it, where no option "
+        "says so. null in the YAML file: as much as each does alone.",
+    )
     settings: dict[str, dict[str, Any]] = Field(
         {}, description="Options of single analyses, by their names, as JSON or in the YAML file."
     )
@@ -46,6 +55,7 @@ def open_work(config: AllConfig) -> tuple[AllConfig, list[tuple[Analysis, Any]],
     Raises:
         ValueError: for options that can't be used, and naming all analyses that can't be done.
     """
+    from gdm_repr.analysis.chosen import choose
     from gdm_repr.analysis.subject import Subject
 
     names = config.only or tuple(name for name in ANALYSES if name not in NOT_OF_ALL)
@@ -59,6 +69,23 @@ def open_work(config: AllConfig) -> tuple[AllConfig, list[tuple[Analysis, Any]],
         (analysis, settle(part_options(analysis, config), subject, folders))
         for analysis, _ in parts
     ]
+    parts = choose(
+        parts,
+        subject,
+        config.minutes,
+        config.out,
+        check=lambda parts: require_all(parts, subject),
+        write=not config.dry_run,
+    )
+    return config, parts, subject
+
+
+def require_all(parts: Sequence[tuple[Analysis, Any]], subject: Subject) -> None:
+    """See that each of the analyses can be done.
+
+    Raises:
+        ValueError: naming all that can't be.
+    """
     refused: dict[str, list[str]] = {}
     for analysis, options in parts:
         try:
@@ -66,6 +93,7 @@ def open_work(config: AllConfig) -> tuple[AllConfig, list[tuple[Analysis, Any]],
         except ValueError as error:
             refused.setdefault(str(error), []).append(analysis.name)
     if refused:
+        names = [analysis.name for analysis, _ in parts]
         whole = [name for name in names if all(name not in each for each in refused.values())]
         told = "; ".join(f"{', '.join(each)}: {why}" for why, each in refused.items())
         others = f", or leave them out by --only {','.join(whole)}" if whole else ""
@@ -73,7 +101,6 @@ def open_work(config: AllConfig) -> tuple[AllConfig, list[tuple[Analysis, Any]],
             f"{len(parts) - len(whole)} of {len(parts)} analyses can't be done, so nothing was "
             f"measured. {told}. Mend that{others}"
         )
-    return config, parts, subject
 
 
 def analyse_all(config: AllConfig) -> int:
@@ -121,7 +148,7 @@ def part_options(analysis: Analysis, config: AllConfig) -> Any:  # noqa: ANN401
     common = {
         key: getattr(config, key)
         for key in config.model_fields_set
-        if key in fields and key not in {"config", "dry_run"}
+        if key in fields and key not in {"config", "dry_run", "minutes"}
     }
     own = config.settings.get(analysis.name, {})
     values = {**common, "out": Path(config.out) / analysis.name, **own}

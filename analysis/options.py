@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple,
 from pydantic import Field
 
 from gdm_repr.command import UserPath, UserPlace
-from gdm_repr.config import OfModel, Words
+from gdm_repr.config import MANY, OfModel, Words
 from gdm_repr.data.hold_out import Part
 from gdm_repr.identity import Free, Later
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from gdm_repr.analysis.subject import Subject
 
 Built = TypeVar("Built")
+Dials = Mapping[str, tuple[int, int]]
+"""Options that say how much is measured, each with the least and the most that time chooses."""
 RAW = ("pixels", "dct")  # extractors without a network
 PAPER = ("vgg19", "pixels")  # features of Sec. 4.2, and those without a network beside
 AT_HAND = ("auto",)
@@ -91,6 +93,8 @@ class AnalysisConfig(OfModel):
     """What all analyses have in common."""
 
     of_labels: ClassVar[bool] = False  # whether nothing is looked at where there are no labels
+    dials: ClassVar[Dials] = {}
+    """What time chooses; the intervals go by the first."""
 
     latents: Free[UserPath] = Field(description="Latent store that encode made with this model.")
     data: Free[UserPlace | None] = Field(
@@ -109,6 +113,38 @@ class AnalysisConfig(OfModel):
     )
     seed: int = Field(0, ge=0, le=MOST_SEED, description="Seed of every choice and draw.")
     overwrite: Free[bool] = Field(False, description="Measure everything again.")
+    minutes: Free[float | None] = Field(
+        None,
+        gt=0,
+        le=MANY,
+        description="Time there is: how much is measured is chosen for it, but for what is given.",
+    )
+
+    def dialled(self, share: float, subject: Subject) -> Self:
+        """Return the options with how much is measured set, where it is not given.
+
+        Args:
+            share: 0 for the least of each of :attr:`dials`, 1 for the most.
+            subject: what is measured; no more images are asked for than it has.
+        """
+        free = {
+            name: ends for name, ends in self.dials.items() if name not in self.model_fields_set
+        }
+        # in equal ratios: twice the share squares what it does
+        turned = {
+            name: round(least * (most / least) ** share) for name, (least, most) in free.items()
+        }
+        total = len(subject.store)
+        turned |= {name: min(turned[name], total) for name in ("images", "fit") if name in turned}
+        turned = self.named(turned, subject)
+        for flag, (asked, left) in self.model_copy(update=turned).most().items():
+            if (name := flag.removeprefix("--")) in turned:
+                turned[name] = min(asked, total - left)
+        return self.model_copy(update=turned)
+
+    def named(self, turned: dict[str, Any], subject: Subject) -> dict[str, Any]:
+        """Return values of dials; an analysis names here what others count, and knows its ends."""
+        return turned
 
     def needs(self) -> Needs:
         """Return how many images the store must hold at least, with these options."""
@@ -174,7 +210,9 @@ class FeatureConfig(AnalysisConfig):
         for journal in before:
             if used := read_head(journal).get("settings", {}).get("features"):
                 return tuple(used), f"{str(journal.parent)!r} was begun with them"
-        if given := [f"--{name}" for name in ("download", "weights", "layers") if getattr(self, name)]:
+        if given := [
+            f"--{name}" for name in ("download", "weights", "layers") if getattr(self, name)
+        ]:
             return PAPER, f"{given[0]} is of vgg19 unless --features says more"
         return features_at_hand(channels)
 

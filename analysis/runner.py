@@ -22,6 +22,7 @@ from gdm_repr.command import build, run
 from gdm_repr.files import only_writer
 
 if TYPE_CHECKING:
+    from gdm_repr.analysis.cost import Cost
     from gdm_repr.analysis.found import Found
     from gdm_repr.analysis.report.page import Report, Written
     from gdm_repr.analysis.subject import Subject
@@ -50,6 +51,11 @@ class Analysis:
             ValueError: for features, images, labels, elements and counts that are not there.
         """
         self._module("measure").check(config, subject)
+
+    def cost(self, config: AnalysisConfig, subject: Subject) -> Cost:
+        """Count what measuring takes."""
+        found: Cost = self._module("measure").cost(config, subject)
+        return found
 
     def measure(
         self, config: AnalysisConfig, subject: Subject, journal: Journal | None = None
@@ -115,6 +121,7 @@ def measure(
     Raises:
         ValueError: for options that can't be used, or a store that the model did not make.
     """
+    from gdm_repr.analysis.chosen import choose
     from gdm_repr.analysis.subject import Subject
 
     analysis = load(name)
@@ -131,8 +138,15 @@ def measure(
             part=config.part,
         )
         config = config.settled(model.shape[0])
-        _check_options(analysis, config, subject)
-        analysis.check(config, subject)
+
+        def check(parts: Sequence[tuple[Analysis, Any]]) -> None:
+            for _, options in parts:
+                _check_options(analysis, options, subject)
+                analysis.check(options, subject)
+
+        ((_, config),) = choose(
+            [(analysis, config)], subject, config.minutes, config.out, check=check, write=False
+        )
         return analysis.measure(config, subject)
 
 
@@ -140,11 +154,19 @@ def run_analysis(analysis: Analysis, argv: Sequence[str] | None) -> int:
     """Run one analysis as a command: ``main`` of every analysis."""
 
     def opened(config: AnalysisConfig) -> tuple[AnalysisConfig, Subject]:
+        from gdm_repr.analysis.chosen import choose
         from gdm_repr.analysis.subject import Subject
 
         subject = Subject.open(config)
         config = settle(config, subject, [config.out])
-        require(analysis, config, subject)
+        ((_, config),) = choose(
+            [(analysis, config)],
+            subject,
+            config.minutes,
+            config.out,
+            check=lambda parts: [require(each, options, subject) for each, options in parts],
+            write=not config.dry_run,
+        )
         return config, subject
 
     def body(config: AnalysisConfig) -> int:

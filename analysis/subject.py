@@ -27,6 +27,7 @@ from gdm_repr.latents.matching import open_latents
 from gdm_repr.latents.store import Ints, LatentStore
 
 if TYPE_CHECKING:
+    from gdm_repr.analysis.cost import Rates
     from gdm_repr.analysis.options import AnalysisConfig
 
 LEAST_HELD_OUT = 64  # images: fewer give intervals that say little
@@ -95,6 +96,8 @@ class Subject:
         plan: by which they were encoded, and are decoded.
         generation: decodes, sharing groups where the model is strict.
         checked: features that can be had, so that several analyses look for them once.
+        rates: how long each kind of work takes here, by the features that were tried.
+        tried: how long others take, by what an analysis calls them.
     """
 
     @isolated
@@ -123,6 +126,8 @@ class Subject:
         """
         self._data, self._labels = data, labels
         self.checked: set[str] = set()
+        self.rates: dict[str, Rates] = {}
+        self.tried: dict[str, float] = {}
         self.model, store, self.plan = open_latents(latents, model, checkpoint)
         self.stored = len(store)
         self.part, rows = _choose_part(store, part)

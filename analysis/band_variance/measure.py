@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from gdm_repr.analysis.band_variance.options import BandVarianceConfig
 from gdm_repr.analysis.band_variance.variance import anchor_variances, control_variances
+from gdm_repr.analysis.cost import Cost, made_anew
 from gdm_repr.analysis.features.extractors import Extractor
 from gdm_repr.analysis.found import Found
 from gdm_repr.analysis.intervals import curves
@@ -77,6 +78,25 @@ def check(config: BandVarianceConfig, subject: Subject) -> None:
     subject.require_images()
 
 
+def cost(config: BandVarianceConfig, subject: Subject) -> Cost:
+    """Count what measuring takes."""
+    masks = _kept(config, subject)[1]
+    drawn = config.draws + min(config.draws, config.pool)  # the control's are not decoded
+    return Cost(
+        decoded=config.anchors * (1 + config.draws * made_anew(subject, masks)),
+        featured=config.anchors * drawn * len(masks),
+    )
+
+
+def _kept(config: BandVarianceConfig, subject: Subject) -> tuple[list[int], list[Mask]]:
+    """Return numbers of first latents, and sets: of these, of all bands but one, of each band."""
+    grouping = subject.model.grouping
+    ends = band_ends(grouping).values()
+    kept = sorted({*curves.cut_grid(grouping.index.size, config.cuts), *ends})
+    bands = [group_elements(grouping, [group]) for group in grouping.order]
+    return kept, [*(first_elements(grouping, m) for m in kept), *(~band for band in bands), *bands]
+
+
 def measure(config: BandVarianceConfig, subject: Subject, journal: Journal) -> BandVariance:
     """Measure what varies when the first latents, one band or all but one are fixed.
 
@@ -84,9 +104,8 @@ def measure(config: BandVarianceConfig, subject: Subject, journal: Journal) -> B
         ValueError: for features that can't be had, or more anchors or draws than there are images.
     """
     grouping, seed, ends = subject.model.grouping, config.seed, band_ends(subject.model.grouping)
-    kept = sorted({*curves.cut_grid(grouping.index.size, config.cuts), *ends.values()})
-    bands = [group_elements(grouping, [group]) for group in grouping.order]
-    masks = [*(first_elements(grouping, m) for m in kept), *(~band for band in bands), *bands]
+    kept, masks = _kept(config, subject)
+    bands = grouping.order
     anchors = subject.anchors(config.anchors, config.source, seed=seed)
     extractors = config.extractors()
     rows = _rows(config, subject, journal, anchors, masks, extractors)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from gdm_repr.analysis.options import FeatureConfig, Needs
+from gdm_repr.analysis.options import Dials, FeatureConfig, Needs
 from gdm_repr.config import MANY
 
 
@@ -21,6 +21,8 @@ class BandVarianceConfig(FeatureConfig):
     Example:
       python -m gdm_repr.analysis.band_variance --checkpoint runs/digits --latents runs/digits/latents --features pixels --out runs/digits/band_variance
     """  # noqa: E501
+
+    dials: ClassVar[Dials] = {"anchors": (4, 64), "draws": (8, 64), "cuts": (6, 20)}
 
     source: Literal["images", "samples"] = Field(
         "images", description="Anchors: encoded images, or latents drawn from N(0, I)."

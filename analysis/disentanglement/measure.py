@@ -8,6 +8,7 @@ so that none is told without it, nor without what unrelated factors would give.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from gdm_repr.analysis.columns.baselines import Baseline, open_baselines, shared_rows
 from gdm_repr.analysis.columns.names import LATENTS, RAW
 from gdm_repr.analysis.columns.sources import Sources
+from gdm_repr.analysis.cost import Cost
 from gdm_repr.analysis.disentanglement.estimate import LatentScore
 from gdm_repr.analysis.disentanglement.input import Factors, read_factors
 from gdm_repr.analysis.disentanglement.options import LEAST, DisentanglementConfig
@@ -29,6 +31,7 @@ from gdm_repr.analysis.subject import Subject
 from gdm_repr.masks import group_elements
 
 ALL = "all bands"
+TRIED_IMAGES, TRIED_LATENTS = 200, 16  # on which a score is timed
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +68,39 @@ def measure(config: DisentanglementConfig, subject: Subject, journal: Journal) -
     scores = _scores(config, subject, journal, rows, factors, baselines)
     names = factors.names if factors else ()
     return Disentanglement(config, subject, len(rows), names, left_out, scores)
+
+
+def cost(config: DisentanglementConfig, subject: Subject) -> Cost:
+    """Count what measuring takes; each score is tried once, on few latents."""
+    baselines, rows, factors, _ = _inputs(config, subject)
+    n = len(rows)
+    if n < LEAST:
+        return Cost()
+    channels, grouping = subject.model.shape[0], subject.model.grouping
+    sizes = [channels * size for size in grouping.sizes()]
+    if len(sizes) > 1:
+        sizes.append(sum(sizes))
+    sources = 2 + len(baselines)
+    each = sum(_try_score(name, subject, factors) for name in config.scores)
+    draws = 1 + config.permutations + config.resamples / 2  # these are of half of the images
+    cubes = 2 * sum(size**3 for size in sizes) if "gaussian_tc" in config.scores else 0
+    return Cost(flops=draws * sources * cubes, seconds=4 + each * sum(sizes) * sources * draws * n)
+
+
+def _try_score(name: str, subject: Subject, factors: Factors | None) -> float:
+    """Return the seconds of a score, a latent and an image."""
+    method, count = SCORES[name], len(factors.names) if factors else 0
+    if method.factors > count:
+        return 0.0
+    key = f"score {name}"
+    if key not in subject.tried:
+        n = min(TRIED_IMAGES, len(subject.store))
+        z = np.random.default_rng(0).standard_normal((n, TRIED_LATENTS))
+        own = factors.take(np.arange(n)) if factors else None
+        began = time.perf_counter()
+        score(name, z, own, permutations=1, resamples=5)
+        subject.tried[key] = (time.perf_counter() - began) / (4.5 * n * TRIED_LATENTS)
+    return subject.tried[key]
 
 
 def _inputs(

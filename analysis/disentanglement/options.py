@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, ClassVar
+
 from pydantic import Field
 
-from gdm_repr.analysis.options import AnalysisConfig, Needs, check_names
+from gdm_repr.analysis.options import AnalysisConfig, Dials, Needs, check_names
 from gdm_repr.config import MANY, Words
 from gdm_repr.edit.options import Places
 
+if TYPE_CHECKING:
+    from gdm_repr.analysis.subject import Subject
+
 LEAST = 50  # images that a score needs
+BY_TIME = ("mig", "gaussian_tc", "modularity_explicitness", "sap")  # the last takes by far longest
 
 
 class DisentanglementConfig(AnalysisConfig):
@@ -23,6 +29,12 @@ class DisentanglementConfig(AnalysisConfig):
     """  # noqa: E501
 
     of_labels = True
+    dials: ClassVar[Dials] = {
+        "images": (200, 2000),
+        "scores": (2, len(BY_TIME)),
+        "permutations": (4, 19),
+        "resamples": (5, 20),
+    }
 
     factors: Words = Field((), description="Labels that are factors; all that can be by default.")
     continuous: Words = Field((), description="Whole-number factors that are amounts, not classes.")
@@ -49,6 +61,11 @@ class DisentanglementConfig(AnalysisConfig):
 
         super().check()
         check_names("scores", self.scores, SCORES)
+
+    def named(self, turned: dict[str, Any], subject: Subject) -> dict[str, Any]:
+        """Name scores; the slowest are left out first."""
+        scores = {"scores": BY_TIME[: turned["scores"]]} if "scores" in turned else {}
+        return turned | scores
 
     def needs(self) -> Needs:
         """Half-samples of fewer say little."""

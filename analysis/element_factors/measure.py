@@ -8,6 +8,7 @@ is counted, :mod:`gdm_repr.analysis.element_factors.probes` and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from gdm_repr.analysis.columns.names import LATENTS, RAW
 from gdm_repr.analysis.columns.sources import Sources
+from gdm_repr.analysis.cost import Cost, share_left
 from gdm_repr.analysis.element_factors.options import (
     ELEMENTS,
     RANDOM,
@@ -41,7 +43,10 @@ from gdm_repr.analysis.traversal.directions import (
     element_directions,
     random_directions,
 )
-from gdm_repr.masks import element_mask
+from gdm_repr.masks import element_mask, untouched_groups
+
+READER_FLOPS = 20_000  # of the reader on patches, a number of an image
+PROBE_FLOPS = 200  # of a draw, an image and an element
 
 
 def check(config: ElementFactorsConfig, subject: Subject) -> None:
@@ -60,6 +65,21 @@ def check(config: ElementFactorsConfig, subject: Subject) -> None:
             with_advice("reader", config.reader, build_extractor)
     if WAYS[1] in config.ways or "raw" in config.controls:
         subject.require_images()
+
+
+def cost(config: ElementFactorsConfig, subject: Subject) -> Cost:
+    """Count what measuring takes."""
+    pool, elements, random = choose_elements(config, subject)
+    done = untouched_groups(subject.model.grouping, pool.mask)
+    n, E, R = config.anchors, len(elements), len(random)
+    moved, size = n * config.places, math.prod(subject.model.shape)
+    read = moved * (2 * E + R) + min(config.fit, len(subject.store))
+    images = min(config.images, len(subject.store))
+    return Cost(
+        decoded=n + moved * (E + R) * share_left(subject, done),
+        flops=read * size * READER_FLOPS
+        + PROBE_FLOPS * images * (2 * E + R) * (config.permutations + config.resamples),
+    )
 
 
 def _inputs(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, ClassVar
+
 from pydantic import Field
 
-from gdm_repr.analysis.options import AnalysisConfig, Needs, check_names
+from gdm_repr.analysis.options import AnalysisConfig, Dials, Needs, check_names
 from gdm_repr.config import MANY, Held, Words
+
+if TYPE_CHECKING:
+    from gdm_repr.analysis.subject import Subject
 
 WAYS = ("probe", "traversal")
 ANCHORS, FEWEST = 6, 16  # images that are traversed, and others that a reader is fitted to
@@ -26,6 +31,13 @@ class ElementFactorsConfig(AnalysisConfig):
     """  # noqa: E501
 
     of_labels = True
+    dials: ClassVar[Dials] = {
+        "anchors": (ANCHORS, 64),
+        "columns": (8, 128),
+        "directions": (8, 30),
+        "images": (500, 5000),
+        "fit": (200, 2000),
+    }
 
     factors: Words = Field((), description="Labels to look at, joined by commas; all by default.")
     circular: Words = Field(
@@ -76,6 +88,13 @@ class ElementFactorsConfig(AnalysisConfig):
         super().check()
         check_names("ways", self.ways, WAYS)
         check_names("controls", self.controls, ("raw", "none"))
+
+    def named(self, turned: dict[str, Any], subject: Subject) -> dict[str, Any]:
+        """Leave the reader the images that it needs."""
+        left = min(turned.get("images", self.images), len(subject.store)) - FEWEST
+        return turned | {
+            name: max(ANCHORS, min(turned[name], left)) for name in ("anchors",) if name in turned
+        }
 
     def needs(self) -> Needs:
         """Factors need ten images; traversal moves some, and fits the reader to others."""

@@ -16,6 +16,7 @@ from gdm_repr.analysis.columns.baselines import Baseline, open_baselines, shared
 from gdm_repr.analysis.columns.layout import Layout, layout
 from gdm_repr.analysis.columns.names import LATENTS, PCA
 from gdm_repr.analysis.columns.sources import Sources
+from gdm_repr.analysis.cost import Cost
 from gdm_repr.analysis.factor_map.cells import Cell, ColumnSet, code_columns, column_sets
 from gdm_repr.analysis.factor_map.options import CONTROLS, FactorMapConfig
 from gdm_repr.analysis.factor_map.scores import ProbeScore, probe_scores
@@ -25,6 +26,10 @@ from gdm_repr.analysis.found import Found
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.options import require_asked
 from gdm_repr.analysis.subject import Subject
+
+FIT_FLOPS = 20  # of a probe, times the third power of the smaller of images and columns
+LANDMARKS = 300  # of the probe of kernels
+RESAMPLE_FLOPS = 100  # of a draw, an image and a target
 
 
 def check(config: FactorMapConfig, subject: Subject) -> None:
@@ -85,6 +90,24 @@ def measure(config: FactorMapConfig, subject: Subject, journal: Journal) -> Fact
     cells = _cells(*given, factors) if factors else []
     left_out = {name: count for name, count in columns.left_out.items() if count}
     return FactorMap(config, subject, len(rows), factors, refused, asked, left_out, codes, cells)
+
+
+def cost(config: FactorMapConfig, subject: Subject) -> Cost:
+    """Count what measuring takes."""
+    baselines, rows, factors, _ = _inputs(config, subject)
+    columns = layout(subject.model.grouping, subject.model.shape[0], config.columns)
+    asked = column_sets(columns.bands, [], columns.left_out)
+    sources = 1 + len({*config.controls} & {*CONTROLS}) + len(baselines)
+    n, targets = len(rows), sum(factor.targets.shape[1] for factor in factors)
+    flops = 0.0
+    for each in asked:
+        D = len(each.columns)
+        m = min(n, D)
+        fit = FIT_FLOPS * m**3 + 4 * n * D * m + 2 * n * m * targets * config.permutations
+        kernel = FIT_FLOPS * min(n, D + LANDMARKS) ** 3 + 4 * n * (D + LANDMARKS) * m
+        flops += config.folds * (fit + kernel * (len(config.probes) - 1))
+        flops += RESAMPLE_FLOPS * n * targets * (config.resamples + config.permutations)
+    return Cost(flops=sources * flops) if factors else Cost()
 
 
 def _cells(

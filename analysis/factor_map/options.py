@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from gdm_repr.analysis.columns.names import PCA, RAW
-from gdm_repr.analysis.options import AnalysisConfig, Needs, check_names
+from gdm_repr.analysis.options import AnalysisConfig, Dials, Needs, check_names
 from gdm_repr.config import MANY, Held, Words
 from gdm_repr.edit.options import Places
 
@@ -25,6 +27,7 @@ class FactorMapConfig(AnalysisConfig):
     """  # noqa: E501
 
     of_labels = True
+    dials: ClassVar[Dials] = {"images": (300, 5000), "columns": (64, 256)}
 
     factors: Words = Field((), description="Labels to predict, joined by commas; all by default.")
     circular: Words = Field(

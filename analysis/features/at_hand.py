@@ -24,15 +24,13 @@ def features_at_hand(channels: int) -> tuple[tuple[str, ...], str]:
     """
     if channels not in (1, 3):
         return (BESIDE,), f"networks take images of 1 or 3 channels, not of {channels}"
-    for name, published in NETWORKS.items():
-        where = published()
-        if (where.folder / where.file).is_file():
-            break
-    else:
+    places = {name: published() for name, published in NETWORKS.items()}
+    here = [name for name, at in places.items() if (at.folder / at.file).is_file()]
+    if not here:
         return (BESIDE,), f"no network's weights are here. {_ways()}"
-    if name == DEFAULT:
-        return (name, BESIDE), f"the weights of {DEFAULT} are here"
-    return (name, BESIDE), f"the weights of {DEFAULT} are not here. {_ways()}"
+    if here[0] == DEFAULT:
+        return (DEFAULT, BESIDE), f"the weights of {DEFAULT} are here"
+    return (here[0], BESIDE), f"the weights of {DEFAULT} are not here. {_ways()}"
 
 
 def _ways() -> str:

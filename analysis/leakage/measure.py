@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from gdm_repr.analysis.cost import Cost
 from gdm_repr.analysis.draws import first_latent
 from gdm_repr.analysis.found import Found
 from gdm_repr.analysis.journal import Journal
@@ -27,6 +28,8 @@ from gdm_repr.oracle import gaussian_oracle
 
 ORACLE_ELEMENTS = 512  # at most; a Gaussian of more takes a while and many images
 ORACLE_IMAGES = 4096
+JACOBIAN = 2.5  # times as long as decoding takes decoding with derivatives
+ORACLE = 1.0  # times as long as the model takes the Gaussian
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +49,16 @@ def check(config: LeakageConfig, subject: Subject) -> None:
     """Refuse more images than there are, and images that are away."""
     subject.rows(config.images, seed=config.seed)
     subject.require_images()
+
+
+def cost(config: LeakageConfig, subject: Subject) -> Cost:
+    """Count what measuring takes."""
+    n, k = config.images, subject.model.grouping.k
+    small = subject.model.shape[0] * subject.model.grouping.d <= ORACLE_ELEMENTS
+    return Cost(
+        decoded=n * (k + 2) * (1 + JACOBIAN) * (1 + small * ORACLE),
+        evaluations=6 * (k - 1) * n,
+    )
 
 
 def measure(config: LeakageConfig, subject: Subject, journal: Journal) -> Leakage:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from pydantic import Field
 
-from gdm_repr.analysis.options import AnalysisConfig
+from gdm_repr.analysis.options import AnalysisConfig, Dials
 from gdm_repr.config import MANY
 
 
@@ -20,6 +21,8 @@ class LeakageConfig(AnalysisConfig):
     Example:
       python -m gdm_repr.analysis.leakage --checkpoint runs/digits --latents runs/digits/latents --out runs/digits/leakage
     """  # noqa: E501
+
+    dials: ClassVar[Dials] = {"images": (4, 256)}
 
     images: int = Field(64, ge=2, le=MANY, description="Encoded images whose latents are changed.")
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gdm_repr.analysis.cost import Cost
 from gdm_repr.analysis.draws import first_latent
 from gdm_repr.analysis.found import Found
 from gdm_repr.analysis.intervals.estimate import Estimate
@@ -35,6 +36,14 @@ def check(config: OrderSearchConfig, subject: Subject) -> None:
     choose_halves(len(subject.store), config.n, config.seed)
     config.require_features(subject)
     subject.require_images()
+
+
+def cost(config: OrderSearchConfig, subject: Subject) -> Cost:
+    """Count what measuring takes."""
+    learned = config.candidates * config.first + config.checked * config.n
+    drawn = (config.orders + config.searches) * config.n + config.searches * learned
+    scores = 3 * (1 + config.groups) * (config.orders + config.searches)
+    return Cost(decoded=drawn, featured=drawn, flops=scores * 40 * config.n**3)
 
 
 def _features(extractor: Extractor, subject: Subject, rows: Sequence[int]) -> Floats:

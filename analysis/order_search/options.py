@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, ClassVar
+
 from pydantic import Field
 
-from gdm_repr.analysis.options import FeatureConfig, Needs
+from gdm_repr.analysis.options import Dials, FeatureConfig, Needs
 from gdm_repr.config import MANY, Held
+
+if TYPE_CHECKING:
+    from gdm_repr.analysis.subject import Subject
 
 LEAST = 8  # samples of an order: its halves are scored, too
 
@@ -23,6 +28,8 @@ class OrderSearchConfig(FeatureConfig):
       python -m gdm_repr.analysis.order_search --checkpoint runs/orders --latents runs/orders/latents --features pixels --out runs/orders/search
     """  # noqa: E501
 
+    dials: ClassVar[Dials] = {"n": (32, 256), "orders": (20, 100), "first": (8, 40)}
+
     orders: int = Field(100, ge=10, le=MANY, description="Random orders to score.")
     n: int = Field(
         256, ge=LEAST, le=MANY, description="Samples of each, and real images to compare with."
@@ -37,6 +44,11 @@ class OrderSearchConfig(FeatureConfig):
         20, ge=2, le=MANY, description="Groups of images that the intervals leave out."
     )
     strips: Held = Field(4, description="Images generated in the best and the worst order.")
+
+    def named(self, turned: dict[str, Any], subject: Subject) -> dict[str, Any]:
+        """Draw no more samples than half of the images."""
+        half = len(subject.store) // 2
+        return turned | {name: min(turned[name], half) for name in ("n",) if name in turned}
 
     def needs(self) -> Needs:
         """Two sets of images."""

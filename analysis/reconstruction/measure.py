@@ -7,6 +7,7 @@ with the originals; see :mod:`gdm_repr.analysis.reconstruction.partial` for what
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from gdm_repr.analysis.cost import Cost, made_anew
 from gdm_repr.analysis.features.extractors import Distance
 from gdm_repr.analysis.features.perceptual import LPIPS, build_distance, lpips_at_hand
 from gdm_repr.analysis.found import Found
@@ -34,13 +36,14 @@ from gdm_repr.analysis.reconstruction.partial import (
     other_images,
 )
 from gdm_repr.analysis.reconstruction.similarity import LEAST
-from gdm_repr.analysis.reconstruction.summary import WAYS, ImageValues, Summary, summarise
+from gdm_repr.analysis.reconstruction.summary import MODEL, WAYS, ImageValues, Summary, summarise
 from gdm_repr.analysis.runner import check_images
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.api import choose_device
 from gdm_repr.masks import band_ends, first_elements
 from gdm_repr.pictures import png_bytes
 
+SIMILARITY_FLOPS = 20_000  # of PSNR and SSIM, and of what a control keeps, a number of an image
 CHUNK = 8  # images measured together, and kept in the journal together
 
 
@@ -96,6 +99,26 @@ def check(config: ReconstructionConfig, subject: Subject) -> None:
     config.distances()
 
 
+def cost(config: ReconstructionConfig, subject: Subject) -> Cost:
+    """Count what measuring takes."""
+    kept, n, pixels = _kept(config, subject), config.images, math.prod(subject.model.shape)
+    made = made_anew(subject, [first_elements(subject.model.grouping, m) for m in kept])
+    model = len(MODEL) - 1 + config.draws  # fills, and draws of noise
+    compared = n * (model + len(WAYS) - len(MODEL) - 1 + config.draws) * len(kept)
+    fit = min(config.fit, len(subject.store))
+    return Cost(
+        decoded=n * (2 + model * made),
+        featured=compared,
+        flops=compared * pixels * SIMILARITY_FLOPS + 20 * fit * pixels * min(fit, pixels),
+    )
+
+
+def _kept(config: ReconstructionConfig, subject: Subject) -> list[int]:
+    """Return how many of the first latents are kept."""
+    grouping = subject.model.grouping
+    return sorted({*cut_grid(grouping.index.size, config.cuts), *band_ends(grouping).values()})
+
+
 def choose_rows(total: int, config: ReconstructionConfig) -> tuple[list[int], list[int]]:
     """Choose rows that are rebuilt, and others that the controls are made of.
 
@@ -144,8 +167,7 @@ def measure(config: ReconstructionConfig, subject: Subject, journal: Journal) ->
         ValueError: for features that can't be had, or more images or draws than there are.
     """
     distances = _distances(config)  # first: weights may be missing
-    grouping, ends = subject.model.grouping, band_ends(subject.model.grouping)
-    kept = sorted({*cut_grid(grouping.index.size, config.cuts), *ends.values()})
+    ends, kept = band_ends(subject.model.grouping), _kept(config, subject)
     rows, others = choose_rows(len(subject.store), config)
     pool = subject.images(others).to(subject.model.device)
     controls = Controls(pool, {"pca": pca_code(pool, seed=config.seed), "dct": dct_code(pool)})

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from pydantic import Field
 
-from gdm_repr.analysis.options import FeatureConfig, Needs
+from gdm_repr.analysis.options import Dials, FeatureConfig, Needs
 from gdm_repr.config import MANY, Held
 
 
@@ -20,6 +21,8 @@ class ReconstructionConfig(FeatureConfig):
     Example:
       python -m gdm_repr.analysis.reconstruction --checkpoint runs/digits --latents runs/digits/latents --features pixels --out runs/digits/reconstruction
     """  # noqa: E501
+
+    dials: ClassVar[Dials] = {"images": (8, 256), "cuts": (6, 12), "fit": (200, 1000)}
 
     images: int = Field(64, ge=2, le=MANY, description="Images that are rebuilt, chosen at random.")
     draws: Held = Field(2, description="Draws of the noise, for each image.")

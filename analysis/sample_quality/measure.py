@@ -12,6 +12,7 @@ are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from gdm_repr.analysis.cost import Cost
 from gdm_repr.analysis.features.extractors import Extractor
 from gdm_repr.analysis.found import Found
 from gdm_repr.analysis.intervals.jackknife import Measure, Score, compare
@@ -45,6 +47,7 @@ Scores = Mapping[str, Mapping[str, Mapping[str, Score]]]
 """By feature, score and set."""
 
 SCORED = ("samples", "gaussian", "noise")
+SCORE_FLOPS = 40  # of the scores of two sets of n images, times n^3: singular values
 
 
 def check(config: SampleQualityConfig, subject: Subject) -> None:
@@ -52,6 +55,19 @@ def check(config: SampleQualityConfig, subject: Subject) -> None:
     _halves(config, subject)
     config.require_features(subject)
     subject.require_images()
+
+
+def cost(config: SampleQualityConfig, subject: Subject) -> Cost:
+    """Count what measuring takes."""
+    n = len(_halves(config, subject).real)
+    levels = min(config.loss_images, n) * config.levels
+    scored = (1 + config.groups) * len(SETS) * len(config.features)
+    return Cost(
+        decoded=n,
+        evaluations=levels * subject.model.grouping.k,
+        featured=n * len(SETS),
+        flops=scored * (SCORE_FLOPS * n**3 + 4 * n**2 * math.prod(subject.model.shape)),
+    )
 
 
 def _halves(config: SampleQualityConfig, subject: Subject) -> Halves:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, ClassVar
+
 from pydantic import Field
 
-from gdm_repr.analysis.options import FeatureConfig, Needs
+from gdm_repr.analysis.options import Dials, FeatureConfig, Needs
 from gdm_repr.config import MANY, Held
+
+if TYPE_CHECKING:
+    from gdm_repr.analysis.subject import Subject
 
 DEFAULT_N = 500
 
@@ -24,6 +29,8 @@ class SampleQualityConfig(FeatureConfig):
       python -m gdm_repr.analysis.sample_quality --checkpoint runs/digits --latents runs/digits/latents --features pixels --out runs/digits/sample_quality
     """  # noqa: E501
 
+    dials: ClassVar[Dials] = {"n": (50, 500), "loss_images": (32, 256)}
+
     n: int | None = Field(
         None,
         ge=LEAST,
@@ -41,6 +48,11 @@ class SampleQualityConfig(FeatureConfig):
     )
     levels: Held = Field(8, description="Noise levels of the denoising loss, for each group.")
     shown: Held = Field(12, description="Images in a row of the sheet.")
+
+    def named(self, turned: dict[str, Any], subject: Subject) -> dict[str, Any]:
+        """Draw no more samples than half of the images."""
+        half = len(subject.store) // 2
+        return turned | {name: min(turned[name], half) for name in ("n",) if name in turned}
 
     def needs(self) -> Needs:
         """Two sets of images, in which neighbours are left when a group is left out."""

@@ -17,6 +17,7 @@ from gdm_repr.analysis.columns.baselines import Baseline, other_store
 from gdm_repr.analysis.columns.layout import Layout, layout
 from gdm_repr.analysis.columns.names import ENCODED_NOISE, FRESH_NOISE, LATENTS, OTHER, PCA, RAW
 from gdm_repr.analysis.columns.sources import Columns, Sources
+from gdm_repr.analysis.cost import Cost
 from gdm_repr.analysis.found import Found
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.subject import Subject
@@ -24,6 +25,9 @@ from gdm_repr.analysis.total_correlation.answers import Answer, Outcome, answer,
 from gdm_repr.analysis.total_correlation.estimate import ElementNormality, element_normality
 from gdm_repr.analysis.total_correlation.options import CONTROLS, LEAST, TotalCorrelationConfig
 from gdm_repr.analysis.total_correlation.questions import Question, questions
+
+SORT_FLOPS = 2000  # of a draw, a number of a table
+NEAR_FLOPS = 200  # of a draw, two samples whose distance is looked at
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +56,18 @@ def check(config: TotalCorrelationConfig, subject: Subject) -> None:
         other_store(config.baseline, subject)
     if {"raw", "pca"} & set(config.controls):
         subject.require_images()
+
+
+def cost(config: TotalCorrelationConfig, subject: Subject) -> Cost:
+    """Count what measuring takes."""
+    n, columns = min(config.images, len(subject.store)), _layout(config, subject)
+    asked = questions(columns, most_columns(n) if config.first is None else config.first)
+    tables = 1 + len({*config.controls} & {*CONTROLS}) + (config.baseline is not None)
+    draws = 1 + config.permutations + config.resamples
+    noise = min(n, config.noise) if "encoded-noise" in config.controls else 0
+    each = sum(n * q.d * SORT_FLOPS + n * q.d**2 * 2 + q.d**3 for q in asked)
+    near = n**2 * NEAR_FLOPS if "knn" in config.estimators else 0
+    return Cost(decoded=2 * noise, flops=draws * tables * (each * len(config.estimators) + near))
 
 
 def measure(config: TotalCorrelationConfig, subject: Subject, journal: Journal) -> TotalCorrelation:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from gdm_repr.analysis.columns.names import ENCODED_NOISE, FRESH_NOISE, PCA, RAW
-from gdm_repr.analysis.options import AnalysisConfig, Needs, check_names
+from gdm_repr.analysis.options import AnalysisConfig, Dials, Needs, check_names
 from gdm_repr.command import UserPath
 from gdm_repr.config import MANY, Held, Words
 
@@ -23,6 +25,8 @@ class TotalCorrelationConfig(AnalysisConfig):
       python -m gdm_repr.analysis.total_correlation --checkpoint runs/digits --latents runs/digits/latents --out runs/digits/total_correlation
       python -m gdm_repr.analysis.total_correlation --checkpoint runs/digits --latents runs/digits/latents --elements 0,1,2:0 --baseline runs/digits-k1/latents --out runs/digits/against-k1
     """  # noqa: E501
+
+    dials: ClassVar[Dials] = {"images": (500, 5000), "columns": (64, 256), "noise": (60, 800)}
 
     images: int = Field(
         5000, ge=LEAST, le=MANY, description="Latents measured at most, chosen at random."

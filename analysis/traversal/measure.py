@@ -8,6 +8,7 @@ All elements of a band are traversed, ranked and shown, so that no row is picked
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from gdm_repr.analysis.cost import Cost, share_left
 from gdm_repr.analysis.features.extractors import Extractor
 from gdm_repr.analysis.found import Found
 from gdm_repr.analysis.intervals.estimate import rounded
@@ -34,8 +36,10 @@ from gdm_repr.analysis.traversal.directions import (
 )
 from gdm_repr.analysis.traversal.options import TraversalConfig
 from gdm_repr.analysis.traversal.paths import Measures, Ruler, measure_paths, typical_distance
+from gdm_repr.masks import untouched_groups
 
 BLOCK = 32  # anchors whose features are held at a time; "other anchors" are those of the block
+PATH_FLOPS = 3000  # of what a path changes, a number of an image
 PAIRED = 64  # images whose distances give the unit
 
 
@@ -66,6 +70,20 @@ def check(config: TraversalConfig, subject: Subject) -> None:
     if config.source != "samples":
         subject.rows(config.anchors, seed=config.seed)
     config.require_features(subject)
+
+
+def cost(config: TraversalConfig, subject: Subject) -> Cost:
+    """Count what measuring takes."""
+    pool = _pool(config, subject)
+    done = untouched_groups(subject.model.grouping, pool.mask)
+    n, E = config.anchors, len(pool.elements)
+    moved = n * len(config.values)
+    directions = E + config.directions
+    return Cost(
+        decoded=PAIRED + n + moved * directions * share_left(subject, done),
+        featured=PAIRED + (n + moved) * (directions + E),  # the control moves elements, too
+        flops=moved * (directions + E) * math.prod(subject.model.shape) * PATH_FLOPS,
+    )
 
 
 def measure(config: TraversalConfig, subject: Subject, journal: Journal) -> Traversal:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from gdm_repr.analysis.options import FeatureConfig, Needs
+from gdm_repr.analysis.options import Dials, FeatureConfig, Needs
 from gdm_repr.config import MANY, Numbers, Words
+
+if TYPE_CHECKING:
+    from gdm_repr.analysis.subject import Subject
 
 LEAST = 6  # anchors: of fewer, no p of Wilcoxon's test is below .02
 
@@ -26,6 +29,8 @@ class TraversalConfig(FeatureConfig):
       python -m gdm_repr.analysis.traversal --checkpoint runs/digits --latents runs/digits/latents --features pixels --out runs/digits/traversal
       python -m gdm_repr.analysis.traversal --checkpoint runs/faces --latents runs/faces/latents --elements 0-9 --values -3:3:9 --out runs/faces/traversal
     """  # noqa: E501
+
+    dials: ClassVar[Dials] = {"anchors": (LEAST, 64), "elements": (8, 1024), "directions": (4, 12)}
 
     band: str | None = Field(
         None,
@@ -50,6 +55,17 @@ class TraversalConfig(FeatureConfig):
         description="In units of the latents' std, rising: -3:3:7 (7 steps), or -2,0,2.",
     )
     directions: int = Field(12, ge=2, le=MANY, description="Random directions to compare with.")
+
+    def named(self, turned: dict[str, Any], subject: Subject) -> dict[str, Any]:
+        """Name elements: the first of the band, or all of it."""
+        if "elements" not in turned:
+            return turned
+        from gdm_repr.analysis.traversal.directions import choose_pool
+
+        grouping, channels = subject.model.grouping, subject.model.shape[0]
+        names = choose_pool(grouping, channels, band=self.band).elements
+        some = names[: turned["elements"]]
+        return turned | {"elements": () if len(some) == len(names) else some}
 
     def needs(self) -> Needs:
         """Six anchors are needed for a test, two images for the unit."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from gdm_repr import cli, encode
+from gdm_repr.analysis.features.at_hand import features_at_hand
 from gdm_repr.analysis.runner import ANALYSES, load
 from gdm_repr.config import TrainConfig
 from gdm_repr.untrained import build_untrained
@@ -260,13 +262,39 @@ def test_missing_weights_are_told_with_what_to_do(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
     files = ["--checkpoint", str(trained), "--latents", str(encoded)]
     out = tmp_path / "out"
-    error = refused(["all", *files, "--out", str(out)], capsys)
+    error = refused(["all", *files, "--features", "vgg19,pixels", "--out", str(out)], capsys)
     assert "4 of 9 analyses can't be done, so nothing was measured" in error
     for word in ("band_variance, reconstruction, traversal, sample_quality: ", "--features vgg19",
                  "--download", "--weights FILE", "--features efficientnet-lite0", "vgg19-",
                  "--only total_correlation,factor_map,"):  # fmt: skip
         assert word in error
     assert not out.exists()
+
+
+def test_features_that_no_one_named_are_the_best_at_hand(
+    lines: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
+    line = re.sub(r" --features \S+", "", lines["analyse band_variance"])
+    for flags, word in (
+        ([], "features: efficientnet-lite0,pixels, as the weights of vgg19 are not here. --download"),
+        (["--layers", "relu1_1"], "vgg19: its weights"),
+    ):
+        status = dry(line, tmp_path / "out", *flags)
+        assert status == (2 if flags else 0)
+        assert word in capsys.readouterr().err
+    weights = tmp_path / "hub" / "hub" / "checkpoints" / "vgg19-dcbb9e9d.pth"
+    assert features_at_hand(1)[0] == ("efficientnet-lite0", "pixels")
+    assert features_at_hand(5)[0] == ("pixels",)  # networks take gray or RGB
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    assert features_at_hand(3)[0] == ("vgg19", "pixels")
+    (tmp_path / "out").mkdir()
+    head = {"settings": {"features": ["dct"]}, "of": {}, "names": {}}
+    (tmp_path / "out" / "journal.jsonl").write_text(json.dumps(head) + "\n")
+    assert dry(line, tmp_path / "out") == 0
+    assert "features: dct, as" in capsys.readouterr().err  # a run that was begun keeps its own
 
 
 def test_labels_are_looked_at_before_the_first_fit(
