@@ -209,7 +209,9 @@ def _told(parts: Sequence[Part], found: Mapping[str, Choice], minutes: float) ->
 
 
 def _shown(value: object) -> str:
-    return str(len(value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return str(len(value)) if value else "all"
+    return str(value)
 
 
 def _write(path: Path, minutes: float, choices: Mapping[str, Choice]) -> None:

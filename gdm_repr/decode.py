@@ -13,6 +13,7 @@ from gdm_repr.config import DecodeConfig
 from gdm_repr.files import only_writer
 from gdm_repr.latents.matching import open_latents
 from gdm_repr.pictures import ImageWriter, choose_format, image_file
+from gdm_repr.progress import progress
 from gdm_repr.recipe import ARRAY, SHEET, Recipe, how_made
 
 if TYPE_CHECKING:
@@ -123,7 +124,6 @@ def decode(config: DecodeConfig) -> int:
 def _decode(config: DecodeConfig) -> int:
     """Run the command as the only writer of its folder."""
     import torch
-    from tqdm import tqdm
 
     from gdm_repr import tracking
 
@@ -158,7 +158,7 @@ def _decode(config: DecodeConfig) -> int:
         tags={"fingerprint.checkpoint": model.checkpoint.fingerprint},
     ) as tracked:
         writer = ImageWriter(config.out, n, model.shape, form)
-        with tqdm(total=n, unit="img", desc="decode") as bar:
+        with progress(n, desc="decode") as bar:
             for ids, z in batches:
                 if not writer.skip(ids):
                     writer.write(model.decode(torch.from_numpy(z), plan).cpu().numpy(), ids)

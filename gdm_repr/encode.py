@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from gdm_repr.command import run
 from gdm_repr.config import EncodeConfig
 from gdm_repr.files import sweep
+from gdm_repr.progress import progress
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.intervals.estimate import Estimate
@@ -230,8 +231,6 @@ def _encode_pending(
     tracked: Run,
 ) -> None:
     """Encode the shards that are not there yet."""
-    from tqdm import tqdm
-
     from gdm_repr.data.loading import load
     from gdm_repr.latents.writer import ShardRows, shard_batches
     from gdm_repr.tracking.keys import IMAGES_PER_SECOND
@@ -245,7 +244,7 @@ def _encode_pending(
     batches = shard_batches(writer, pending, config.batch_size)
     loaded = load(dataset, batches, workers=config.workers, pin=model.device.type == "cuda")
     started, failed = time.monotonic(), 0
-    with tqdm(total=len(dataset), initial=len(dataset) - left, unit="img", desc="encode") as bar:
+    with progress(len(dataset), desc="encode", initial=len(dataset) - left) as bar:
         for shard in pending:
             rows, left_here = ShardRows(), len(writer.rows(shard))
             while left_here:

@@ -19,6 +19,7 @@ from gdm_repr.boundary.arguments import count, integers
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.config import DEFAULT_SOLVER
 from gdm_repr.coordinates import COORDINATES, Flow
+from gdm_repr.progress import tick
 from gdm_repr.solvers import SOLVERS, Field, Step
 
 
@@ -113,6 +114,7 @@ class Integrator:
 
         def velocity(y: Tensor, tau: Tensor) -> Tensor:
             self.evaluations += 1
+            tick()
             A = torch.ones(1, grouping.k, dtype=torch.float64)
             A[0, list(diffused)] = 0
             A[0, group] = self.coordinate.level(group, tau.double().cpu())

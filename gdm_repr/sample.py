@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gdm_repr.command import run
 from gdm_repr.config import SampleConfig
 from gdm_repr.files import only_writer
+from gdm_repr.progress import progress
 from gdm_repr.recipe import PROCESS, Recipe, how_made
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ def sample(config: SampleConfig) -> int:
 def _sample(config: SampleConfig) -> int:
     """Run the command as the only writer of its folder."""
     import numpy as np
-    from tqdm import tqdm
 
     from gdm_repr import tracking
     from gdm_repr.pictures import ImageWriter, choose_format
@@ -75,7 +75,7 @@ def _sample(config: SampleConfig) -> int:
     ) as tracked:
         writer = ImageWriter(config.out, config.n, model.shape, form)
         ids = _ids(config)
-        with tqdm(total=config.n, unit="img", desc="sample") as bar:
+        with progress(config.n, desc="sample") as bar:
             for start in range(0, config.n, config.batch_size):
                 part = ids[start : start + config.batch_size]
                 if not writer.skip(part):

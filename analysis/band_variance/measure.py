@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from gdm_repr.analysis.band_variance.options import BandVarianceConfig
 from gdm_repr.analysis.band_variance.variance import anchor_variances, control_variances
@@ -25,6 +24,7 @@ from gdm_repr.analysis.intervals.estimate import Estimate, Floats
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.subject import Anchors, Subject
 from gdm_repr.masks import Mask, band_ends, first_elements, group_elements
+from gdm_repr.progress import progress
 
 Variances = dict[str, dict[str, list[float]]]
 """Of one anchor, by ``latents`` or ``control``, and feature: one of each mask."""
@@ -161,12 +161,8 @@ def _rows(
     pool = subject.model.to_basis(subject.images(pool_rows))
     keys = [f"anchor {a}" for a in range(config.anchors)]
     each = config.draws * len(masks)
-    with tqdm(
-        total=each * len(keys),
-        initial=each * sum(key in journal for key in keys),
-        unit="img",
-        desc="band variance",
-    ) as bar:
+    done = each * sum(key in journal for key in keys)
+    with progress(each * len(keys), desc="band_variance", initial=done) as bar:
 
         def variances(a: int) -> Variances:
             own = subject.model.to_basis(subject.images([images[a]]))

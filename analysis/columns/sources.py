@@ -26,6 +26,7 @@ from gdm_repr.analysis.columns.names import LATENTS, RAW
 from gdm_repr.analysis.draws import first_latent
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.boundary.npy_file import write_array
+from gdm_repr.progress import progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,12 +100,11 @@ class Sources:
         Finished chunks are kept as ``.npy`` in a folder and are not made again.
         """
         import torch
-        from tqdm import tqdm
 
         model, plan = self.subject.model, self.subject.plan
         tables = []
         folder.mkdir(parents=True, exist_ok=True)
-        with tqdm(total=n, unit="img", desc="decode and encode noise") as bar:
+        with progress(n, desc="total_correlation: noise decoded and encoded") as bar:
             for part in chunks(n):
                 key, file = f"encoded noise {part.start} {part.stop}", folder / f"{part.start}.npy"
                 if key not in journal or not file.exists():

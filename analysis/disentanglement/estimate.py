@@ -13,6 +13,7 @@ from gdm_repr.analysis.disentanglement.information import Values
 from gdm_repr.analysis.disentanglement.input import Ints, Settings
 from gdm_repr.analysis.intervals.estimate import Estimate, agreeing, p_value
 from gdm_repr.boundary.isolation import isolated
+from gdm_repr.progress import tick
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,10 @@ def estimate(
     for index in range(resamples):
         rng = score_rng(seed, 2, index)
         halves.append(evaluate(rng.permutation(n)[: n // 2], rng))
+        tick()
     for index in range(permutations):
         nulls.append(null(score_rng(seed, 3, index)))
+        tick()
     wide = float(stats.t.ppf(0.975, resamples - 1))
     found = []
     for name, middle in value.items():

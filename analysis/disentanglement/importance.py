@@ -15,6 +15,7 @@ from gdm_repr.analysis.disentanglement.information import Values, information_ma
 from gdm_repr.analysis.disentanglement.input import Factors, Ints, Settings, split_rows
 from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.boundary.isolation import isolated
+from gdm_repr.progress import tick
 
 _TOLERANCE = 1e-9  # of the lasso: at the library's 1e-4 the order of latents would show
 
@@ -206,6 +207,7 @@ def sap(z: Floats, factors: Factors, settings: Settings, rng: np.random.Generato
             for i in range(z.shape[1]):
                 model = LinearSVC(C=0.01, class_weight="balanced", random_state=0)
                 model.fit(z[fit, i : i + 1], codes[fit])
+                tick()
                 found[i] = np.mean(model.predict(z[check, i : i + 1]) == codes[check])
         second, first = np.sort(found)[-2:]
         gaps.append(float(first - second))

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
 from gdm_repr.analysis.columns.baselines import Baseline, open_baselines, shared_rows
 from gdm_repr.analysis.columns.names import LATENTS, RAW
@@ -29,6 +28,7 @@ from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.masks import group_elements
+from gdm_repr.progress import progress
 
 ALL = "all bands"
 TRIED_IMAGES, TRIED_LATENTS = 200, 16  # on which a score is timed
@@ -172,15 +172,17 @@ def _scores(
     ]
     draws = config.model_dump(include={"permutations", "resamples", "seed"})
     found: dict[tuple[str, str], list[LatentScore]] = {}
-    for of, band, name in tqdm(wanted, desc="disentanglement", unit="score"):
-        key = f"{name}, {of}, {band}"
-        if of not in (LATENTS, RAW):  # another file may lie under the same path
-            key += f", {hashlib.sha256(tables[of, band].tobytes()).hexdigest()[:16]}"
-        if untold:  # which versions before 0.3 took for amounts
-            key += f", circular {', '.join(untold)}"
-        z = tables[of, band]
-        scored = journal.once(key, tuple[LatentScore, ...], score, name, z, factors, **draws)
-        found.setdefault((of, band), []).extend(scored)
+    with progress(len(wanted), desc="disentanglement", unit="score") as bar:
+        for of, band, name in wanted:
+            key = f"{name}, {of}, {band}"
+            if of not in (LATENTS, RAW):  # another file may lie under the same path
+                key += f", {hashlib.sha256(tables[of, band].tobytes()).hexdigest()[:16]}"
+            if untold:  # which versions before 0.3 took for amounts
+                key += f", circular {', '.join(untold)}"
+            z = tables[of, band]
+            scored = journal.once(key, tuple[LatentScore, ...], score, name, z, factors, **draws)
+            found.setdefault((of, band), []).extend(scored)
+            bar.update()
     return found
 
 

@@ -14,7 +14,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from gdm_repr.analysis.columns.names import RAW
 from gdm_repr.analysis.element_factors.moves import move_shares, places, read_paths
@@ -30,6 +29,7 @@ from gdm_repr.analysis.subject import Subject
 from gdm_repr.analysis.traversal import directions as moves
 from gdm_repr.analysis.traversal.directions import Direction
 from gdm_repr.boundary.isolation import isolated
+from gdm_repr.progress import progress
 
 Quality = dict[str, dict[str, tuple[float, float, float]]]
 """R^2 with its interval, of images ``left out`` and of ``decoded`` anchors, by factor."""
@@ -92,7 +92,7 @@ class MovedAnchors:
         """Measure directions, by source; those of raw coefficients are moved without the model."""
         found = {}
         total = sum(len(each) for each in asked.values())
-        with tqdm(total=total, desc="traversal", unit="direction") as bar:
+        with progress(total, desc="element_factors", unit="direction") as bar:
             for source, directions in asked.items():
                 readings, strange = [], []
                 for direction in directions:

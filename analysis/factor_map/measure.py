@@ -10,8 +10,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tqdm import tqdm
-
 from gdm_repr.analysis.columns.baselines import Baseline, open_baselines, shared_rows
 from gdm_repr.analysis.columns.layout import Layout, layout
 from gdm_repr.analysis.columns.names import LATENTS, PCA
@@ -26,6 +24,7 @@ from gdm_repr.analysis.found import Found
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.options import require_asked
 from gdm_repr.analysis.subject import Subject
+from gdm_repr.progress import progress
 
 FIT_FLOPS = 20  # of a probe, times the third power of the smaller of images and columns
 LANDMARKS = 300  # of the probe of kernels
@@ -131,7 +130,7 @@ def _cells(
     draws = config.model_dump(include={"permutations", "resamples", "seed"})
     found = []
     total = sum(map(len, sources.values())) * len(groups)
-    with tqdm(total=total, desc="factors", unit="fit") as bar:
+    with progress(total, desc="factor_map", unit="fit") as bar:
         for source, sets in sources.items():
             if source == PCA:
                 made = given.fold_components(len(columns.columns), fold, config.seed)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gdm_repr.analysis.intervals.estimate import Floats
 from gdm_repr.boundary.isolation import isolated
+from gdm_repr.progress import tick
 
 Fit = Callable[[NDArray[Any], Floats, NDArray[Any], bool], Floats]
 
@@ -171,6 +172,7 @@ def out_of_fold(
         out = fold == number
         if out.any():
             predicted[out] = probe.fit(table[~out], targets[~out], table[out], classes)
+            tick()
     return predicted
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from gdm_repr.boundary.isolation import isolated
+from gdm_repr.progress import tick
 
 RESIZE = "bilinear, antialiased"
 InputSize = int | Literal["own"]
@@ -45,7 +46,10 @@ def evaluate(
         _check(x, images[0])
     chunks = zip(*(torch.split(x, batch_size) for x in images), strict=True)
     with torch.no_grad(), _exact(device):
-        results = [function(*(x.to(device, torch.float32) for x in chunk)) for chunk in chunks]
+        results = []
+        for chunk in chunks:
+            results.append(function(*(x.to(device, torch.float32) for x in chunk)))
+            tick()
     return torch.cat([result.to(images[0].device) for result in results])
 
 

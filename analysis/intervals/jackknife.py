@@ -31,6 +31,7 @@ from gdm_repr.analysis.intervals.estimate import Estimate, Floats
 from gdm_repr.boundary import arguments
 from gdm_repr.boundary.arguments import count, table
 from gdm_repr.boundary.isolation import isolated
+from gdm_repr.progress import tick
 
 Rows = NDArray[np.int64]
 Statistic = Callable[[Rows], Sequence[float]]
@@ -126,7 +127,11 @@ def compare(
     def scores(b: Floats) -> Floats:
         """Return all scores (1 + g, K): of all images, then without each group."""
         statistic = measure.bind(a, b)
-        return np.array([statistic(rows) for rows in kept], float)
+        found = []
+        for rows in kept:
+            found.append(statistic(rows))
+            tick()
+        return np.array(found, float)
 
     floor = None if other is None else scores(_alike(other, a, "other"))
     enough = measure.enough(n, a.shape[1])

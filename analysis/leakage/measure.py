@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from gdm_repr.analysis.cost import Cost
 from gdm_repr.analysis.draws import first_latent
@@ -25,6 +24,7 @@ from gdm_repr.analysis.subject import Subject
 from gdm_repr.coordinates import Flow
 from gdm_repr.generation import Generation
 from gdm_repr.oracle import gaussian_oracle
+from gdm_repr.progress import progress
 
 ORACLE_ELEMENTS = 512  # at most; a Gaussian of more takes a while and many images
 ORACLE_IMAGES = 4096
@@ -77,7 +77,7 @@ def measure(config: LeakageConfig, subject: Subject, journal: Journal) -> Leakag
     matrices, dependence = {}, {}
     units = [(who, way) for who in flows for way in WAYS]
     each = n * (model.grouping.k + 1)
-    with tqdm(total=each * len(units), unit="img", desc="leakage") as bar:
+    with progress(each * len(units), desc="leakage") as bar:
         for who, way in units:
             key = f"{who} {way}"
             if key in journal:

@@ -16,6 +16,7 @@ from gdm_repr.analysis.found import Found
 from gdm_repr.analysis.intervals.estimate import Estimate
 from gdm_repr.analysis.order_search.options import OrderSearchConfig
 from gdm_repr.analysis.order_search.orders import Order, Predictors, Search
+from gdm_repr.progress import progress
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.features.extractors import Extractor
@@ -151,8 +152,6 @@ def measure(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Or
     Raises:
         ValueError: for features that can't be had, a model of one order, or too few images.
     """
-    from tqdm import tqdm
-
     from gdm_repr.analysis.order_search.orders import (
         covariance,
         learned_scores,
@@ -172,8 +171,8 @@ def measure(config: OrderSearchConfig, subject: Subject, journal: Journal) -> Or
     candidates = len(random_orders(k, config.candidates, config.seed))  # few groups have fewer
     checked = min(config.checked, candidates)
     search_cost = candidates * config.first + checked * config.n
-    cost = (len(orders) + config.searches) * config.n + config.searches * search_cost
-    with tqdm(total=cost, unit="img", unit_scale=True, desc="orders") as bar:
+    total = (len(orders) + config.searches) * config.n + config.searches * search_cost
+    with progress(total, desc="order_search", unit_scale=True) as bar:
         draw = _drawing(config, subject, extractor, first, bar.update)
 
         def scored(order: Order) -> OrderScore:

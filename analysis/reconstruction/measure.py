@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from gdm_repr.analysis.cost import Cost, made_anew
 from gdm_repr.analysis.features.extractors import Distance
@@ -42,6 +41,7 @@ from gdm_repr.analysis.subject import Subject
 from gdm_repr.api import choose_device
 from gdm_repr.masks import band_ends, first_elements
 from gdm_repr.pictures import png_bytes
+from gdm_repr.progress import progress
 
 SIMILARITY_FLOPS = 20_000  # of PSNR and SSIM, and of what a control keeps, a number of an image
 CHUNK = 8  # images measured together, and kept in the journal together
@@ -202,7 +202,7 @@ def _values(
     keys = [f"images {chunk[0]} .. {chunk[-1]}: {', '.join(measures)}" for chunk in chunks]
     units: list[OneImage] = []
     given = (subject, decoder, controls, measures, values)
-    with tqdm(total=len(rows), unit="img", desc="reconstruction") as bar:
+    with progress(len(rows), desc="reconstruction") as bar:
         for key, chunk in zip(keys, chunks, strict=True):
             units += journal.once(key, list[OneImage], _chunk, *given, chunk)
             bar.update(len(chunk))

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from gdm_repr.analysis.cost import Cost
 from gdm_repr.analysis.features.extractors import Extractor
@@ -42,6 +41,7 @@ from gdm_repr.analysis.sample_quality.options import DEFAULT_N, SampleQualityCon
 from gdm_repr.analysis.sample_quality.sliced_distance import sliced
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.latents.summary import BandSummary, summarise
+from gdm_repr.progress import progress
 
 Scores = Mapping[str, Mapping[str, Mapping[str, Score]]]
 """By feature, score and set."""
@@ -212,7 +212,7 @@ def measure(config: SampleQualityConfig, subject: Subject, journal: Journal) -> 
     n, groups = len(halves.real), subject.model.grouping.k
     loss_images = min(config.loss_images, n)
     total = n * len(SETS) * (1 + len(extractors)) + groups * loss_images * config.levels
-    with tqdm(total=total, unit="img", desc="sample quality") as bar:
+    with progress(total, desc="sample_quality") as bar:
         sets = ImageSets(
             subject,
             Blocks(config.out / "blocks", journal),

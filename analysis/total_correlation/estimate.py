@@ -26,6 +26,7 @@ from gdm_repr.analysis.total_correlation.estimators import ESTIMATORS, correlati
 from gdm_repr.boundary import arguments
 from gdm_repr.boundary.arguments import integer, integers, table
 from gdm_repr.boundary.isolation import isolated
+from gdm_repr.progress import tick
 
 Block = Sequence[int] | NDArray[np.int64]
 
@@ -133,11 +134,13 @@ def total_correlation(
     half_bias, _ = method.bias(prepared, groups, half, rng(3))
     halves = np.empty(resamples)
     for index in range(resamples):
+        tick()
         own = rng(4, index)
         rows = own.permutation(n)[:half]
         halves[index] = method.raw(method.prepare(x[rows], own), groups, own) - half_bias
     null = np.empty(permutations)
     for index in range(permutations):
+        tick()
         own = rng(5, index)
         null[index] = method.raw(permuted(prepared, groups, own), groups, own)
 

@@ -11,8 +11,6 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tqdm import tqdm
-
 from gdm_repr.analysis.columns.baselines import Baseline, other_store
 from gdm_repr.analysis.columns.layout import Layout, layout
 from gdm_repr.analysis.columns.names import ENCODED_NOISE, FRESH_NOISE, LATENTS, OTHER, PCA, RAW
@@ -25,6 +23,7 @@ from gdm_repr.analysis.total_correlation.answers import Answer, Outcome, answer,
 from gdm_repr.analysis.total_correlation.estimate import ElementNormality, element_normality
 from gdm_repr.analysis.total_correlation.options import CONTROLS, LEAST, TotalCorrelationConfig
 from gdm_repr.analysis.total_correlation.questions import Question, questions
+from gdm_repr.progress import progress
 
 SORT_FLOPS = 2000  # of a draw, a number of a table
 NEAR_FLOPS = 200  # of a draw, two samples whose distance is looked at
@@ -144,9 +143,12 @@ def _answers(
     digests = {name: hashlib.sha256(table.tobytes()).hexdigest() for name, table in tables.items()}
     draws = config.model_dump(include={"permutations", "resamples", "seed"})
     found = []
-    for question, estimator, source in tqdm(wanted, desc="total correlation", unit="estimate"):
-        key = f"{question.name} {estimator} {source} {digests[source][:16]}"
-        given = (tables[source], question, estimator)
-        outcome = journal.once(key, Outcome, answer, *given, **draws)
-        found.append(Answer(**vars(outcome), source=source, question=question, estimator=estimator))
+    with progress(len(wanted), desc="total_correlation", unit="estimate") as bar:
+        for question, estimator, source in wanted:
+            key = f"{question.name} {estimator} {source} {digests[source][:16]}"
+            given = (tables[source], question, estimator)
+            outcome = journal.once(key, Outcome, answer, *given, **draws)
+            of = {"source": source, "question": question, "estimator": estimator}
+            found.append(Answer(**vars(outcome), **of))
+            bar.update()
     return found

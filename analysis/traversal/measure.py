@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from gdm_repr.analysis.cost import Cost, share_left
 from gdm_repr.analysis.features.extractors import Extractor
@@ -37,6 +36,7 @@ from gdm_repr.analysis.traversal.directions import (
 from gdm_repr.analysis.traversal.options import TraversalConfig
 from gdm_repr.analysis.traversal.paths import Measures, Ruler, measure_paths, typical_distance
 from gdm_repr.masks import untouched_groups
+from gdm_repr.progress import progress
 
 BLOCK = 32  # anchors whose features are held at a time; "other anchors" are those of the block
 PATH_FLOPS = 3000  # of what a path changes, a number of an image
@@ -134,7 +134,7 @@ def _measures(
     blocks = torch.split(anchors.z, BLOCK)
     total = len(anchors.z) * len(values) * len(directions)
     parts: dict[str, list[Measures]] = {}
-    with tqdm(total=total, unit="img", desc="traversal") as bar:
+    with progress(total, desc="traversal") as bar:
 
         @lru_cache(1)  # of one block at a time, and not where all of it is measured
         def started(b: int) -> tuple[list[Tensor], Tensor]:
