@@ -68,19 +68,19 @@ def measure_rates(subject: Subject, extractors: Sequence[Extractor], batch_size:
     """Try each kind of work: the model's on noise, the features' on random pixels."""
     model = subject.model
     z = model.noise(min(BATCH, batch_size), seed=0)
-    decoded = _an_image(lambda n: decode(model.flow, z[:n], subject.plan).y.sum().item(), len(z))
+    decoded = seconds_each(lambda n: decode(model.flow, z[:n], subject.plan).y.sum().item(), len(z))
     evaluations = decode(model.flow, z[:1], subject.plan).evaluations
     pixels = model.basis.inverse(z).clamp(-1, 1)
     featured = sum(
-        _an_image(lambda n, phi=phi: phi(pixels[:n]).sum().item(), len(z))  # type: ignore[misc]
+        seconds_each(lambda n, phi=phi: phi(pixels[:n]).sum().item(), len(z))  # type: ignore[misc]
         for phi in extractors
     )
     square = np.random.default_rng(0).standard_normal((SIDE, SIDE))
-    flop = _an_image(lambda n: [square @ square for _ in range(n)], 16) / (2 * SIDE**3)
+    flop = seconds_each(lambda n: [square @ square for _ in range(n)], 16) / (2 * SIDE**3)
     return Rates(decoded, decoded / evaluations, featured, flop)
 
 
-def _an_image(work: Callable[[int], object], most: int) -> float:
+def seconds_each(work: Callable[[int], object], most: int) -> float:
     """Return the seconds that work takes for one, done for 1, 4, 16, .. until it takes long.
 
     Of a small network, 64 images take hardly longer than one.

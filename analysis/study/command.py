@@ -23,6 +23,7 @@ from gdm_repr.analysis.compare.tags import (
     STUDY_TAG,
 )
 from gdm_repr.analysis.study.choices import Choice, StudyConfig, list_choices
+from gdm_repr.analysis.study.estimate import task_seconds
 from gdm_repr.analysis.study.fingerprints import (
     choice_fingerprint,
     model_fingerprint,
@@ -191,7 +192,7 @@ def _study(config: StudyConfig, choices: Sequence[Choice]) -> int:
         if all(task.done.exists() for task, _ in tasks.values()):
             print(f"{out} is finished already: {len(choices)} choices with seeds")
         pool = Pool(config.jobs)
-        pool.run(tasks, config.title())
+        pool.run(tasks, config.title(), _estimate(tasks, config.jobs))
         if config.track:
             until = time.monotonic() + _PARENT_S
             while tracked.run_id is None and time.monotonic() < until:
@@ -206,6 +207,22 @@ def _study(config: StudyConfig, choices: Sequence[Choice]) -> int:
                 "command again: what is done stays"
             )
     return 0
+
+
+def _estimate(tasks: dict[str, tuple[Task, str | None]], jobs: int) -> dict[str, float]:
+    """Say how long the tasks will take, and return the seconds of each."""
+    if all(task.done.exists() for task, _ in tasks.values()):
+        return {}
+    seconds = task_seconds(tasks)
+    rows = {
+        "train": [key for key in seconds if key.startswith("model ")],
+        "encode and sample": [key for key in seconds if not key.startswith("model ")],
+    }
+    for what, keys in rows.items():
+        minutes = sum(seconds[key] for key in keys) / 60 / jobs
+        print(f"{what:<20}{len(keys)} tasks, about {minutes:.1f} minutes", file=sys.stderr)
+    print("analyses beside are counted once the first are done", file=sys.stderr)
+    return seconds
 
 
 def _compare(config: StudyConfig, todo: Todo) -> list[Path]:

@@ -7,11 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
+from gdm_repr.analysis.study.estimate import minutes_left
 from gdm_repr.analysis.study.work import Task
+from gdm_repr.command import shortened
 
 _POLL_S = 0.2
+_DRAWN_S = 1.0  # between two drawings of the bar
+_TAIL = 4096  # bytes of a log that its last line is looked for in
+MOST_SAID = 60  # characters of it
 _PATIENCE_S = 60.0  # for processes to save what they have
 
 
@@ -25,8 +31,15 @@ class Pool:
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self.failed: dict[str, str] = {}
 
-    def run(self, tasks: dict[str, tuple[Task, str | None]], label: str) -> None:
+    def run(
+        self,
+        tasks: dict[str, tuple[Task, str | None]],
+        label: str,
+        seconds: Mapping[str, float] | None = None,
+    ) -> None:
         """Do all tasks, by key with the key of the one that each needs.
+
+        The bar shows what the first running task says of itself, and how long is left.
 
         A task that fails is kept in ``failed`` with its reason, as is what needs it.
         """
@@ -35,16 +48,29 @@ class Pool:
         waiting, done = dict(tasks), {key for key, (task, _) in tasks.items() if task.done.exists()}
         for key in done:
             del waiting[key]
+        began: dict[str, float] = {}
+        took: dict[str, float] = {}
+        drawn = time.monotonic()
         with tqdm(total=len(tasks), initial=len(done), desc=label, unit="task") as bar:
             try:
                 while waiting or self.running:
+                    now = time.monotonic()
+                    if now - drawn >= _DRAWN_S and self.running:
+                        drawn = now
+                        left = {key: now - began.get(key, now) for key in self.running}
+                        left |= dict.fromkeys(waiting, 0.0)
+                        minutes = minutes_left(seconds or {}, took, left, self.jobs)
+                        first = tasks[next(iter(self.running))][0]
+                        said = shortened(_last_word(first.place / "log.txt"), MOST_SAID)
+                        more = f"about {minutes:.0f} minutes left; " if seconds else ""
+                        bar.set_postfix_str(f"{more}{name_of(first)}: {said}")
                     for key, (task, needed) in list(waiting.items()):
                         if needed in self.failed:
                             self.failed[key] = self.failed[needed]
                             del waiting[key]
                             bar.update()
                         elif len(self.running) < self.jobs and (needed is None or needed in done):
-                            self.running[key] = self._start(task)
+                            self.running[key], began[key] = self._start(task), now
                             del waiting[key]
                     for key, process in list(self.running.items()):
                         if (status := process.poll()) is None:
@@ -54,6 +80,7 @@ class Pool:
                         task = tasks[key][0]
                         if status == 0 and task.done.exists():
                             done.add(key)
+                            took[key] = time.monotonic() - began[key]
                         else:
                             self.failed[key] = _reason(status, task.place / "log.txt")
                             tqdm.write(f"failed: {name_of(task)}: {self.failed[key]}", sys.stderr)
@@ -117,6 +144,17 @@ def _reason(status: int, log: Path) -> str:
     if status < 0:
         return f"ended by signal {-status} ({signal.strsignal(-status)}); 9 is often lack of memory"
     return _last_line(log)
+
+
+def _last_word(log: Path) -> str:
+    """Return what a process said last: bars write over their line."""
+    if not log.exists():
+        return "starting"
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _TAIL))
+        text = file.read().decode("utf-8", errors="replace")
+    said = [line.strip() for line in text.replace("\r", "\n").splitlines()]
+    return next((line for line in reversed(said) if line), "starting")
 
 
 def _last_line(path: Path) -> str:
