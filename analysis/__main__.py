@@ -29,11 +29,12 @@ ALL = "all"
 class AllConfig(FeatureConfig):
     """Run all analyses and write an index page that holds their answers and leads to their reports.
 
-    Each writes to a folder of its name in --out. What was measured is not measured again. Options
-    of a single analysis go under its name: settings: {band_variance: {draws: 16}} in the YAML file.
+    Each writes to a folder of its name in --out. What was measured is not measured again. How much
+    is measured is chosen for --minutes, and kept in the folder. Options of a single analysis go
+    under its name: settings: {band_variance: {draws: 16}} in the YAML file.
 
     Example:
-      gdm-repr analyse all --checkpoint runs/digits --latents runs/digits/latents --features pixels --out runs/digits/analysis
+      gdm-repr analyse all --checkpoint runs/digits --latents runs/digits/latents --out runs/digits/analysis --minutes 5
     """  # noqa: E501
 
     only: tuple[str, ...] = Field((), description="Run these alone, by name.")

@@ -31,6 +31,7 @@ class Cost:
 
     Attributes:
         decoded: images that the model makes; a part of the groups counts by its steps.
+        batches: that they are made in; of 64 images where it is not said.
         evaluations: of the network on an image, beside.
         featured: images that are looked at by all features.
         flops: floating-point operations beside, as many as products of matrices take in that time.
@@ -38,16 +39,18 @@ class Cost:
     """
 
     decoded: float = 0.0
+    batches: float = 0.0
     evaluations: float = 0.0
     featured: float = 0.0
     flops: float = 0.0
-    seconds: float = 4.0
+    seconds: float = 2.5
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds of one of each kind of work, as in :class:`Cost`."""
+    """Seconds of one of each kind of work, as in :class:`Cost`; a batch's beside its images'."""
 
+    batch: float
     decoded: float
     evaluation: float
     featured: float
@@ -56,7 +59,8 @@ class Rates:
     def seconds(self, cost: Cost) -> float:
         """Return what a cost takes."""
         return (
-            cost.decoded * self.decoded
+            (cost.batches or cost.decoded / BATCH) * self.batch
+            + cost.decoded * self.decoded
             + cost.evaluations * self.evaluation
             + cost.featured * self.featured
             + cost.flops * self.flop
@@ -68,7 +72,13 @@ def measure_rates(subject: Subject, extractors: Sequence[Extractor], batch_size:
     """Try each kind of work: the model's on noise, the features' on random pixels."""
     model = subject.model
     z = model.noise(min(BATCH, batch_size), seed=0)
-    decoded = seconds_each(lambda n: decode(model.flow, z[:n], subject.plan).y.sum().item(), len(z))
+
+    def make(n: int) -> object:
+        return decode(model.flow, z[:n], subject.plan).y.sum().item()
+
+    one, each = seconds_each(make, 1), seconds_each(make, len(z))
+    batch = max(0.0, one - each)  # what a batch takes, however small
+    decoded = max(0.0, each - batch / len(z))
     evaluations = decode(model.flow, z[:1], subject.plan).evaluations
     pixels = model.basis.inverse(z).clamp(-1, 1)
     featured = sum(
@@ -77,7 +87,7 @@ def measure_rates(subject: Subject, extractors: Sequence[Extractor], batch_size:
     )
     square = np.random.default_rng(0).standard_normal((SIDE, SIDE))
     flop = seconds_each(lambda n: [square @ square for _ in range(n)], 16) / (2 * SIDE**3)
-    return Rates(decoded, decoded / evaluations, featured, flop)
+    return Rates(batch, decoded, each / evaluations, featured, flop)
 
 
 def seconds_each(work: Callable[[int], object], most: int) -> float:

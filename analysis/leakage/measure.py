@@ -29,7 +29,8 @@ from gdm_repr.progress import progress
 ORACLE_ELEMENTS = 512  # at most; a Gaussian of more takes a while and many images
 ORACLE_IMAGES = 4096
 JACOBIAN = 2.5  # times as long as decoding takes decoding with derivatives
-ORACLE = 1.0  # times as long as the model takes the Gaussian
+ORACLE_FLOPS = 1e8  # of an evaluation of the Gaussian
+START = 22.0  # seconds: the first derivative loads much of torch
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +56,14 @@ def cost(config: LeakageConfig, subject: Subject) -> Cost:
     """Count what measuring takes."""
     n, k = config.images, subject.model.grouping.k
     small = subject.model.shape[0] * subject.model.grouping.d <= ORACLE_ELEMENTS
+    parts, d = -(-n // config.batch_size), subject.model.shape[0] * subject.model.grouping.d
+    passes = (k + 2) * (1 + JACOBIAN)
     return Cost(
-        decoded=n * (k + 2) * (1 + JACOBIAN) * (1 + small * ORACLE),
+        decoded=n * passes,
+        batches=parts * passes,
         evaluations=6 * (k - 1) * n,
+        flops=small * passes * parts * sum(subject.plan.steps) * (ORACLE_FLOPS + 40 * d**3),
+        seconds=START,
     )
 
 

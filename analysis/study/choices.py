@@ -188,6 +188,11 @@ def build_choice(label: str, seed: int, **given: Options) -> Choice:
 
 def _require_told(options: AnalysisConfig, part: str) -> None:
     """Refuse what a machine would choose: choices are alike wherever they are made."""
+    if options.minutes is not None:
+        raise ValueError(
+            f"{part}.minutes={options.minutes:g}: what it chooses depends on the machine, and a "
+            "study is the same on all; name anchors, draws and images instead"
+        )
     if isinstance(options, FeatureConfig) and AT_HAND[0] in options.features:
         raise ValueError(
             f"{part}.features={AT_HAND[0]!r}: is chosen by what a machine has, and a study is "
