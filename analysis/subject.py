@@ -25,6 +25,7 @@ from gdm_repr.data.loading import open_data
 from gdm_repr.generation import Generation
 from gdm_repr.latents.matching import open_latents
 from gdm_repr.latents.store import Ints, LatentStore
+from gdm_repr.progress import notice
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.cost import Rates
@@ -164,17 +165,19 @@ class Subject:
         preprocess = Preprocess.model_validate(settings["preprocess"])
         # stores of earlier versions do not say how their items were chosen: the first were
         sample = settings.get("chosen") == "sample"
+        looking = "looking whether the images are those that were encoded"
         try:
-            dataset = open_data(
-                data,
-                preprocess,
-                labels=self._labels,
-                limit=manifest.items if sample else None,
-                first=None if sample else manifest.items,
-                seed=settings["seed"],
-                part=settings.get("part", "all"),
-                hold_out=settings.get("hold_out"),
-            )
+            with notice(looking):
+                dataset = open_data(
+                    data,
+                    preprocess,
+                    labels=self._labels,
+                    limit=manifest.items if sample else None,
+                    first=None if sample else manifest.items,
+                    seed=settings["seed"],
+                    part=settings.get("part", "all"),
+                    hold_out=settings.get("hold_out"),
+                )
         except ValueError as error:
             if self._data:
                 raise
@@ -182,7 +185,9 @@ class Subject:
                 f"--data: the latents are of {data!r}, which is not found by its name alone "
                 f"({error}); give its path"
             ) from None
-        if dataset.fingerprint() != manifest.fingerprint["data"]:
+        with notice(looking):
+            fingerprint = dataset.fingerprint()
+        if fingerprint != manifest.fingerprint["data"]:
             raise ValueError(
                 f"--data {data!r}: not the images that {str(self.store.path)!r} was encoded from: "
                 f"{self._other(dataset)}"

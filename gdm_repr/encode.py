@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gdm_repr.command import run
 from gdm_repr.config import EncodeConfig
 from gdm_repr.files import sweep
-from gdm_repr.progress import progress
+from gdm_repr.progress import notice, progress
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.intervals.estimate import Estimate
@@ -122,7 +122,8 @@ def open_work(config: EncodeConfig) -> tuple[GDM, ImageDataset, Plan]:
 
     refuse_inside(config.out, config.images())
     model = open_model(config)
-    dataset = open_images(config, model)
+    with notice("looking at the images"):
+        dataset = open_images(config, model)
     plan = config.plan(model, inverse=config.inverse)
     if config.latent_error and plan.solver == "dopri5":
         raise ValueError(
@@ -130,7 +131,8 @@ def open_work(config: EncodeConfig) -> tuple[GDM, ImageDataset, Plan]:
             "choose another --solver"
         )
     if config.split == "even":  # another is not known yet
-        require_same(config.out, make_manifest(config, model, dataset, plan))
+        with notice("looking whether images and model are those of before"):
+            require_same(config.out, make_manifest(config, model, dataset, plan))
     return model, dataset, plan
 
 

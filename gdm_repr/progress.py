@@ -7,6 +7,8 @@ about once a second. Where no bar is shown, a tick does nothing.
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 SECONDS = 1.0  # between two drawings
+PATIENCE = 3.0  # seconds in which nothing need be said
 
 _shown: ContextVar[Progress | None] = ContextVar("shown", default=None)
 
@@ -72,6 +75,23 @@ def progress(
             yield shown
         finally:
             _shown.reset(before)
+
+
+@contextmanager
+def notice(what: str, *, after: float = PATIENCE) -> Iterator[None]:
+    """Say what is being done on stderr, if the block takes longer than some seconds.
+
+    Args:
+        what: as in ``reading the images``.
+        after: seconds.
+    """
+    timer = threading.Timer(after, lambda: print(f"{what} ..", file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def tick() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gdm_repr.command import run, uninterrupted
 from gdm_repr.config import MODEL_FILE, TrainConfig
 from gdm_repr.files import only_writer, write_text
+from gdm_repr.progress import notice
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.sample_quality.denoising_loss import GroupLoss
@@ -77,22 +78,24 @@ def open_work(config: TrainConfig) -> Work:
     refuse_inside(config.out, config.data)
     state = _state_of_run(config)
     config, start = _started(config, state)
-    dataset = open_begun(
-        config.data,
-        config.preprocess,
-        begun=None if state is None else state.data,
-        labels=config.labels,
-        limit=config.limit,
-        first=config.first,
-        seed=config.seed,
-    )
+    with notice("looking at the images"):
+        dataset = open_begun(
+            config.data,
+            config.preprocess,
+            begun=None if state is None else state.data,
+            labels=config.labels,
+            limit=config.limit,
+            first=config.first,
+            seed=config.seed,
+        )
     dataset, held_out = _split(config, dataset)
     if len(dataset) < 2:
         raise ValueError(f"data {config.data!r}: {len(dataset)} images; at least 2 are needed")
     k = build_untrained(config, dataset.shape).denoiser.grouping.k
     require_memory(config, dataset.shape, k)
     if state is not None:
-        require_same(state, config, dataset)
+        with notice("looking whether the images are those of before"):
+            require_same(state, config, dataset)
         if not config.resume and state.nimg < config.images:
             raise ValueError(
                 f"--out {str(config.out)!r}: holds a run of {state.nimg} images; add --resume to "
@@ -145,12 +148,15 @@ def _train(config: TrainConfig) -> int:
                 file=sys.stderr,
             )
     if decoded_bytes(dataset) <= min(IN_MEMORY_BYTES, IN_MEMORY_SHARE * free_memory()):
-        dataset = dataset.in_memory()
-    trainer = Trainer(config, dataset, state=state, start=start)
+        with notice("reading all images into memory"):
+            dataset = dataset.in_memory()
+    with notice("building the model" if state else "measuring mean and std of the images"):
+        trainer = Trainer(config, dataset, state=state, start=start)
     if start is not None:
         print(_taken_over(config, start), file=sys.stderr)
-    for line in describe_training(config, dataset):
-        print(line, file=sys.stderr)
+    with notice("timing a step of training"):
+        lines = describe_training(config, dataset)
+    print(*lines, sep="\n", file=sys.stderr)
     if state is None:
         _clear(config.out)
     resolved = config.resolved("resume", "overwrite")

@@ -8,6 +8,7 @@ controls; and whether single elements are N(0, 1). See
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,8 +26,8 @@ from gdm_repr.analysis.total_correlation.options import CONTROLS, LEAST, TotalCo
 from gdm_repr.analysis.total_correlation.questions import Question, questions
 from gdm_repr.progress import progress
 
-SORT_FLOPS = 2000  # of a draw, a number of a table
-NEAR_FLOPS = 200  # of a draw, two samples whose distance is looked at
+SORT_FLOPS = 60  # of a draw, a number of a table
+NEAR_FLOPS = 1500  # of a draw, a sample whose neighbours are looked for, times log2 n
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +66,7 @@ def cost(config: TotalCorrelationConfig, subject: Subject) -> Cost:
     draws = 1 + config.permutations + config.resamples
     noise = min(n, config.noise) if "encoded-noise" in config.controls else 0
     each = sum(n * q.d * SORT_FLOPS + n * q.d**2 * 2 + q.d**3 for q in asked)
-    near = n**2 * NEAR_FLOPS if "knn" in config.estimators else 0
+    near = n * math.log2(n) * NEAR_FLOPS if "knn" in config.estimators else 0
     return Cost(decoded=2 * noise, flops=draws * tables * (each * len(config.estimators) + near))
 
 

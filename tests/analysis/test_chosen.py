@@ -11,6 +11,7 @@ import pytest
 from gdm_repr.analysis.__main__ import AllConfig, main, part_options
 from gdm_repr.analysis.chosen import CHOSEN, choose, share_out
 from gdm_repr.analysis.cost import Rates
+from gdm_repr.analysis.disentanglement.scores import SCORES
 from gdm_repr.analysis.runner import ANALYSES, NOT_OF_ALL, Analysis, load
 from gdm_repr.analysis.subject import Subject
 
@@ -24,6 +25,7 @@ def subject(trained: Path, encoded: Path) -> Subject:
     found = Subject.open(config)
     # one second for an image made and for an image seen: what is chosen depends on no machine
     found.rates = dict.fromkeys(("", "pixels"), Rates(0.0, 1.0, 0.1, 1.0, 1e-10))
+    found.tried = {f"score {name}": 1e-6 for name in SCORES}
     return found
 
 

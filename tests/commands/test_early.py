@@ -278,7 +278,7 @@ def test_features_that_no_one_named_are_the_best_at_hand(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     line = re.sub(r" --features \S+", "", lines["analyse band_variance"])
     for flags, word in (
-        ([], "features: efficientnet-lite0,pixels, as the weights of vgg19 are not here. --download"),
+        ([], "features: efficientnet-lite0,pixels, as the weights of vgg19 are not here"),
         (["--layers", "relu1_1"], "vgg19: its weights"),
     ):
         status = dry(line, tmp_path / "out", *flags)
