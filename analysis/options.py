@@ -120,6 +120,10 @@ class AnalysisConfig(OfModel):
         description="Time there is: how much is measured is chosen for it, but for what is given.",
     )
 
+    def resolved(self, *without: str) -> dict[str, Any]:
+        """Return the options as they are recorded; the time only where there was one."""
+        return super().resolved(*without, *(["minutes"] if self.minutes is None else []))
+
     def dialled(self, share: float, subject: Subject) -> Self:
         """Return the options with how much is measured set, where it is not given.
 

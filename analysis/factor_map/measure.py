@@ -26,9 +26,9 @@ from gdm_repr.analysis.options import require_asked
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.progress import progress
 
-FIT_FLOPS = 20  # of a probe, times the third power of the smaller of images and columns
+FIT_FLOPS = 50  # of a probe, times the third power of the smaller of images and columns
 LANDMARKS = 300  # of the probe of kernels
-RESAMPLE_FLOPS = 100  # of a draw, an image and a target
+RESAMPLE_FLOPS = 250  # of a draw, an image and a target
 
 
 def check(config: FactorMapConfig, subject: Subject) -> None:
@@ -106,7 +106,7 @@ def cost(config: FactorMapConfig, subject: Subject) -> Cost:
         kernel = FIT_FLOPS * min(n, D + LANDMARKS) ** 3 + 4 * n * (D + LANDMARKS) * m
         flops += config.folds * (fit + kernel * (len(config.probes) - 1))
         flops += RESAMPLE_FLOPS * n * targets * (config.resamples + config.permutations)
-    return Cost(flops=sources * flops) if factors else Cost()
+    return Cost(flops=sources * flops, seconds=3.5) if factors else Cost()
 
 
 def _cells(
