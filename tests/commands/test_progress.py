@@ -19,7 +19,7 @@ def test_a_bar_moves_at_each_evaluation_of_the_network(
     model = GDM.from_pretrained(str(trained))
     tick()  # no bar is shown
     with progress.progress(2, desc="encode") as bar:
-        model.sample(1, seed=0, steps=6)
+        model.sample(1, seed=0)
         assert bar.steps >= 6
         bar.update()
         assert bar.steps == 0
