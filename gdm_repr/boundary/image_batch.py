@@ -51,9 +51,10 @@ def image_batch(x: Batchable, shape: Shape, name: str = "x", *, grad: bool = Fal
     if isinstance(x, list | tuple) and not len(x):
         batch = batch.new_empty((0, *shape), dtype=torch.float32)
     if batch.ndim != 4 or tuple(batch.shape[1:]) != tuple(shape):
+        last = tuple(batch.shape[1:]) == (*shape[1:], shape[0])
         raise ValueError(
             f"{name}: shape {tuple(batch.shape)}; must be {wanted}, the shape this model was "
-            "trained on"
+            "trained on" + ("; move the channels to the front" if last else "")
         )
     if not batch.is_floating_point():
         raise ValueError(

@@ -104,6 +104,7 @@ def test_no_images_give_no_latents(model: GDM, empty: Callable[[], Any]) -> None
         (np.zeros((1, *RGB), complex), "dtype torch.complex"),
         (np.zeros((1, *RGB), object), "ndarray"),
         (images()[0], r"shape \(3, 4, 6\); must be \(B, 3, 4, 6\)"),
+        (images().movedim(1, 3), r"shape \(2, 4, 6, 3\); .*move the channels to the front"),
         (images() * torch.nan, "not finite"),
         (images().to("meta"), "meta tensor"),
         (images().to_sparse(), "sparse"),
