@@ -37,11 +37,12 @@ digits: $(READY)  ## train on handwritten digits, encode, decode, sample, analys
 test: $(READY)  ## run the tests and the doctests
 	$(BIN)/python -m pytest --numprocesses auto --durations=15
 
-lint: $(READY)  ## ruff, mypy, and which module may import which
+lint: $(READY)  ## ruff, mypy, which module may import which, and sentences with too many numbers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
+	$(BIN)/python tests/project/sentences.py
 
 fuzz: $(READY)  ## feed the loaders many more damaged files than the tests do (about 20 minutes)
 	$(BIN)/python -m pytest tests/boundary/test_fuzz.py --hypothesis-profile=long

@@ -163,11 +163,17 @@ def run_analysis(trained: Path, encoded: Path, tmp_path: Path) -> Callable[..., 
 
 @pytest.fixture
 def analyse(run_analysis: Callable[..., int], tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """Run an analysis as :func:`run_analysis` does, to its end, and return its result.json."""
+    """Run an analysis as :func:`run_analysis` does, to its end, and return its result.json.
+
+    No sentence of any report may hold more numbers than a reader holds.
+    """
+    from tests.project.sentences import pointed_at
 
     def run(name: str, *flags: str, out: str | Path = "out", **files: Path) -> dict[str, Any]:
         assert run_analysis(name, *flags, out=out, **files) == 0
-        found: dict[str, Any] = json.loads((tmp_path / out / "result.json").read_text("utf-8"))
+        path = tmp_path / out / "result.json"
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        assert not (too_full := list(pointed_at(path))), "\n".join(too_full)
         return found
 
     return run
