@@ -8,13 +8,19 @@ from functools import partial
 from gdm_repr.analysis.band_variance import figures
 from gdm_repr.analysis.band_variance.measure import LEVEL, BandVariance
 from gdm_repr.analysis.band_variance.variance import around
-from gdm_repr.analysis.intervals.estimate import Estimate, place_text, with_ends
+from gdm_repr.analysis.intervals.estimate import place_text, with_ends
 from gdm_repr.analysis.report.page import Picture, Report, Table
 from gdm_repr.tracking.keys import (
     BAND_VARIANCE,
     BAND_VARIANCE_CONTROL,
     BAND_VARIANCE_CURVE,
     band_metric,
+)
+
+BANDS = 6  # that the answer speaks of
+MORE_THAN_FREE = (
+    "A share above 100 % means more variance than free generation has: the fixed latents lead to "
+    "images that vary more than samples do, as where latents are not near N(0, 1)."
 )
 
 _count = partial(place_text, beyond="more than all")
@@ -25,26 +31,20 @@ def report(found: BandVariance) -> Report:
     config, subject = found.config, found.subject
     main, (enough, enough_control) = config.features[0], found.enough
     latents, control = found.left[main]
-    kept, total = latents.curve.kept, subject.model.grouping.index.size
-    groups, cuts = config.groups or subject.model.grouping.k, ", ".join(map(str, found.cuts))
-    each_band = "; ".join(
-        f"{band} {own.percent()}, control {other.percent()}"
-        for band, own, other in zip(found.ends, latents.drawn, control.drawn, strict=True)
-    )
-    first = next(iter(found.ends))
+    kept = latents.curve.kept
+    first, fixed, others = next(iter(found.ends)), latents.fixed[0], control.fixed[0]
     answer = [
-        f"Drawing one band afresh, all others fixed, gives this share of the variance of free "
-        f"generation in {main}: {each_band}.",
-        f"Fixing band {first} alone leaves {latents.fixed[0].percent()} of it; fixing the same of "
-        f"an image's own coefficients leaves {control.fixed[0].percent()}.",
-        f"Nine tenths of the variance are settled by the first {_count(enough)} of "
-        f"{total} latents (control: {_count(enough_control)}).",
-        _bends(found.bend, len(kept))
-        + (f" {groups} bands of equal shares would be cut at {cuts}." if cuts else "")
-        + f" Resolution: m was measured at {len(kept)} values"
-        + ("" if math.isnan(enough.value) else _between(around(enough.value, kept)))
-        + "; between them curves are read on straight lines.",
+        *_drawn(found, main),
+        f"Fixing band {first} alone leaves {fixed.percent()} of the variance of free generation. "
+        f"Fixing the same of an image's own coefficients leaves {others.percent()}.",
+        f"Latents that settle nine tenths of the variance, from the first on: {_count(enough)}. "
+        f"Of an image's own coefficients it takes {_count(enough_control)}.",
+        *_bends(found),
+        f"Between the {len(kept)} values of m that were measured, curves are read on straight "
+        "lines." + ("" if math.isnan(enough.value) else _between(around(enough.value, kept))),
     ]
+    if any(each.value > 1 for each in (*latents.drawn, *control.drawn, fixed, others)):
+        answer.append(MORE_THAN_FREE)
     who = "encoded images" if config.source == "images" else "samples"
     n = f"n = {config.anchors} {who}, {config.draws} draws each; 95 % bootstrap intervals over them"
     return Report(
@@ -76,6 +76,7 @@ def report(found: BandVariance) -> Report:
         method={
             "anchors": f"{config.anchors} {who}, chosen at random",
             "draws": f"{config.draws} an anchor",
+            "latents": subject.model.grouping.index.size,
             "seed": config.seed,
             "control": "as many draws from the coefficients of "
             f"{min(config.pool, len(subject.store))} random images, or all of these",
@@ -97,21 +98,40 @@ def report(found: BandVariance) -> Report:
     )
 
 
-def _bends(bend: Estimate, measured: int) -> str:
-    """Say where the curve bends; its interval reaches to the values of m beside what was found."""
-    if math.isnan(bend.value):
-        return f"The curve lies nowhere below a straight line at the {measured} values of m."
-    return (
-        f"The curve bends most at {_count(bend)} latents, which is one of the {measured} values of "
-        "m that were measured; the interval reaches to the next ones."
-    )
+def _drawn(found: BandVariance, main: str) -> list[str]:
+    """Say of each of the first bands how much varies when it alone is drawn."""
+    latents, control = found.left[main]
+    bands = list(found.ends)[:BANDS]
+    said = [
+        f"Band {band} drawn afresh, all others fixed, gives {own.percent()} of the variance of "
+        f"free generation in {main}. Drawing the same of an image's own coefficients gives "
+        f"{other.percent()}."
+        for band, own, other in zip(bands, latents.drawn, control.drawn, strict=False)
+    ]
+    left = len(found.ends) - len(bands)
+    return [*said, *[f"The table has the other {left} bands."] * bool(left)]
+
+
+def _bends(found: BandVariance) -> list[str]:
+    """Say where the curve bends, and where bands would be cut."""
+    groups = found.config.groups or found.subject.model.grouping.k
+    said = "The curve lies nowhere below a straight line."
+    if not math.isnan(found.bend.value):
+        said = (
+            f"The curve bends most at {_count(found.bend)} latents; the interval reaches to the "
+            "next values of m."
+        )
+    if not found.cuts:
+        return [said]
+    cuts = ", ".join(map(str, found.cuts))
+    return [said, f"Cut at [{cuts}], each of {groups} bands would hold an equal share."]
 
 
 def _between(ends: tuple[int, int]) -> str:
     """Say between which values of m nine tenths are settled."""
     low, high = ends
     return (
-        f" (nine tenths are settled {f'at {low}' if low == high else f'between {low} and {high}'})"
+        f" Nine tenths are settled {f'at {low}' if low == high else f'between {low} and {high}'}."
     )
 
 

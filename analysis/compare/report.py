@@ -85,11 +85,11 @@ def _answer(found: Comparison) -> list[str]:
         floor = main.floors[found.reference]
         beside = f", floor {floor}" if floor else ""
         role = "The reference" if found.chosen or main.better is None else "Best by its mean"
-        over = f"{best}"
+        over = f"{best}{beside}"
         if found.common is not None:
             seeds = f"{found.common.n} seed{'s' * (found.common.n > 1)}"
-            over = f"{found.common} over the {seeds} that all have, {best} over its own"
-        lines.append(f"{role} in {main.title}: {found.reference}, {over}{beside}.")
+            over = f"{found.common} over the {seeds} that all have. Over its own it has {over}"
+        lines.append(f"{role} in {main.title}: {found.reference}, {over}.")
     if len(labels) == 1:
         lines.append("There is nothing to compare it with: no param differs but seeds and paths.")
     else:

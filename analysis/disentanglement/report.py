@@ -10,10 +10,12 @@ from gdm_repr.analysis.disentanglement.estimate import LatentScore
 from gdm_repr.analysis.disentanglement.figures import draw_scores
 from gdm_repr.analysis.disentanglement.measure import Disentanglement
 from gdm_repr.analysis.disentanglement.options import LEAST
-from gdm_repr.analysis.intervals.estimate import number, with_ends
+from gdm_repr.analysis.intervals.estimate import in_twos, number, with_ends
 from gdm_repr.analysis.report.page import Picture, Report, Table
 from gdm_repr.boundary.names import key_part, metric_key
 from gdm_repr.tracking.keys import DISENTANGLEMENT
+
+BANDS = 4  # that the answer speaks of
 
 
 def report(found: Disentanglement) -> Report:
@@ -88,22 +90,27 @@ def _answer(
     lines = []
     for kind in kinds:
         each = []
-        for band in bands:
+        for band in bands[:BANDS]:
             for s in found[LATENTS, band]:
                 if s.name == kind:
                     beside = [
-                        f"{'raw' if of == RAW else of} {number(others[of, band, kind].value, 2)}"
+                        f"of {of} {number(others[of, band, kind].value, 2)}"
                         for of in sources
                         if (of, band, kind) in others
                     ]
                     each.append(
-                        f"{band} {s.estimate} (null "
-                        f"{number(s.null_high, 2)}, {', '.join(beside) or 'raw -'})"
+                        f"Score {kind} in {band} is {s.estimate}, where unrelated factors give up "
+                        f"to {number(s.null_high, 2)}. {in_twos(beside)}".rstrip()
                     )
-        lines.append(f"{kind}: {'; '.join(each)}.")
+        lines.append(" ".join(each))
+    left = len(bands) - BANDS
     n = found[LATENTS, bands[0]][0].n
-    known = f"factors {', '.join(names[:12])}" if names else "no factors are known"
-    return [f"n = {n} images, {known}; interval 95 %, null: 95 % of unrelated factors.", *lines]
+    known = f"The factors are {', '.join(names[:12])}." if names else "No factors are known."
+    return [
+        *lines,
+        *[f"The table has the other {left} bands."] * (left > 0),
+        f"n = {n} images, 95 % intervals. {known}",
+    ]
 
 
 def _row(score: LatentScore) -> dict[str, object]:

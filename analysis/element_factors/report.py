@@ -10,9 +10,9 @@ from gdm_repr.analysis.element_factors.claims import BOTH, Claims, claims, known
 from gdm_repr.analysis.element_factors.figures import pictures
 from gdm_repr.analysis.element_factors.measure import ElementFactors
 from gdm_repr.analysis.element_factors.options import ELEMENTS, RANDOM, WAYS
-from gdm_repr.analysis.element_factors.shares import LEVEL, Claim, Shares, carriers
+from gdm_repr.analysis.element_factors.shares import LEVEL, Claim, Shares
 from gdm_repr.analysis.element_factors.tables import tables
-from gdm_repr.analysis.intervals.estimate import listed, number
+from gdm_repr.analysis.intervals.estimate import in_twos, listed, number
 from gdm_repr.analysis.report.page import Report
 from gdm_repr.boundary.names import metric_key
 from gdm_repr.tracking.keys import ELEMENT_FACTORS, ELEMENT_FACTORS_CONTROL
@@ -84,10 +84,15 @@ def answer(found: ElementFactors, made: Claims) -> list[str]:
     if not found.factors:
         return [f"There is no factor to look for: {why or 'the store has no labels'}."]
     least = found.config.least
-    said = [_verdict(found, made)] if found.shares else []
+    said = _verdict(found, made) if found.shares else []
     if len(found.pool.elements) < found.pool.whole:
         said.append(f"Looked at: {found.pool.count}, which is what is meant by its elements here.")
-    said += [_counted(way, made[way], found.pool.name, least) for way in made]
+    said += [_counted(way, made[way], found.pool.name) for way in made]
+    if made:
+        said.append(
+            f"To move a factor means to make {100 * least:g} % of its variance or more, at a "
+            f"false-discovery rate of {LEVEL:g}."
+        )
     said += _purity(made)
     said += [
         line
@@ -101,50 +106,49 @@ def answer(found: ElementFactors, made: Claims) -> list[str]:
     return said
 
 
-def _verdict(found: ElementFactors, made: Claims) -> str:
-    """Answer the question in one sentence."""
-    parts = []
+def _verdict(found: ElementFactors, made: Claims) -> list[str]:
+    """Answer the question, by each way."""
+    said = []
     for way, by_source in made.items():
         own = by_source[ELEMENTS]
         if own.factors == 1:
-            parts.append(f"by {way}, one factor alone can't tell")
+            said.append(f"By {way}, one factor alone can't tell.")
         elif not own.moving:
-            parts.append(f"by {way}, no element moves any factor")
+            said.append(f"By {way}, no element moves any factor.")
         else:
-            parts.append(
-                f"by {way}, {own.singles} of the {own.moving} elements of band {found.pool.name} "
-                f"that move any factor move exactly one ({own.single.percent()})"
+            said.append(
+                f"By {way}, {own.singles} of the {own.moving} elements of band {found.pool.name} "
+                "that move any factor move exactly one."
             )
-    text = "; ".join(parts)
-    return f"{text[:1].upper()}{text[1:]}."
+    return [" ".join(said)]
 
 
-def _counted(way: str, made: Mapping[str, Claim], band: str, least: float) -> str:
+def _counted(way: str, made: Mapping[str, Claim], band: str) -> str:
     """Say how many elements move how many factors, beside the controls."""
     own = made[ELEMENTS]
-    n = f"n = {own.n} images" + (" moved" if way != WAYS[0] else "")
-    beside = "; ".join(
-        f"{source}: {each.moving} of {each.total} move any, {each.singles} exactly one"
-        + (f" ({each.single.percent()})" if each.moving else "")
-        for source, each in made.items()
-        if source != ELEMENTS
-    )
     several = own.counts[own.counts > 0]
-    usual = f", {number(float(several.mean()), 2)} factors on average" if len(several) else ""
-    left_out = "".join(
-        f" Not judged, since more than half of their images are unlike real ones: {each.strange} "
-        f"{source}."
-        for source, each in made.items()
-        if each.strange
-    )
     how = "both ways at once" if way == BOTH else way
-    return (
-        f"By {how} ({n}, {own.factors} factor{'s' * (own.factors > 1)}), {own.moving} of "
-        f"{own.total} elements of band {band} move a factor, by {100 * least:g} % of its variance "
-        f"or more at a false-discovery rate of {LEVEL:g}{usual}; of any size, "
-        f"{int((own.any_size > 0).sum())} do, {int((own.any_size == 1).sum())} exactly one. "
-        f"{beside[:1].upper()}{beside[1:]}.{left_out}"
+    factors = f"{own.factors} factor{'s' * (own.factors > 1)}"
+    said = [f"By {how}, {own.moving} of {own.total} elements of band {band} move a factor."]
+    if len(several):
+        said.append(f"They move {number(float(several.mean()), 2)} of {factors} on average.")
+    said.append(
+        f"Counting shares of any size, {int((own.any_size > 0).sum())} move a factor and "
+        f"{int((own.any_size == 1).sum())} exactly one."
     )
+    for source, each in made.items():
+        if source != ELEMENTS:
+            alone = f" {each.singles} of these move exactly one." * bool(each.moving)
+            said.append(
+                f"{source[:1].upper()}{source[1:]}: {each.moving} of {each.total} move any.{alone}"
+            )
+        if each.strange:
+            said.append(
+                "Not judged, since more than half of their images are unlike real ones: "
+                f"{each.strange} {source}."
+            )
+    said.append(f"Looked at: {own.n} images{', moved' if way != WAYS[0] else ''}, and {factors}.")
+    return " ".join(said)
 
 
 def _purity(made: Claims) -> list[str]:
@@ -154,22 +158,25 @@ def _purity(made: Claims) -> list[str]:
         own, random = by_source[ELEMENTS], by_source[RANDOM]
         if own.factors < 2 or not own.moving:
             continue
-        others = "; ".join(
-            f"{source} {each.purity}" for source, each in by_source.items() if source != ELEMENTS
-        )
-        text = (
-            f"Of what an element does by {way}, its largest factor has {own.purity} on average "
-            f"(1: one factor alone; {number(1 / own.factors, 2)}: all alike); {others}."
-        )
+        text = ""
         if random.moving:
             gap = own.purer(random)
             word = "purer" if gap.low > 0 else "less pure" if gap.high < 0 else ""
-            text += (
-                f" Elements are {word} than random directions, by {gap}."
+            text = (
+                f"By {way}, elements are {word} than random directions, by {gap}. "
                 if word
-                else f" Elements are not shown to differ from random directions ({gap})."
+                else f"By {way}, elements are not shown to differ from random directions ({gap}). "
             )
-        said.append(text)
+        others = [
+            f"of {source} it has {each.purity}"
+            for source, each in by_source.items()
+            if source != ELEMENTS
+        ]
+        said.append(
+            f"{text}Of what an element does by {way}, its largest factor has {own.purity} on "
+            f"average. One factor alone would give 1, all alike {number(1 / own.factors, 2)}. "
+            f"{in_twos(others)}"
+        )
     return said
 
 
@@ -182,61 +189,44 @@ def _which(way: str, shares: Shares, made: Claim, least: float) -> list[str]:
     single = np.flatnonzero(made.counts == 1)
     if made.factors > 1 and len(single):
         named = [
-            f"{shares.names[e]} {shares.factors[largest[e]]} {shares.interval(e, largest[e])}"
+            f"{shares.names[e]} {shares.factors[largest[e]]}"
             for e in single[np.argsort(-size[single], kind="stable")]
         ]
         said.append(
-            f"Elements that move one factor alone by {way} (index:channel, share of the factor's "
-            f"variance): {listed(named, LISTED)}."
+            f"Elements that move one factor alone by {way} (index:channel, the largest share "
+            f"first): {listed(named, LISTED)}."
         )
-    spread = carriers(np.where(moves, shares.value, 0))
     shown = known(shares)
     by_size = sorted(range(len(shares.factors)), key=lambda f: -float(shown[:, f].max()))
-    parts: list[str] = []
-    nowhere: list[str] = []
-    for f in by_size:
-        count = int(moves[:, f].sum())
-        if not count:
-            nowhere.append(shares.factors[f])
-        else:
-            e = int(shown[:, f].argmax())
-            parts.append(
-                f"{shares.factors[f]} by {count}, most by {shares.names[e]} "
-                f"({shares.interval(e, f)}; as if by {number(float(spread[f]), 2)} alike)"
-            )
+    moved = [f for f in by_size if moves[:, f].any()]
+    parts = [f"{shares.factors[f]} {shares.names[int(shown[:, f].argmax())]}" for f in moved]
+    nowhere = [shares.factors[f] for f in by_size if f not in moved]
     if parts:
-        said.append(f"Factors moved by {way}: {listed(parts, LISTED)}.")
+        said.append(
+            f"Factors that are moved by {way}, each with the element that moves it most: "
+            f"{listed(parts, LISTED)}."
+        )
     if nowhere:
         said.append(f"Moved by no element, by {way}: {', '.join(nowhere)}.")
     return said
 
 
 def _readings(found: ElementFactors) -> str:
-    read = [f"{name} {number(found.reader[name].value, 2)}" for name in found.readable]
-    missed = [
-        f"{name} {number(each.value, 2)}"
-        for name, each in found.reader.items()
-        if name not in found.readable
-    ]
-    sums = (
-        {
-            name: float(total)
-            for name, total in zip(
-                found.readable, known(found.shares[TRAVERSAL][ELEMENTS]).sum(0), strict=True
+    missed = [name for name in found.reader if name not in found.readable]
+    text = "No factor is read well enough off images, so that nothing is said by traversal."
+    if found.readable:
+        text = f"The reader reads {', '.join(found.readable)} off images."
+        text += f" Not well enough: {', '.join(missed)}." if missed else ""
+    text += f" The table has its R^2, from n = {found.fitted} images left out one by one."
+    if found.readable:
+        sums = known(found.shares[TRAVERSAL][ELEMENTS]).sum(0).tolist()
+        errs = {n: total for n, total in zip(found.readable, sums, strict=True) if total > ERRS}
+        if errs:
+            text += (
+                f" Shares by traversal add up to more than all of {', '.join(errs)} (the largest "
+                f"sum is {number(max(errs.values()), 2)}). Moved images are then unlike those that "
+                "the reader knows, and it takes other changes for these."
             )
-        }
-        if found.readable
-        else {}
-    )
-    errs = [f"{name} {number(total, 2)}" for name, total in sums.items() if total > ERRS]
-    text = f"The reader (R^2, n = {found.fitted} left out one by one) reads "
-    text += ", ".join(read) or "no factor well enough, so that nothing is said by traversal"
-    text += f"; not well enough: {', '.join(missed)}." if missed else "."
-    if errs:
-        text += (
-            f" Shares by traversal add up to more than all of {', '.join(errs)}: moved images are "
-            "unlike those that the reader knows, and it takes other changes for these."
-        )
     return text
 
 

@@ -25,6 +25,11 @@ from gdm_repr.boundary.names import key_part, metric_key
 from gdm_repr.tracking.keys import FACTOR_MAP, FACTOR_MAP_CONTROL
 
 MOST_TOLD = 12  # factors in a sentence
+MEANING = (
+    "A factor is in a band when some probe reads it there clearly: more than a tenth of the way "
+    "from guessing to always right. It is not in a band when no probe reads it that well, or "
+    "better than guessing. Factors between the two are in the table only."
+)
 
 
 def report(found: FactorMap) -> Report:
@@ -87,17 +92,11 @@ def sentences(
     controls = [each for each in dict.fromkeys(c.source for c in cells) if each != LATENTS]
     for place, probe in enumerate(probes):
         own, raw = (_single(cells, source, probe) for source in (LATENTS, RAW))
-        names = list(own)[:MOST_TOLD]
-        told = listed([_place(name, own[name], raw.get(name)) for name in own], MOST_TOLD)
-        how = ""
+        said += _best(own, raw, probe)
         if place == 0:
-            n = span(factor.rows.size for factor in factors)
-            how = f" (n = {n}; R^2, or balanced accuracy above chance, ba; 95 % intervals)"
-        said.append(f"Best band by {probe} probe{how}: {told}.")
-        if place == 0:
-            said += _suffice(cells, probe, names)
-        if compared := [_compared(cells, probe, source) for source in controls]:
-            said.append(f"By {probe} probe, latents tell {'; '.join(compared)}.")
+            said.append(f"n = {span(factor.rows.size for factor in factors)} images.")
+            said += _suffice(cells, probe, list(own)[:MOST_TOLD])
+        said += [_compared(cells, probe, source) for source in controls]
     if refused:
         why = "; ".join(f"{name} {reason}" for name, reason in list(refused.items())[:4])
         said.append(f"Not predicted: {why}.")
@@ -118,32 +117,34 @@ def _held(cells: Sequence[Cell]) -> list[str]:
         more = f" and {len(named) - MOST_TOLD} more" if len(named) > MOST_TOLD else ""
         return ", ".join(named[:MOST_TOLD]) + more
 
-    parts = []
+    said = []
     for band in bands:
         has, lacks = names(band, "in"), names(band, "not")
-        partly = sets[band].whole > len(sets[band].columns)
+        partly = sets[band].whole > len(sets[band].columns) and sets[band].kind == "band"
         where = f"{band} ({sets[band].count} looked at)" if partly else band
-        parts.append(f"{where} has {has or 'none'}" + (f", not {lacks}" if lacks else ""))
-    counts = ", ".join(f"{band} {sets[band].count}" for band in bands)
-    said = (
-        f"Factors by band: {'; '.join(parts)} (has: by some probe, more than a tenth of the way "
-        "from chance to 1; not: by no probe that much, nor more than chance allows; looked at: "
-        f"{counts})."
-    )
+        said.append(
+            f"Factors in {where}: {has or 'none'}." + (f" Not in it: {lacks}." if lacks else "")
+        )
+    said.append(MEANING)
     if not raw:
-        return [said]
-    differs = [
-        f"{name} in {band}: latents {_said(own[name, band])}, raw {_said(raw[name, band])}"
-        for name, band in own
-        if band in bands and {own[name, band], raw.get((name, band))} == {"in", "not"}
-    ]
-    if not differs:
-        return [said, "Nowhere has one of latents and raw coefficients a factor and the other not."]
-    return [said, f"Raw coefficients differ: {'; '.join(differs[:MOST_TOLD])}."]
-
-
-def _said(state: State) -> str:
-    return "yes" if state == "in" else "no"
+        return said
+    pairs = {
+        f"{name} in {band}": (state, raw.get((name, band)))
+        for (name, band), state in own.items()
+        if band in bands
+    }
+    only_own = [where for where, each in pairs.items() if each == ("in", "not")]
+    only_raw = [where for where, each in pairs.items() if each == ("not", "in")]
+    if only_own:
+        said.append(f"Latents have, and raw coefficients do not: {listed(only_own, MOST_TOLD)}.")
+    if only_raw:
+        said.append(f"Raw coefficients have, and latents do not: {listed(only_raw, MOST_TOLD)}.")
+    if not only_own and not only_raw:
+        said.append(
+            "No factor is found in a band of the latents and missing from the same raw "
+            "coefficients, or the other way round."
+        )
+    return said
 
 
 def _single(cells: Sequence[Cell], source: str, probe: str) -> dict[str, dict[str, ProbeScore]]:
@@ -151,15 +152,35 @@ def _single(cells: Sequence[Cell], source: str, probe: str) -> dict[str, dict[st
     return scores(cells, source, probe, "band") or scores(cells, source, probe, "all")
 
 
-def _place(name: str, own: Mapping[str, ProbeScore], raw: Mapping[str, ProbeScore] | None) -> str:
-    """Say in which band a factor is."""
-    band, best = max(own.items(), key=lambda item: item[1].above_chance.value)
-    beside = f"raw {_short(raw[band].above_chance.value)}" if raw and band in raw else "no control"
-    value = f"{'ba' if best.classes else 'R^2'} {_interval(best.above_chance)}"
-    if not best.found:
-        return f"{name} in none (at most {value}, null up to {_short(best.null_top)}; {beside})"
-    hardly = "hardly in " if best.above_chance.value < HARDLY else "in "
-    return f"{name} {hardly}{band} ({value}; {beside})"
+def _best(
+    own: Mapping[str, Mapping[str, ProbeScore]],
+    raw: Mapping[str, Mapping[str, ProbeScore]],
+    probe: str,
+) -> list[str]:
+    """Name the best band of each factor; of the factor read best, say how well."""
+    best = {
+        name: max(each.items(), key=lambda item: item[1].above_chance.value)[0]
+        for name, each in own.items()
+    }
+    scores = {name: own[name][band] for name, band in best.items()}
+    ranked = sorted(best, key=lambda name: -scores[name].above_chance.value)
+    found = [name for name in ranked if scores[name].found]
+    said = []
+    if found:
+        first = found[0]
+        what = "balanced accuracy above chance" if scores[first].classes else "R^2"
+        control = raw.get(first, {}).get(best[first])
+        beside = f", raw coefficients {_short(control.above_chance.value)}" if control else ""
+        said.append(
+            f"By {probe} probe, {first} is read best, from {best[first]} ({what} "
+            f"{_interval(scores[first].above_chance)}{beside})."
+        )
+    if len(found) > 1:
+        rest = listed([f"{name} {best[name]}" for name in found[1:]], MOST_TOLD)
+        said.append(f"Then come, each with its best band: {rest}.")
+    if missed := [name for name in ranked if name not in found]:
+        said.append(f"By {probe} probe, no band has {listed(missed, MOST_TOLD)}.")
+    return [" ".join(said)]
 
 
 def _suffice(cells: Sequence[Cell], probe: str, names: Sequence[str]) -> list[str]:
@@ -173,10 +194,14 @@ def _suffice(cells: Sequence[Cell], probe: str, names: Sequence[str]) -> list[st
             other = raw.get(name)
             differs = f" (raw {other or 'nothing'})" if raw and other != own[name] else ""
             by_prefix.setdefault(str(own[name]), []).append(name + differs)
-    parts = [f"{prefix}: {', '.join(each)}" for prefix, each in by_prefix.items()]
+    if not by_prefix:
+        return []
     whole = next(c.columns.label for c in cells if c.columns.kind == "all" and c.source == LATENTS)
-    said = f"First bands that tell as much as {whole}, within 5 %: {'; '.join(parts)}."
-    return [said] * bool(parts)
+    parts = [f"Of {prefix}: {', '.join(each)}." for prefix, each in by_prefix.items()]
+    return [
+        f"For these factors the first bands tell as much as {whole}, but for a twentieth. "
+        + " ".join(parts)
+    ]
 
 
 def _compared(cells: Sequence[Cell], probe: str, source: str) -> str:
@@ -190,14 +215,16 @@ def _compared(cells: Sequence[Cell], probe: str, source: str) -> str:
             more.append((gap.value, where))
         elif sign < 0:
             less.append((-gap.value, where))
-    ours, theirs = ({len(c.columns.columns) for c in pair} for pair in zip(*pairs, strict=True))
-    length = ""
+    text = (
+        f"By {probe} probe, latents tell more than {source} in {len(more)} of {len(pairs)} cells."
+    )
+    text += f" Most: {max(more)[1]}." if more else ""
+    text += f" They tell less in {len(less)}."
+    text += f" Most: {max(less)[1]}." if less else ""
     if is_code(pairs[0][1].columns):
-        length = f" ({max(theirs)} numbers, beside our first {max(ours)})"
-    text = f"more than {source}{length} in {len(more)} of {len(pairs)} cells"
-    text += f" (most: {max(more)[1]})" if more else ""
-    text += f", less in {len(less)}"
-    return text + (f" (most: {max(less)[1]})" if less else "")
+        ours, theirs = ({len(c.columns.columns) for c in pair} for pair in zip(*pairs, strict=True))
+        text += f" A code of {max(theirs)} numbers stands beside our first {max(ours)}."
+    return text
 
 
 def tables(

@@ -144,6 +144,16 @@ def listed(parts: Sequence[str], most: int) -> str:
     return "; ".join(parts[:most]) + (f"; {left} more in the table" if left > 0 else "")
 
 
+def in_twos(parts: Sequence[str]) -> str:
+    """Write parts, which hold one number each, as sentences of two.
+
+    >>> in_twos(["of a it is 1", "of b 2", "of c 3"])
+    'Of a it is 1, of b 2. Of c 3.'
+    """
+    pairs = [", ".join(parts[i : i + 2]) for i in range(0, len(parts), 2)]
+    return " ".join(f"{pair[:1].upper()}{pair[1:]}." for pair in pairs)
+
+
 def number(value: object, digits: int = 3) -> str:
     """Write a value as a reader wants it: some digits, a dash for what is not there.
 

@@ -12,6 +12,8 @@ from gdm_repr.analysis.leakage.noise_dependence import NoiseDependence
 from gdm_repr.analysis.report.page import Picture, Report, Table
 from gdm_repr.tracking.keys import LEAKAGE, LEAKAGE_FORBIDDEN, NOISE_DEPENDENCE, band_metric
 
+GROUPS = 6  # that the answer speaks of
+
 
 def report(found: Leakage) -> Report:
     """Write down what was found."""
@@ -21,7 +23,7 @@ def report(found: Leakage) -> Report:
     if len(names) == 1:
         answer = ["The model has one group, so that nothing is made before any other."]
     else:
-        answer = [_forbidden(model), _allowed(model["redraw"]), _looked_at(dependence["model"])]
+        answer = [_forbidden(model), *_allowed(model["redraw"]), _looked_at(dependence["model"])]
     gaussian = matrices.get("Gaussian redraw")
     if gaussian and (known := gaussian.largest_forbidden):
         answer.append(
@@ -58,33 +60,35 @@ def report(found: Leakage) -> Report:
 
 
 def _forbidden(model: Mapping[str, LeakageMatrix]) -> str:
-    parts = []
+    said = ["Data generated before a latent group should not move with it."]
     for way, leakage in model.items():
         worst = leakage.largest_forbidden
         assert worst is not None  # more than one group, zeros measured
-        what = "redrawing" if way == "redraw" else "an infinitely small move of"
-        parts.append(f"{what} latents {worst.latent} moves data {worst.data} by {worst.estimate}")
-    return (
-        "Data generated before a latent group should not move with it. The largest such change: "
-        f"{' stds; '.join(parts)} stds a unit (n = {model['redraw'].n})."
-    )
+        what = "Redrawing" if way == "redraw" else "An infinitely small move of"
+        unit = f"stds (n = {leakage.n})" if way == "redraw" else "stds a unit"
+        said.append(
+            f"{what} latents {worst.latent} moves data {worst.data} by {worst.estimate} {unit}."
+        )
+    return " ".join([*said, "These are the largest such changes."])
 
 
-def _allowed(leakage: LeakageMatrix) -> str:
+def _allowed(leakage: LeakageMatrix) -> list[str]:
     k = len(leakage.names)
-    parts = [
-        f"{leakage.names[j]} moves its own data by {leakage.at(j, j)}"
-        + (f" and later data by up to {leakage.value[j + 1 :, j].max():.2g}" if j < k - 1 else "")
-        for j in range(min(k, 6))
+    said = [
+        f"Redrawing latents {leakage.names[j]} moves their own data by {leakage.at(j, j)} stds"
+        + (f", and later data by up to {leakage.value[j + 1 :, j].max():.2g}" if j < k - 1 else "")
+        + "."
+        for j in range(min(k, GROUPS))
     ]
-    return f"Redrawing a group, in stds of the data group: {'; '.join(parts)}."
+    return [*said, *[f"The table has the other {k - GROUPS} groups."] * (k > GROUPS)]
 
 
 def _looked_at(rows: Sequence[NoiseDependence]) -> str:
     worst = max(rows, key=lambda row: row.moving.value)
     return (
         "Of the mean-free u of a moving group, the part that depends on groups still noise is at "
-        f"most {worst.moving} (group {worst.group}, s = {worst.s}); the optimal u has 0."
+        f"most {worst.moving}. It is that for group {worst.group} at s = {worst.s}. The optimal u "
+        "has 0."
     )
 
 

@@ -43,17 +43,17 @@ def report(found: OrderSearch) -> Report:
     candidates = min(config.candidates, math.factorial(len(best)))  # few groups have fewer orders
     predictor = max(NAMES, key=lambda name: abs(found.correlations[name].value))
     answer = [
-        f"Of {len(ranked)} random orders {shown(best)} is the best, {found.scores[best]}, and "
-        f"{shown(worst)} the worst, {found.scores[worst]} (Frechet distance in {found.feature}, "
-        f"n = {config.n}; real against real {number(found.scores[best].floor)}).",
-        f"Orders differ by {number(spread)} (standard deviation); one score's standard error over "
-        f"other images and latents, which orders share, is {number(error)}. Scored by one half of "
-        "the images and samples and by the other, orders have ranks that correlate by "
-        f"{found.correlations['halves']}: 0 if what is good by some images and latents tells "
-        "nothing of others.",
+        f"The best of {len(ranked)} random orders is {shown(best)}, the worst {shown(worst)}. "
+        f"Their Frechet distances in {found.feature} are {found.scores[best]} and "
+        f"{found.scores[worst]}. Real against real it is {number(found.scores[best].floor)} "
+        f"(n = {config.n}).",
+        f"Orders differ by a standard deviation of {number(spread)}. The standard error of one "
+        f"score, over other images and latents, which orders share, is {number(error)}.",
+        "Scored by one half of the images and samples and by the other, orders have ranks that "
+        f"correlate by {found.correlations['halves']}. It is 0 if what is good by some images and "
+        "latents tells nothing of others.",
         f"{len(good)} of {len(found.searches)} searches found an order that is within the best "
-        f"{inside} of {len(ranked)}, with {100 * spent:.0f} % of the samples that scoring all "
-        "takes.",
+        f"tenth. They took {100 * spent:.0f} % of the samples that scoring all takes.",
         f"The {NAMES[predictor]} of an order have a rank correlation of "
         f"{found.correlations[predictor]} with its score.",
     ]

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from gdm_repr.analysis.intervals.estimate import place_text, with_ends
+from gdm_repr.analysis.intervals.estimate import Estimate, place_text, with_ends
 from gdm_repr.analysis.reconstruction import figures
 from gdm_repr.analysis.reconstruction.measure import Reconstruction
 from gdm_repr.analysis.reconstruction.summary import LEVEL, WAYS, ImageValues, Summary
@@ -108,38 +108,42 @@ def _answer(found: Reconstruction) -> list[str]:
         some = measured.values[measured.kept.index(m)]
         at = {way: curve.at(m) for way, curve in psnr.items()}
         # a PCA has no more components than images it was fitted on
-        pca = "" if math.isnan(at["pca"].value) else f"PCA at {at['pca']} dB, of "
+        others = [
+            f"{name} {at[way]} dB"
+            for name, way in (("PCA gives", "pca"), ("the DCT", "dct"))
+            if not math.isnan(at[way].value)
+        ]
         answer.append(
-            f"The first {m} of {total} latents (up to band {band}; {some} values, "
-            f"{HALF * some} bytes as float16) rebuild images at {at['zero']} dB PSNR with zeros "
-            f"for the rest, at {at['noise']} dB with noise; as many values of {pca}"
-            f"the DCT at {at['dct']} dB."
+            f"Up to band {band}, the first {m} latents with zeros for the rest rebuild images at "
+            f"{at['zero']} dB PSNR. With noise for the rest it is {at['noise']} dB. Of as many "
+            f"values, {', '.join(others)}. These are {some} values, {HALF * some} bytes as float16."
         )
     answer.append(
-        f"The distance in {main} falls to {100 * LEVEL:.0f} % of that between unrelated "
-        f"images at m = "
-        f"{_count(place['zero'])} with zeros for the rest, {_count(place['noise'])} with noise; "
-        f"for PCA it takes {_count(place['pca'])}, for the DCT {_count(place['dct'])} with the "
-        f"mean for the rest and {_count(place['dct_other'])} with another image's (m was measured "
-        f"at {len(measured.kept)} values, and is read between them on straight lines)."
+        f"Latents that it takes for a tenth of the distance between unrelated images, in {main}: "
+        f"{_count(place['zero'])} with zeros for the rest, {_count(place['noise'])} with noise. "
+        f"PCA takes {_count(place['pca'])}. The DCT takes {_count(place['dct'])} with the mean for "
+        f"the rest, {_count(place['dct_other'])} with another image's. Between the "
+        f"{len(measured.kept)} values of m that were measured, curves are read on straight lines."
     )
     for band, m in inner[:1]:
         i = measured.kept.index(m)
-        gaps = "; ".join(
-            f"{WAYS[a]}, less {WAYS[b]}: {each[i].percent()}"
-            for (a, b), each in summary.gaps[main].items()
-        )
         answer.append(
-            f"With what is known up to band {band}, image by image, the latents' distance in "
-            f"{main} less the control's is, in % of that between unrelated images (below 0 the "
-            f"latents are closer): {gaps}."
+            f"Image by image, up to band {band}, in {main}. "
+            + " ".join(_closer(a, b, each[i]) for (a, b), each in summary.gaps[main].items())
+            + " Differences are shares of the distance between unrelated images."
         )
     answer.append(
-        f"All {values} values rebuild images at {psnr['zero'].at(total)} dB, and at "
-        f"{summary.float16['psnr']} dB when kept as float16 ({HALF * values} bytes); a PNG of such "
-        f"an image takes {summary.png} bytes."
+        f"All {values} values rebuild images at {psnr['zero'].at(total)} dB. Kept as float16, in "
+        f"{HALF * values} bytes, they give {summary.float16['psnr']} dB. A PNG of such an image "
+        f"takes {summary.png} bytes."
     )
     return answer
+
+
+def _closer(way: str, other: str, gap: Estimate) -> str:
+    """Say which of two ways comes closer to the image."""
+    word = "closer than" if gap.high < 0 else "farther than" if gap.low > 0 else "not told from"
+    return f"'{WAYS[way]}' is {word} '{WAYS[other]}' ({gap.percent()})."
 
 
 def make_tables(measured: ImageValues, summary: Summary) -> list[Table]:

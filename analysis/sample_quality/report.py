@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gdm_repr.analysis.draws import first_latent
-from gdm_repr.analysis.intervals.estimate import number, with_ends
+from gdm_repr.analysis.intervals.estimate import in_twos, number, with_ends
 from gdm_repr.analysis.intervals.jackknife import Score
 from gdm_repr.analysis.report.page import Picture, Report, Table
 from gdm_repr.analysis.sample_quality import figures
@@ -23,6 +23,8 @@ from gdm_repr.tracking.keys import (
     SECONDS_PER_SAMPLE,
     band_metric,
 )
+
+GROUPS = 6  # that the answer speaks of
 
 
 def report(found: SampleQuality) -> Report:
@@ -53,8 +55,8 @@ def report(found: SampleQuality) -> Report:
             ),
             Picture(
                 "sliced",
-                f"Sliced Wasserstein distance to real images over that between real ones ({ends}; "
-                f"{config.directions} directions).",
+                f"Sliced Wasserstein distance to real images over that between real ones ({ends}). "
+                f"It is a mean over {config.directions} directions.",
                 figures.draw_sliced(found.sliced),
             ),
             Picture(
@@ -99,38 +101,50 @@ def _answer(found: SampleQuality, held_out: bool) -> list[str]:
     lines = []
     for name in config.features:
         by = found.scores[name]
+        if by["frechet"]["gaussian"].value < by["frechet"]["samples"].value:
+            lines.append(
+                "A Gaussian of the images' mean and covariance scores better than the samples: its "
+                f"Frechet distance in {name} is {by['frechet']['gaussian']}."
+            )
         lines.append(
-            f"Frechet distance to {found.n} real {real} in {name}: {_beside(by['frechet'])}."
+            f"Frechet distance of samples to real {real} in {name}: {_beside(by['frechet'])}"
         )
-        lines.append(f"KID in {name}: {_beside(by['kid'])}.")
-        shares = "; ".join(
-            f"{score} {by[score]['samples']}, floor {by[score]['samples'].floor}, "
-            f"gaussian {number(by[score]['gaussian'].value)}"
+        lines.append(f"KID in {name}: {_beside(by['kid'])}")
+        shares = [
+            f"{score} {by[score]['samples']}, of real {real} {by[score]['samples'].floor}."
             for score in NAMES
-        )
-        lines.append(f"Neighbours in {name}: {shares}.")
-    each = "; ".join(
-        f"{name} {_over(by['samples'])} (gaussian {_over(by['gaussian'])})"
+        ]
+        lines.append(" ".join([f"Neighbours in {name}.", *map(_capital, shares)]))
+    each = " ".join(
+        f"Of {name} it is {_over(by['samples'])}, of a Gaussian {_over(by['gaussian'])}."
         for name, by in found.sliced.items()
     )
-    lines.append(f"Sliced Wasserstein distance, in floors: {each}.")
-    losses = "; ".join(f"{each.group} {each.mean}" for each in found.losses)
     lines.append(
-        "Denoising loss, 1 for a Gaussian that is independent along the model's axes: "
-        f"{losses} (n = {found.losses[0].n})."
+        f"Sliced Wasserstein distance as a multiple of the floor, which is 1 for real {real}. "
+        f"{each}"
     )
-    bands = "; ".join(
-        f"{row.band} std {number(row.std)} +- {number(row.std_se, 1)}, KS {number(row.ks)} "
-        f"(95 % null {number(row.ks_null)}), round trip {number(row.round_trip_rmse, 2)}"
-        for row in found.latents
+    losses = [f"group {each.group} has {each.mean}" for each in found.losses[:GROUPS]]
+    lines.append(
+        "Denoising loss, where 1 is a Gaussian that is independent along the model's axes "
+        f"(n = {found.losses[0].n}). {in_twos(losses)}"
     )
-    lines.append(f"Latents of the store (n = {found.latents[0].n}), by band: {bands}.")
+    worst = max(found.latents, key=lambda row: row.ks)
+    lines.append(
+        f"Latents of the store are farthest from N(0, 1) in band {worst.band}: their "
+        f"Kolmogorov-Smirnov distance is {number(worst.ks)} (95 % null {number(worst.ks_null)}). "
+        f"Their std is {number(worst.std)} +- {number(worst.std_se, 1)} (n = {worst.n})."
+    )
     lines.append(
         f"A sample takes {found.cost[0][2]} evaluations of the network and "
-        f"{number(found.seconds, 2)} s on this machine, in batches of "
-        f"{min(config.batch_size, BLOCK)} (blocks: {_spread(found)})."
+        f"{number(found.seconds, 2)} s on this machine. Blocks took {_spread(found)} s a "
+        f"sample. Batches had {min(config.batch_size, BLOCK)}."
     )
+    lines.append(f"n = {found.n} samples, beside as many real {real}.")
     return lines
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _spread(found: SampleQuality) -> str:
@@ -142,14 +156,14 @@ def _spread(found: SampleQuality) -> str:
 def _beside(by: Mapping[str, Score]) -> str:
     """Write a score beside its floor and the controls."""
     own = by["samples"]
-    text = f"{own}, floor {own.floor}"
+    text = f"{own}, where real ones have {own.floor}."
     if own.ratio is not None:
-        text += f", ratio {own.ratio}"
+        text += f" That is {own.ratio} times as far."
     elif own.excess is not None:
-        text += f", difference {own.excess}"
+        text += f" The difference is {own.excess}."
     if own.corrected is not None:
-        text += f"; without the bias of this n {own.corrected}"
-    return f"{text}; gaussian {by['gaussian']}, noise {by['noise']}"
+        text += f" Without the bias of this n it is {own.corrected}."
+    return f"{text} A Gaussian has {by['gaussian']}, noise {by['noise']}."
 
 
 def _over(score: Score) -> str:

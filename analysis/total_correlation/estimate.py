@@ -119,7 +119,7 @@ def total_correlation(
     method = ESTIMATORS[estimator]
     if n < method.needed(d):
         raise ValueError(
-            f"z: {n} samples are too few for estimator {estimator!r} on {d} columns; it needs at "
+            f"z: {n} samples are too few for estimator {estimator!r} on {d} columns. It needs at "
             f"least {method.needed(d)}. Encode more, use fewer columns, or another estimator"
         )
     _check_rank(x)

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from gdm_repr.analysis.columns.layout import Layout
 from gdm_repr.analysis.columns.layout import counted as counted_columns
 from gdm_repr.analysis.columns.names import LATENTS
-from gdm_repr.analysis.intervals.estimate import LEVEL, number
+from gdm_repr.analysis.intervals.estimate import LEVEL, in_twos, number
 from gdm_repr.analysis.total_correlation.answers import Answer, find
 from gdm_repr.analysis.total_correlation.estimate import ElementNormality, TotalCorrelationEstimate
 from gdm_repr.analysis.total_correlation.questions import Question
+
+QUESTIONS = 8  # that the answer speaks of, by one estimator
 
 
 def as_table(rows: Sequence[Answer]) -> list[dict[str, object]]:
@@ -62,23 +64,23 @@ def _by_one(
     found: Sequence[tuple[Question, TotalCorrelationEstimate]],
 ) -> list[str]:
     """Say what one estimator found: the latents with interval and p, then the controls."""
-    latents = "; ".join(
-        f"{question.label}: {tc}, p = {number(tc.p_value)}" for question, tc in found
-    )
     dependent = [question.label for question, tc in found if tc.p_value <= LEVEL]
-    verdict = "Dependent: " + ", ".join(dependent) if dependent else "None is told from independent"
-    controls = []
-    for source in dict.fromkeys(row.source for row in rows):
-        others = [find(rows, source, question.name, estimator) for question, _ in found]
-        if source != LATENTS and any(others):
-            values = ", ".join(number(other.value, 2) if other else "-" for other in others)
-            controls.append(f"{source} {values}")
-    n = found[0][1].n
-    beside = f" In the same order: {'; '.join(controls)}." if controls else ""
-    return [
-        f"Total correlation of the latents in nats, by {estimator} (n = {n}): {latents}. "
-        f"{verdict} (p up to {LEVEL:g}).{beside}"
+    verdict = f"dependent are the columns {', '.join(dependent)}"
+    if not dependent:
+        verdict = "no columns are told from independent ones"
+    said = [
+        f"By {estimator}, {verdict}. That means p up to {LEVEL:g}, at n = {found[0][1].n} latents."
     ]
+    others = [source for source in dict.fromkeys(row.source for row in rows) if source != LATENTS]
+    for question, tc in found[:QUESTIONS]:
+        controls = [(source, find(rows, source, question.name, estimator)) for source in others]
+        beside = in_twos([f"of {name} {number(each.value, 2)}" for name, each in controls if each])
+        said.append(
+            f"Total correlation {question.label}, by {estimator}: {tc} nats "
+            f"(p = {number(tc.p_value)}). {beside}".rstrip()
+        )
+    left = len(found) - QUESTIONS
+    return [*said, *[f"The table has {left} more."] * (left > 0)]
 
 
 def normality_sentence(found: Mapping[str, ElementNormality], whole: int | None = None) -> str:
@@ -90,20 +92,20 @@ def normality_sentence(found: Mapping[str, ElementNormality], whole: int | None 
     """
 
     def counted(normality: ElementNormality) -> str:
-        d, rejected = len(normality.p), int(normality.rejected.sum())
-        return f"{rejected} of {d} ({100 * rejected / d:.0f} %)"
+        return f"{int(normality.rejected.sum())} of {len(normality.p)}"
 
     own = found[LATENTS]
     worst = int(own.statistic.argmax())
     tested = len(own.p)
-    part = f" ({counted_columns(tested, whole)})" if whole and whole != tested else ""
-    others = [f"{name} {counted(each)}" for name, each in found.items() if name != LATENTS]
-    beside = f" Beside it: {'; '.join(others)}." if others else ""
+    part = f" Looked at: {counted_columns(tested, whole)}." if whole and whole != tested else ""
+    beside = "".join(
+        f" Of {name} {counted(each)} do." for name, each in found.items() if name != LATENTS
+    )
     return (
-        f"{counted(own)} of the latents' elements{part} differ from N(0, 1) at a false-discovery "
-        f"rate of {100 * own.rate:.0f} % (Kolmogorov-Smirnov, n = {own.n}); the largest distance "
-        f"is {number(float(own.statistic[worst]))} (95 % of N(0, 1) samples lie below "
-        f"{number(own.null_high)}).{beside}"
+        f"{counted(own)} elements of the latents differ from N(0, 1).{beside} "
+        f"The largest Kolmogorov-Smirnov distance of a latent is "
+        f"{number(float(own.statistic[worst]))} (95 % null {number(own.null_high)}). "
+        f"The false-discovery rate is {100 * own.rate:.0f} %, at n = {own.n}.{part}"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from gdm_repr.analysis.intervals.estimate import listed, with_ends
+from gdm_repr.analysis.intervals.estimate import in_twos, with_ends
 from gdm_repr.analysis.report.page import Picture, Report, Table
 from gdm_repr.analysis.subject import Subject
 from gdm_repr.analysis.traversal import figures
@@ -74,67 +74,67 @@ def _answer(atlas: Atlas, pool: Pool, subject: Subject, who: str) -> list[str]:
     """Say what was found of the first element, and of all of them."""
     first, average = atlas.entries[0], atlas.average
     E, R = len(atlas.entries), len(atlas.random)
-    part = f" (chosen of the {pool.whole:,} of the band)" if pool.whole > E else ""
-    other = [
-        f"{kind} {first.numbers[kind]} (random directions {average[kind]})"
+    part = f" They were chosen of the {pool.whole:,} of the band." if pool.whole > E else ""
+    path = " ".join(
+        f"Its {kind} is {first.numbers[kind]} (random directions {average[kind]})."
         for kind in ("straightness", "monotonicity", "alike")
-    ]
-    if atlas.spread_p <= LEVEL:
-        wide = "more unequal" if atlas.spread > 1 else "more alike"
-        verdict = f"elements are {wide} than random directions"
-    else:
-        verdict = "elements as a whole are not shown to differ from random directions"
+    )
     return [
         f"In features of {atlas.feature}, element {first.name} of band {pool.name} changes images "
-        f"most: per unit it moves them {first.effect} of the way to another image; a random "
-        f"direction of the band {average['effect']}, the image's own coefficient "
-        f"{first.raw['effect']} (n = {atlas.n} {who}).",
-        f"{atlas.passing} of {E} elements{part} do more than the average random direction (at a "
-        f"false-discovery rate of {LEVEL:g}), and so do {atlas.passing_random} of {R} random "
-        "directions by the same test. "
-        + (
-            f"Effects spread {atlas.spread:.2g} times as wide over elements as over random "
-            f"directions (p = {atlas.spread_p:.2g}): {verdict}."
-            if atlas.spread == atlas.spread
-            else "There are too few directions to compare how unequal they are."
-        ),
+        f"most: per unit it moves them {first.effect} of the way to another image "
+        f"(n = {atlas.n} {who}). A random direction of the band moves them {average['effect']}, "
+        f"the image's own coefficient {first.raw['effect']}.",
+        f"{atlas.passing} of {E} elements do more than the average random direction.{part} By the "
+        f"same test, so do {atlas.passing_random} of {R} random directions. The test has a "
+        f"false-discovery rate of {LEVEL:g}.",
+        _spread(atlas),
         *_others(atlas),
-        _where_it_falls(atlas, pool, subject),
+        *_where_it_falls(atlas, pool, subject),
         f"Over the whole range element {first.name} leaves the image {first.numbers['drift']} of "
-        f"the way to another one (own coefficient {first.raw['drift']}); its path has "
-        f"{', '.join(other)}. {MEANING}",
+        f"the way to another one (own coefficient {first.raw['drift']}). {path} {MEANING}",
     ]
+
+
+def _spread(atlas: Atlas) -> str:
+    """Say whether elements differ from each other more than random directions do."""
+    if atlas.spread != atlas.spread:
+        return "There are too few directions to compare how unequal they are."
+    verdict = "Elements as a whole are not shown to differ from random directions"
+    if atlas.spread_p <= LEVEL:
+        wide = "more unequal" if atlas.spread > 1 else "more alike"
+        verdict = f"Elements are {wide} than random directions"
+    return (
+        f"{verdict}: their effects spread {atlas.spread:.2g} times as wide (p = "
+        f"{atlas.spread_p:.2g})."
+    )
 
 
 def _others(atlas: Atlas) -> list[str]:
-    """Say what the other elements do."""
-    others = [
-        f"element {entry.name}: {entry.effect}, {100 * entry.numbers['own'].value:.0f} %"
-        for entry in atlas.entries[1:]
-    ]
-    said = "The others, by effect per unit, and the share of their change on their own coefficient"
-    return [f"{said}: {listed(others, LISTED - 1)}."] if others else []
+    """Name the other elements."""
+    others = ", ".join(entry.name for entry in atlas.entries[1:LISTED])
+    more = ", ..." if len(atlas.entries) > LISTED else ""
+    return [f"Next by effect are the elements {others}{more}."] if others else []
 
 
-def _where_it_falls(atlas: Atlas, pool: Pool, subject: Subject) -> str:
+def _where_it_falls(atlas: Atlas, pool: Pool, subject: Subject) -> list[str]:
     """Say which bands the first element's change falls in."""
     grouping, first = subject.model.grouping, atlas.entries[0]
     mask = element_mask(first.name, *pool.mask.shape)
     before = untouched_groups(grouping, mask)
-    bands = "; ".join(
-        f"band {grouping.names[group]} {first.shares[group].percent()}"
+    bands = [
+        f"band {grouping.names[group]} has {first.shares[group].percent()}"
         for group in grouping.order[before : before + 4]
-    )
-    text = (
+    ]
+    said = [
         f"Of the squared change by element {first.name}, {first.numbers['own'].percent()} falls on "
-        f"its own coefficient; by bands: {bands}."
-    )
+        f"its own coefficient. {in_twos(bands)}"
+    ]
     if before and subject.generation.strict:
-        return text + " Bands made before it are left alone by the model's construction."
-    if before:
+        said.append("Bands made before it are left alone by the model's construction.")
+    elif before:
         early = first.numbers["early"]
-        return text + f" In bands made before it the largest change of a coefficient is {early}."
-    return text
+        said.append(f"In bands made before it the largest change of a coefficient is {early}.")
+    return said
 
 
 def _pictures(found: Traversal, atlas: Atlas, who: str) -> list[Picture]:

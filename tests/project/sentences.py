@@ -21,11 +21,13 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "docs/*.md", "gdm_repr/assets/scenes.md")
 EXCEPTIONS: Mapping[str, str] = {}  # how a sentence begins, and why it may stay
 
-_NAMED = r"(?:Figs?|Eqs?|Secs?|Sections?|Tables?|Props?|Appendix|[Vv]ersions?|Python|[Ss]eeds?)"
+_NAMED = r"(?:Figs?|Eqs?|Secs?|Sections?|Tables?|Props?|Appendix|[Vv]ersions?|Python|[Ss]eeds?"
+_NAMED += r"|[Ee]lements?|[Gg]roups?|[Bb]ands?)"
 _NOT_COUNTED = [
     r"`[^`]*`",  # code
     r"\]\([^)]*\)",  # the address of a link
     r"https?://\S+",
+    r"\b\d+:\d+\b",  # an element by index and channel
     r"\[[^\[\]]*\]",  # an interval, a band, a range
     rf"\b{_NAMED}\.? ?(?:>= ?)?\(?\d[\w.]*\)?(?:(?:, | and | to |-)\(?\d[\w.]*\)?)*",
     r"\b[A-Z]\(0, [1I]\)",  # N(0, 1)

@@ -100,7 +100,7 @@ def test_a_factor_that_can_not_be_read_is_left_out(analyse: Analyse) -> None:
     found = analyse("element_factors", FEW, "--readable 0.999 --columns 2")
     assert found["tables"]["reader"]["readable"] == [False]
     assert set(found["tables"]["elements"]["way"]) == {"probe"}
-    assert "no factor well enough" in " ".join(found["answer"])
+    assert "No factor is read well enough" in " ".join(found["answer"])
 
 
 def test_elements_are_single_numbers(trained: Path, encoded: Path, tmp_path: Path) -> None:

@@ -82,12 +82,14 @@ def test_codes_are_compared_at_their_length() -> None:
 def test_sentences_say_where_a_factor_is_and_is_not() -> None:
     factor = read_factor("pose", [i / 7 for i in range(100)])
     said = sentences(cells(), {}, [factor], ["linear"])
-    assert said[0].startswith("Factors by band: [0, 1] has pose; [2, 5] has none, not pose (has:")
-    assert said[1] == "Raw coefficients differ: pose in [2, 5]: latents no, raw yes."
+    assert said[:2] == ["Factors in [0, 1]: pose.", "Factors in [2, 5]: none. Not in it: pose."]
+    assert said[3] == "Raw coefficients have, and latents do not: pose in [2, 5]."
     text = " ".join(said)
-    assert "more than raw coefficients in 2 of 4 cells (most: pose in all, by 0.40" in text
-    assert "vae (3 numbers, beside our first 3) in 0 of 1 cells, less in 1" in text
-    assert "long (50 numbers, beside our first 6) in 1 of 1 cells" in text
+    assert "more than raw coefficients in 2 of 4 cells. Most: pose in all, by 0.40" in text
+    assert "vae in 0 of 1 cells. They tell less in 1." in text
+    assert "long in 1 of 1 cells." in text
+    assert "A code of 3 numbers stands beside our first 3." in text
+    assert "A code of 50 numbers stands beside our first 6." in text
     made = {table.name: table.columns for table in tables(cells(), [factor], {})}
     assert made["factor_map"]["code length"][-2:] == [3, 50]
     places = zip(made["states"]["source"], made["states"]["columns"], strict=True)
@@ -123,12 +125,10 @@ def test_columns_that_were_left_out_are_counted_and_none_is_called_all() -> None
     assert pairs == ["first_3", "6_of_2506_columns"]
     factor = read_factor("pose", [i / 7 for i in range(100)])
     said = sentences(own, {}, [factor], ["linear"])
-    assert "[2, 5] (4 of 2,504 columns looked at) has none, not pose" in said[0]
+    assert said[1] == "Factors in [2, 5] (4 of 2,504 columns looked at): none. Not in it: pose."
     made = {table.name: table.columns for table in tables(own, [factor], {})}
     assert "all" not in made["states"]["columns"]
     assert made["states"]["of"] == [2, 2504, 3, 2506]
     alone = column_sets({"0_5": (0, 6)}, (), {"0_5": 10})
     said = sentences([cell(c, score(0.5)) for c in alone], {}, [factor], ["linear"])
-    assert said[0].startswith(
-        "Factors by band: 6 of 16 columns (6 of 16 columns looked at) has pose"
-    )
+    assert said[0] == "Factors in 6 of 16 columns: pose."

@@ -82,16 +82,16 @@ def test_sentences_hold_value_interval_null_and_control() -> None:
         for question in (PAIR, BLOCKS)
         for source, table in ((LATENTS, Z), ("fresh noise", noise))
     ]
-    (said,) = sentences(rows, ["gaussian", "knn"])
+    verdict, within, between = sentences(rows, ["gaussian", "knn"])
     tc = find(rows, LATENTS, "pair", "gaussian")
     assert tc is not None
-    assert said.startswith("Total correlation of the latents in nats, by gaussian (n = 600): ")
-    for part in (f"within pair: {tc.value:.3g} [{tc.low:.3g}, {tc.high:.3g}], p = 0.05", "between"):
-        assert part in said
-    assert "Dependent: within pair (p up to 0.05)." in said
-    assert "In the same order: fresh noise " in said
-    (alone,) = sentences(rows[2:], ["gaussian"])
-    assert "None is told from independent" in alone
+    assert verdict.startswith("By gaussian, dependent are the columns within pair.")
+    assert "p up to 0.05, at n = 600" in verdict
+    value = f"{tc.value:.3g} [{tc.low:.3g}, {tc.high:.3g}] nats (p = 0.05). Of fresh noise "
+    assert within.startswith(f"Total correlation within pair, by gaussian: {value}")
+    assert between.startswith("Total correlation between") and "Of fresh noise " in between
+    alone, _ = sentences(rows[2:], ["gaussian"])
+    assert "no columns are told from independent ones" in alone
     (refused,) = sentences([asked(LATENTS, Z[:40], PAIR)], ["gaussian"])
     assert refused.startswith("No value within pair: 40 samples are too few")
 
@@ -100,5 +100,5 @@ def test_normality_is_told_with_its_control() -> None:
     z = np.random.default_rng(0).standard_normal((500, 4))
     found = {LATENTS: element_normality(z * [1, 1, 1, 2]), "fresh noise": element_normality(z)}
     said = normality_sentence(found)
-    assert said.startswith("1 of 4 (25 %) of the latents' elements differ from N(0, 1)")
-    assert "Beside it: fresh noise 0 of 4 (0 %)." in said
+    assert said.startswith("1 of 4 elements of the latents differ from N(0, 1).")
+    assert "Of fresh noise 0 of 4 do." in said
