@@ -154,13 +154,13 @@ def table(rows: list[Row]) -> str:
                         f"{best.latent_rmse:.1e} / {best.round_trip_rmse:.1e}" if best else ""
                     )
                 lines.append(f"| {solver}, {coordinate} | {' | '.join(cells)} |")
-        adaptive = [
-            f"{row.coordinate} {row.evaluations} evaluations {row.latent_rmse:.1e} / "
-            f"{row.round_trip_rmse:.1e}"
+        lines += ["", "| dopri5 | evaluations | error |", "| --- | --- | --- |"]
+        lines += [
+            f"| {row.coordinate} | {row.evaluations} | {row.latent_rmse:.1e} / "
+            f"{row.round_trip_rmse:.1e} |"
             for row in own
             if row.solver == "dopri5"
         ]
-        lines += ["", f"dopri5: {'; '.join(adaptive)}"]
     return "\n".join(lines)
 
 

@@ -22,7 +22,7 @@ PAGES = ("README.md", "docs/*.md", "gdm_repr/assets/scenes.md")
 EXCEPTIONS: Mapping[str, str] = {}  # how a sentence begins, and why it may stay
 
 _NAMED = r"(?:Figs?|Eqs?|Secs?|Sections?|Tables?|Props?|Appendix|[Vv]ersions?|Python|[Ss]eeds?"
-_NAMED += r"|[Ee]lements?|[Gg]roups?|[Bb]ands?)"
+_NAMED += r"|[Rr]ows?|[Ee]lements?|[Gg]roups?|[Bb]ands?)"
 _NOT_COUNTED = [
     r"`[^`]*`",  # code
     r"\]\([^)]*\)",  # the address of a link
@@ -36,7 +36,7 @@ _NOT_COUNTED = [
     r"\b(?:19[5-9]\d|20[1-4]\d)\b",  # a year
 ]
 _NUMBER = re.compile(r"(?<![\w.^/-])[+-]?\.?\d[\d,.]*(?:e[+-]?\d+)?(?:x\d+)*(?:/\d+)?(?![\w])")
-_END = re.compile(r"(?<!et al)(?<!Eq)(?<!Fig)(?<!Sec)(?<!e\.g)(?<!i\.e)[.!?][)\"'*_]*(?=\s+[^a-z])")
+_END = re.compile(r"(?<!et al)(?<!Eqs)(?<!Eq)(?<!Figs)(?<!Fig)(?<!Sec)(?<!e\.g)(?<!i\.e)[.!?][)\"'*_]*(?=\s+[^a-z])")
 
 
 def numbers(sentence: str) -> int:
