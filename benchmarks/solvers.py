@@ -120,15 +120,23 @@ def verdict(rows: list[Row]) -> list[str]:
         reach = [r for r in own if r.latent_rmse <= paper.latent_rmse]
         first = min(reach, key=lambda r: r.evaluations)
         best = min((r for r in own if r.evaluations <= 126), key=lambda r: r.latent_rmse)
+        ratio = paper.latent_rmse / best.latent_rmse
         lines += [
-            f"{label}: the paper's setting (euler, uniform, 128 evaluations) has a latent error of "
-            f"{paper.latent_rmse:.2e} and a round-trip error of {paper.round_trip_rmse:.2e}",
-            f"{label}: {first.solver}, {first.coordinate} reaches that latent error with "
-            f"{first.evaluations} evaluations ({first.latent_rmse:.2e})",
-            f"{label}: at most 126 evaluations: {best.solver}, {best.coordinate} has "
-            f"{best.latent_rmse:.2e}, 1/{paper.latent_rmse / best.latent_rmse:.0f} of the paper's",
+            "",
+            f"| {label} | solver | evaluations | latent error | round trip |",
+            "| --- | --- | --- | --- | --- |",
+            _row("the paper's setting", paper),
+            _row("the first to reach its latent error", first),
+            _row(f"the best with at most 126: 1/{ratio:.0f} of it", best),
         ]
     return lines
+
+
+def _row(what: str, row: Row) -> str:
+    return (
+        f"| {what} | {row.solver}, {row.coordinate} | {row.evaluations} | "
+        f"{row.latent_rmse:.2e} | {row.round_trip_rmse:.2e} |"
+    )
 
 
 def table(rows: list[Row]) -> str:
