@@ -141,8 +141,8 @@ def _held(cells: Sequence[Cell]) -> list[str]:
         said.append(f"Raw coefficients have, and latents do not: {listed(only_raw, MOST_TOLD)}.")
     if not only_own and not only_raw:
         said.append(
-            "No factor is found in a band of the latents and missing from the same raw "
-            "coefficients, or the other way round."
+            "Latents and raw coefficients have the same factors in the same bands, where both are "
+            "clear."
         )
     return said
 
@@ -192,15 +192,19 @@ def _suffice(cells: Sequence[Cell], probe: str, names: Sequence[str]) -> list[st
     for name in names:
         if own[name]:
             other = raw.get(name)
-            differs = f" (raw {other or 'nothing'})" if raw and other != own[name] else ""
+            differs = (
+                f" (raw coefficients: {other or 'nothing'})" if raw and other != own[name] else ""
+            )
             by_prefix.setdefault(str(own[name]), []).append(name + differs)
     if not by_prefix:
         return []
     whole = next(c.columns.label for c in cells if c.columns.kind == "all" and c.source == LATENTS)
-    parts = [f"Of {prefix}: {', '.join(each)}." for prefix, each in by_prefix.items()]
+    parts = [
+        f"{prefix[:1].upper()}{prefix[1:]}: {', '.join(e)}." for prefix, e in by_prefix.items()
+    ]
     return [
-        f"For these factors the first bands tell as much as {whole}, but for a twentieth. "
-        + " ".join(parts)
+        f"First bands from which a {probe} probe reads as much as from {whole}, but for a "
+        f"twentieth. {' '.join(parts)}"
     ]
 
 

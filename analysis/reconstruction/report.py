@@ -109,18 +109,18 @@ def _answer(found: Reconstruction) -> list[str]:
         at = {way: curve.at(m) for way, curve in psnr.items()}
         # a PCA has no more components than images it was fitted on
         others = [
-            f"{name} {at[way]} dB"
-            for name, way in (("PCA gives", "pca"), ("the DCT", "dct"))
+            f"of {name} give {at[way]} dB"
+            for name, way in (("PCA", "pca"), ("the DCT", "dct"))
             if not math.isnan(at[way].value)
         ]
         answer.append(
             f"Up to band {band}, the first {m} latents with zeros for the rest rebuild images at "
-            f"{at['zero']} dB PSNR. With noise for the rest it is {at['noise']} dB. Of as many "
-            f"values, {', '.join(others)}. These are {some} values, {HALF * some} bytes as float16."
+            f"{at['zero']} dB PSNR. With noise for the rest it is {at['noise']} dB. As many "
+            f"values {', '.join(others)}. These are {some} values, {HALF * some} bytes as float16."
         )
     answer.append(
-        f"Latents that it takes for a tenth of the distance between unrelated images, in {main}: "
-        f"{_count(place['zero'])} with zeros for the rest, {_count(place['noise'])} with noise. "
+        f"Latents needed to come within a tenth of the distance between unrelated images, in "
+        f"{main}: {_count(place['zero'])} with zeros for the rest, {_count(place['noise'])} with noise. "
         f"PCA takes {_count(place['pca'])}. The DCT takes {_count(place['dct'])} with the mean for "
         f"the rest, {_count(place['dct_other'])} with another image's. Between the "
         f"{len(measured.kept)} values of m that were measured, curves are read on straight lines."
@@ -129,7 +129,11 @@ def _answer(found: Reconstruction) -> list[str]:
         i = measured.kept.index(m)
         answer.append(
             f"Image by image, up to band {band}, in {main}. "
-            + " ".join(_closer(a, b, each[i]) for (a, b), each in summary.gaps[main].items())
+            + " ".join(
+                _closer(a, b, each[i])
+                for (a, b), each in summary.gaps[main].items()
+                if not math.isnan(each[i].value)
+            )
             + " Differences are shares of the distance between unrelated images."
         )
     answer.append(

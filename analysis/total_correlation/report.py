@@ -105,21 +105,20 @@ def _pictures(found: TotalCorrelation, main: str) -> list[Picture]:
     """Show answers by the main estimator, normality, and correlations of columns that vary."""
     tables, bands = found.tables, found.columns.bands
     which = counted(len(found.columns.columns), found.columns.whole())
-    drawn = [
-        Picture(
-            "total_correlation",
+    drawn = []
+    if any(row.tc for row in found.answers if row.estimator == main):
+        caption = (
             f"Total correlation by the estimator {main}, with 95 % intervals. Gray tick: 95 % "
             "of tables with independent columns lie at its left. The axis is linear about 0, then "
-            f"logarithmic. {in_twos([f'n = {len(t)} of {name}' for name, t in tables.items()])}",
-            total_correlation_figure(found.answers, main),
-        ),
-        Picture(
-            "normality",
-            f"Distance of each column to N(0, 1), Kolmogorov-Smirnov, {which}. A distance's "
-            "95 % interval is as wide to each side as the null is high (dashed).",
-            normality_figure(found.normality, bands),
-        ),
-    ]
+            f"logarithmic. {in_twos([f'of {name} n = {len(t)}' for name, t in tables.items()])}"
+        )
+        figure = total_correlation_figure(found.answers, main)
+        drawn.append(Picture("total_correlation", caption, figure))
+    caption = (
+        f"Distance of each column to N(0, 1), Kolmogorov-Smirnov, {which}. A distance's "
+        "95 % interval is as wide to each side as the null is high (dashed)."
+    )
+    drawn.append(Picture("normality", caption, normality_figure(found.normality, bands)))
     shown = {name: tables[name] for name in (LATENTS, OTHER, RAW) if name in tables}
     varying = {name: table for name, table in shown.items() if np.ptp(table, 0).all()}
     if varying:

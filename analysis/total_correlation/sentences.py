@@ -54,7 +54,9 @@ def sentences(rows: Sequence[Answer], estimators: Sequence[str]) -> list[str]:
         if found:
             said += _by_one(rows, estimator, found)
         refused = [row for row in own if not row.tc] if place == 0 else []
-        said += [f"No value {row.question.label}: {row.note}." for row in refused]
+        for note in dict.fromkeys(row.note for row in refused):
+            where = ", ".join(row.question.label for row in refused if row.note == note)
+            said.append(f"No value {where}: {note}.")
     return said
 
 

@@ -76,7 +76,7 @@ def _answer(atlas: Atlas, pool: Pool, subject: Subject, who: str) -> list[str]:
     E, R = len(atlas.entries), len(atlas.random)
     part = f" They were chosen of the {pool.whole:,} of the band." if pool.whole > E else ""
     path = " ".join(
-        f"Its {kind} is {first.numbers[kind]} (random directions {average[kind]})."
+        f"{kind.capitalize()}: {first.numbers[kind]} (random directions {average[kind]})."
         for kind in ("straightness", "monotonicity", "alike")
     )
     return [
@@ -111,9 +111,11 @@ def _spread(atlas: Atlas) -> str:
 
 def _others(atlas: Atlas) -> list[str]:
     """Name the other elements."""
-    others = ", ".join(entry.name for entry in atlas.entries[1:LISTED])
+    names = [entry.name for entry in atlas.entries[1:LISTED]]
     more = ", ..." if len(atlas.entries) > LISTED else ""
-    return [f"Next by effect are the elements {others}{more}."] if others else []
+    return [f"Next by effect: element{'s' * (len(names) > 1)} {', '.join(names)}{more}."] * bool(
+        names
+    )
 
 
 def _where_it_falls(atlas: Atlas, pool: Pool, subject: Subject) -> list[str]:

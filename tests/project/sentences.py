@@ -36,7 +36,8 @@ _NOT_COUNTED = [
     r"\b(?:19[5-9]\d|20[1-4]\d)\b",  # a year
 ]
 _NUMBER = re.compile(r"(?<![\w.^/-])[+-]?\.?\d[\d,.]*(?:e[+-]?\d+)?(?:x\d+)*(?:/\d+)?(?![\w])")
-_END = re.compile(r"(?<!et al)(?<!Eqs)(?<!Eq)(?<!Figs)(?<!Fig)(?<!Sec)(?<!e\.g)(?<!i\.e)[.!?][)\"'*_]*(?=\s+[^a-z])")
+_SHORT = "".join(rf"(?<!{word})" for word in ("et al", "Eq", "Eqs", "Fig", "Figs", "Sec"))
+_END = re.compile(rf"{_SHORT}[.!?][)\"'*_]*(?=\s+[^a-z])")
 
 
 def numbers(sentence: str) -> int:
