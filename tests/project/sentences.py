@@ -54,12 +54,20 @@ def numbers(sentence: str) -> int:
 
 
 def sentences(text: str) -> Iterator[str]:
-    """Split prose into sentences; a list's item ends one, too."""
+    """Split prose into sentences.
+
+    >>> list(sentences("As in Fig. 4, by Lee et al. It is 3.5 % [1, 5]! So (2."))
+    ['As in Fig. 4, by Lee et al. It is 3.5 % [1, 5]', 'So (2.']
+    """
     yield from filter(None, map(str.strip, _END.split(" ".join(text.split()))))
 
 
 def paragraphs(markdown: str) -> Iterator[tuple[int, str]]:
-    """Yield the first line's number and the text of each paragraph and list item."""
+    """Yield the first line's number and the text of each paragraph and list item.
+
+    >>> list(paragraphs("# 1 2 3\\n\\n    1 2 3\\n\\nOne\\n- two\\n  three\\n| 1 | 2 | 3 |"))
+    [(5, 'One'), (6, 'two three')]
+    """
     start, lines, fenced = 0, list[str](), False
     for place, line in enumerate([*markdown.splitlines(), ""], 1):
         bare = line.strip()
