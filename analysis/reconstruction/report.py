@@ -121,8 +121,8 @@ def _answer(found: Reconstruction) -> list[str]:
     answer.append(
         "Latents needed to come within a tenth of the distance between unrelated images, in "
         f"{main}: {_count(place['zero'])} with zeros for the rest, {_count(place['noise'])} with "
-        f"noise. PCA takes {_count(place['pca'])}. The DCT takes {_count(place['dct'])} with the mean for "
-        f"the rest, {_count(place['dct_other'])} with another image's. Between the "
+        f"noise. PCA takes {_count(place['pca'])}. The DCT takes {_count(place['dct'])} with the "
+        f"mean for the rest, {_count(place['dct_other'])} with another image's. Between the "
         f"{len(measured.kept)} values of m that were measured, curves are read on straight lines."
     )
     for band, m in inner[:1]:
