@@ -8,14 +8,12 @@ from typing import Any
 from gdm_repr.analysis.columns.names import LATENTS, RAW
 from gdm_repr.analysis.disentanglement.estimate import LatentScore
 from gdm_repr.analysis.disentanglement.figures import draw_scores
-from gdm_repr.analysis.disentanglement.measure import Disentanglement
+from gdm_repr.analysis.disentanglement.measure import ALL, Disentanglement
 from gdm_repr.analysis.disentanglement.options import LEAST
 from gdm_repr.analysis.intervals.estimate import in_twos, number, with_ends
 from gdm_repr.analysis.report.page import Picture, Report, Table
 from gdm_repr.boundary.names import key_part, metric_key
 from gdm_repr.tracking.keys import DISENTANGLEMENT
-
-BANDS = 4  # that the answer speaks of
 
 
 def report(found: Disentanglement) -> Report:
@@ -89,26 +87,23 @@ def _answer(
     kinds = list(dict.fromkeys(s.name for band in bands for s in found[LATENTS, band]))
     lines = []
     for kind in kinds:
-        each = []
-        for band in bands[:BANDS]:
-            for s in found[LATENTS, band]:
-                if s.name == kind:
-                    beside = [
-                        f"of {of} {number(others[of, band, kind].value, 2)}"
-                        for of in sources
-                        if (of, band, kind) in others
-                    ]
-                    each.append(
-                        f"Score {kind} in {band} is {s.estimate}, where unrelated factors give up "
-                        f"to {number(s.null_high, 2)}. {in_twos(beside)}".rstrip()
-                    )
-        lines.append(" ".join(each))
-    left = len(bands) - BANDS
+        by_band = {b: s for b in bands for s in found[LATENTS, b] if s.name == kind}
+        band, best = max(by_band.items(), key=lambda item: item[1].value)
+        beside = [
+            f"of {of} it is {number(other.value, 2)}"
+            for of in sources  # codes have no bands
+            if (other := others.get((of, band, kind)) or others.get((of, ALL, kind)))
+        ]
+        where = f"is largest in {band}" if len(by_band) > 1 else f"of {band}"
+        lines.append(
+            f"Score {kind} {where}: {best.estimate}. Unrelated factors give up to "
+            f"{number(best.null_high, 2)} there. {in_twos(beside)}".rstrip()
+        )
     n = found[LATENTS, bands[0]][0].n
     known = f"The factors are {', '.join(names[:12])}." if names else "No factors are known."
     return [
         *lines,
-        *[f"The table has the other {left} bands."] * (left > 0),
+        *["The table has the other bands."] * (len(bands) > 1),
         f"n = {n} images, 95 % intervals. {known}",
     ]
 

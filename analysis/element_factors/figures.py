@@ -84,7 +84,7 @@ def map_figure(found: ElementFactors) -> Figure:
     panels[-1].set_xticks(range(0, len(names), step), names[::step], rotation=90, fontsize="small")
     panels[-1].set_xlabel("element", fontsize="small")
     assert image is not None
-    label = "share of the factor's variance"
+    label = "share"  # of the factor's variance, as the caption says; a figure of one factor is low
     colour_bar(figure, image, panels, label, fraction=0.04, pad=0.01)
     return figure
 

@@ -130,12 +130,13 @@ def _counted(way: str, made: Mapping[str, Claim], band: str) -> str:
     how = "both ways at once" if way == BOTH else way
     factors = f"{own.factors} factor{'s' * (own.factors > 1)}"
     said = [f"By {how}, {own.moving} of {own.total} elements of band {band} move a factor."]
-    if len(several):
-        said.append(f"They move {number(float(several.mean()), 2)} of {factors} on average.")
-    said.append(
-        f"Counting shares of any size, {int((own.any_size > 0).sum())} move a factor and "
-        f"{int((own.any_size == 1).sum())} exactly one."
-    )
+    if own.factors > 1:
+        if len(several):
+            said.append(f"They move {number(float(several.mean()), 2)} of {factors} on average.")
+        said.append(
+            f"Counting shares of any size, {int((own.any_size > 0).sum())} move a factor and "
+            f"{int((own.any_size == 1).sum())} exactly one."
+        )
     for source, each in made.items():
         if source != ELEMENTS:
             alone = f" {each.singles} of these move exactly one." * bool(each.moving)

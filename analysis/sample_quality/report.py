@@ -103,8 +103,9 @@ def _answer(found: SampleQuality, held_out: bool) -> list[str]:
         by = found.scores[name]
         if by["frechet"]["gaussian"].value < by["frechet"]["samples"].value:
             lines.append(
-                "A Gaussian of the images' mean and covariance scores better than the samples: its "
-                f"Frechet distance in {name} is {by['frechet']['gaussian']}."
+                f"A Gaussian of the images' mean and covariance scores better in {name} than the "
+                f"samples: {by['frechet']['gaussian']} against {by['frechet']['samples']} "
+                "(Frechet distance)."
             )
         lines.append(
             f"Frechet distance of samples to real {real} in {name}: {_beside(by['frechet'])}"

@@ -119,9 +119,9 @@ def test_codes_are_scored_like_the_latents_that_they_are(
     assert length == 6
     assert [key for key in rows if key[0] == "vae"] == [("vae", "all")]
     assert rows["k1", "21_63"][0] == rows["latents", "21_63"][0]
-    assert "more than vae (6 numbers, beside our first 6) in 0 of 1 cells" in " ".join(
-        report["answer"]
-    )
+    told = " ".join(report["answer"])
+    assert "more than vae in 0 of 1 cells" in told
+    assert "A code of 6 numbers stands beside our first 6." in told
 
     few = "--scores mig --permutations 2 --resamples 5"
     result = analyse("disentanglement", few, baselines, out="scores")
