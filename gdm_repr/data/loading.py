@@ -36,6 +36,7 @@ from gdm_repr.data.hold_out import HELD_OUT, Part
 from gdm_repr.data.images import BadImage, Preprocess
 from gdm_repr.data.labels import read_labels
 from gdm_repr.data.sources.registry import open_source
+from gdm_repr.progress import progress
 from gdm_repr.tracking.record import warn
 
 Key = TypeVar("Key")
@@ -113,12 +114,10 @@ def find_held_out(
 
     Every image is read once. One that can't be read is not held out.
     """
-    from tqdm import tqdm
-
     held_out = np.zeros(len(dataset), bool)
     parts = [range(i, min(i + _AT_ONCE, len(dataset))) for i in range(0, len(dataset), _AT_ONCE)]
     few = len(dataset) <= _FEW or dataset.is_in_memory
-    with tqdm(total=len(dataset), unit="img", desc="which are held out", delay=1) as bar:
+    with progress(len(dataset), desc="which are held out") as bar:
         found = work_ahead(_Below(dataset, share), parts, workers=0 if few else workers)
         for rows, below in zip(parts, found, strict=True):
             held_out[rows.start : rows.stop] = below
