@@ -176,6 +176,7 @@ class Delivery:
         self._sent["runs"][record] = run_id
 
     def _experiment(self, name: str, record: str) -> Experiment:
+        experiment: Experiment | None
         if name.startswith(BY_ID):
             experiment = self._client.get_experiment(name.removeprefix(BY_ID))
         else:
