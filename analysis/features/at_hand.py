@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gdm_repr.analysis.features.extractors import DEFAULT
 from gdm_repr.analysis.features.networks import lite0_backbone, torchvision_backbone
+from gdm_repr.analysis.features.pretrained import Published
 
-NETWORKS = {
+NETWORKS: dict[str, Callable[[], Published]] = {
     DEFAULT: lambda: torchvision_backbone(DEFAULT).published,
     "efficientnet-lite0": lambda: lite0_backbone("efficientnet-lite0").published,
 }
