@@ -123,7 +123,7 @@ def _choose_new(parts: Sequence[Part], subject: Subject, seconds: float) -> dict
     found = {}
     for part, given in zip(parts, shares, strict=True):
         analysis, options = part
-        share = _largest(lambda share, part=part: takes(part, share), given)  # type: ignore[misc]
+        share = _largest(lambda share, part=part: takes(part, share), given)
         dialled = options.dialled(share, subject)
         values = {name: getattr(dialled, name) for name in options.dials}
         found[analysis.name] = Choice(

@@ -164,7 +164,7 @@ def run_analysis(analysis: Analysis, argv: Sequence[str] | None) -> int:
             subject,
             config.minutes,
             config.out,
-            check=lambda parts: [require(each, options, subject) for each, options in parts],
+            check=lambda parts: require(analysis, parts[0][1], subject),
             write=not config.dry_run,
         )
         return config, subject

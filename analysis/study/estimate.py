@@ -63,7 +63,7 @@ def _score(choice: Choice) -> float:
         first=encode.first, seed=encode.seed,
     )  # fmt: skip
     untrained = build_untrained(train, dataset.shape)
-    model = GDM(untrained, choose_device(encode.device)).with_order(encode.order)
+    model = GDM(untrained, choose_device(encode.device).type).with_order(encode.order)
     plan = encode.plan(model, inverse=encode.inverse)
     z = model.noise(TRIED, seed=0)
     each = seconds_each(lambda n: decode(model.flow, z[:n], plan).y.sum().item(), TRIED)

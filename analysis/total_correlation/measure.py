@@ -149,7 +149,8 @@ def _answers(
             key = f"{question.name} {estimator} {source} {digests[source][:16]}"
             given = (tables[source], question, estimator)
             outcome = journal.once(key, Outcome, answer, *given, **draws)
-            of = {"source": source, "question": question, "estimator": estimator}
-            found.append(Answer(**vars(outcome), **of))
+            found.append(
+                Answer(**vars(outcome), source=source, question=question, estimator=estimator)
+            )
             bar.update()
     return found

@@ -14,6 +14,7 @@ from gdm_repr.analysis.cost import Rates
 from gdm_repr.analysis.disentanglement.scores import SCORES
 from gdm_repr.analysis.runner import ANALYSES, NOT_OF_ALL, Analysis, load
 from gdm_repr.analysis.subject import Subject
+from gdm_repr.command import build
 
 ALL = [name for name in ANALYSES if name not in NOT_OF_ALL]
 Parts = list[tuple[Analysis, Any]]
@@ -21,7 +22,10 @@ Parts = list[tuple[Analysis, Any]]
 
 @pytest.fixture(scope="module")
 def subject(trained: Path, encoded: Path) -> Subject:
-    config = load("leakage").options(checkpoint=str(trained), latents=encoded, out=Path("out"))
+    config = build(
+        load("leakage").options,
+        {"checkpoint": str(trained), "latents": encoded, "out": Path("out")},
+    )
     found = Subject.open(config)
     # one second for an image made and for an image seen: what is chosen depends on no machine
     found.rates = dict.fromkeys(("", "pixels"), Rates(0.0, 1.0, 0.1, 1.0, 1e-10))
@@ -30,9 +34,8 @@ def subject(trained: Path, encoded: Path) -> Subject:
 
 
 def parts(trained: Path, encoded: Path, out: Path, names: list[str], **own: object) -> Parts:
-    config = AllConfig(
-        checkpoint=str(trained), latents=encoded, out=out, features=("pixels",), settings=own
-    )
+    given = {"checkpoint": str(trained), "latents": encoded, "out": out}
+    config = build(AllConfig, {**given, "features": ("pixels",), "settings": own})
     return [(analysis := load(name), part_options(analysis, config)) for name in names]
 
 
@@ -115,7 +118,7 @@ def test_a_study_never_chooses_by_time() -> None:
     base = {"train": {"data": "digits"}, "choices": {"one": {}}}
     for options, word in (({"minutes": 3}, "minutes"), ({"features": ["auto"]}, "auto")):
         with pytest.raises(ValueError, match=word):
-            list_choices(StudyConfig(**base, score=options))
+            list_choices(build(StudyConfig, {**base, "score": options}))
 
 
 def test_help_names_the_minutes(capsys: pytest.CaptureFixture[str]) -> None:
