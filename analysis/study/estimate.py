@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gdm_repr.analysis.study.choices import Choice
 
 TRIED = 16  # images that are decoded at once
+START = 10.0  # seconds in which a process loads what it needs
 
 
 def task_seconds(tasks: Mapping[str, tuple[Task, str | None]]) -> dict[str, float]:
@@ -29,7 +30,7 @@ def task_seconds(tasks: Mapping[str, tuple[Task, str | None]]) -> dict[str, floa
             continue
         alike = json.dumps([task.folder is None, _without_seed(task.choice)], default=str)
         if alike not in known:
-            known[alike] = _train(task.choice) if task.folder is None else _score(task.choice)
+            known[alike] = START + (_score if task.folder else _train)(task.choice)
         found[key] = known[alike]
     return found
 
