@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from gdm_repr.analysis.columns.layout import Layout
@@ -55,7 +56,8 @@ def sentences(rows: Sequence[Answer], estimators: Sequence[str]) -> list[str]:
             said += _by_one(rows, estimator, found)
         refused = [row for row in own if not row.tc] if place == 0 else []
         for note in dict.fromkeys(row.note for row in refused):
-            where = ", ".join(row.question.label for row in refused if row.note == note)
+            names = [_named(row.question)[0] for row in refused if row.note == note]
+            where = ", ".join(names)
             said.append(f"No value {where}: {note}.")
     return said
 
@@ -66,7 +68,7 @@ def _by_one(
     found: Sequence[tuple[Question, TotalCorrelationEstimate]],
 ) -> list[str]:
     """Say what one estimator found: the latents with interval and p, then the controls."""
-    dependent = [question.label for question, tc in found if tc.p_value <= LEVEL]
+    dependent = [_named(question)[0] for question, tc in found if tc.p_value <= LEVEL]
     verdict = f"dependent are the columns {', '.join(dependent)}"
     if not dependent:
         verdict = "no columns are told from independent ones"
@@ -77,12 +79,20 @@ def _by_one(
     for question, tc in found[:QUESTIONS]:
         controls = [(source, find(rows, source, question.name, estimator)) for source in others]
         beside = in_twos([f"of {name} {number(each.value, 2)}" for name, each in controls if each])
+        name, count = _named(question)
+        part = f"Looked at: {count}. " * bool(count)
         said.append(
-            f"Total correlation {question.label}, by {estimator}: {tc} nats "
-            f"(p = {number(tc.p_value)}). {beside}".rstrip()
+            f"Total correlation {name}, by {estimator}: {tc} nats. Its p is {number(tc.p_value)}. "
+            f"{part}{beside}".rstrip()
         )
     left = len(found) - QUESTIONS
     return [*said, *[f"The table has {left} more."] * (left > 0)]
+
+
+def _named(question: Question) -> tuple[str, str]:
+    """Return what was asked, and how many of its columns were looked at where not all."""
+    found = re.fullmatch(r"(.*?) ?\(?(\d[\d,]* of [\d,]+ columns)\)?", question.label)
+    return (found[1] or "of all of these", found[2]) if found else (question.label, "")
 
 
 def normality_sentence(found: Mapping[str, ElementNormality], whole: int | None = None) -> str:

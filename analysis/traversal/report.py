@@ -170,7 +170,7 @@ def _pictures(found: Traversal, atlas: Atlas, who: str) -> list[Picture]:
     drawn = []
     for anchor, (sheet, first) in zip(of, sheets, strict=True):
         kind = "image" if anchor.rows else "sample"
-        caption = f"{which} of band {pool.name} by rank, on {kind} {anchor.ids[0]}"
+        caption = f"{which} of band {pool.name} by rank. Moved is {kind} {anchor.ids[0]}"
         caption = caption.replace("sample sample", "sample")
         drawn.append(Picture(f"traversal_{kind}", f"{caption}; the column says its value.", sheet))
         moving = Animation(first, still=1, moving=range(1, 1 + len(config.values)))

@@ -28,6 +28,7 @@ _NOT_COUNTED = [
     r"\]\([^)]*\)",  # the address of a link
     r"https?://\S+",
     r"\b\d+:\d+\b",  # an element by index and channel
+    r"\b\d+(?:-\d+){2,}\b",  # an order of groups
     r"\[[^\[\]]*\]",  # an interval, a band, a range
     rf"\b{_NAMED}\.? ?(?:>= ?)?\(?\d[\w.]*\)?(?:(?:, | and | to |-)\(?\d[\w.]*\)?)*",
     r"\b[A-Z]\(0, [1I]\)",  # N(0, 1)

@@ -87,7 +87,7 @@ def test_sentences_hold_value_interval_null_and_control() -> None:
     assert tc is not None
     assert verdict.startswith("By gaussian, dependent are the columns within pair.")
     assert "p up to 0.05, at n = 600" in verdict
-    value = f"{tc.value:.3g} [{tc.low:.3g}, {tc.high:.3g}] nats (p = 0.05). Of fresh noise "
+    value = f"{tc.value:.3g} [{tc.low:.3g}, {tc.high:.3g}] nats. Its p is 0.05. Of fresh noise "
     assert within.startswith(f"Total correlation within pair, by gaussian: {value}")
     assert between.startswith("Total correlation between") and "Of fresh noise " in between
     alone, _ = sentences(rows[2:], ["gaussian"])
