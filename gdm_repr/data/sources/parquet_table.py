@@ -69,7 +69,7 @@ def describe(file: Any, path: Path, image: ImageColumn) -> Described:  # noqa: A
     if min(rows, default=0) < 0 or sum(rows) > 8 * size:
         raise ValueError(f"{sum(rows)} rows in {size} bytes")
     labels, paths = _labels(file, image), _inner_paths(file, image)
-    if any(len(column) != sum(rows) for column in (*labels.values(), paths)):
+    if any(len(column) != sum(rows) for column in labels.values()) or len(paths) != sum(rows):
         raise ValueError("columns of different lengths")
     largest = max((_leaf_bytes(group, image.leaf) for group in groups), default=0)
     return Described(rows, largest, labels, paths)
