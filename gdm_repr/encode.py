@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gdm_repr.tracking.run import Run
 
 SHEET_IMAGES = 16  # columns of the contact sheet, spread evenly over the store
+TIMED_IMAGES = 32  # that tell how long encoding takes
 LIKENESS_IMAGES = 256  # that are compared with training's
 SPLIT_IMAGES = 64  # images on which the steps' split is measured
 ERRORS = ("latent_error", "round_trip_error")
@@ -224,6 +225,45 @@ def _is_untold(out: Path) -> bool:
     return not ends or ends[-1]["status"] != "FINISHED"
 
 
+def _announce(config: EncodeConfig, model: GDM, plan: Plan, left: int) -> None:
+    """Say how long encoding takes, and what takes less, where it takes more than a minute."""
+    passes = 1 + config.round_trip + 3 * config.latent_error  # the error is of twice the steps
+    seconds = seconds_an_image(model, plan, min(left, config.batch_size, TIMED_IMAGES))
+    minutes = passes * left * seconds / 60
+    if not minutes > 1:
+        return
+    less = ["--limit"] if config.limit is None and config.first is None else []
+    if model.hold_out is not None and config.part == "all":
+        less.insert(0, "--part held-out")
+    fewer = f"; {' or '.join(less)} takes fewer" if less else ""
+    print(f"{left:,} images take about {minutes:.1f} minutes{fewer}", file=sys.stderr)
+
+
+def seconds_an_image(model: GDM, plan: Plan, n: int) -> float:
+    """Time the ODE of n images at one and two steps a group; return what the plan takes, an image.
+
+    It is nan for dopri5, which chooses its own steps.
+    """
+    from dataclasses import replace
+
+    from gdm_repr.ode import decode
+
+    if plan.solver == "dopri5":
+        return float("nan")
+    z, k = model.noise(n), model.grouping.k
+    decode(model.flow, z, replace(plan, steps=(1,) * k))  # memory is taken, kernels are made
+    calls, seconds = [], []
+    for steps in (1, 2):
+        began = time.monotonic()
+        solved = decode(model.flow, z, replace(plan, steps=(steps,) * k))
+        solved.y.sum().item()
+        seconds.append(time.monotonic() - began)
+        calls.append(solved.evaluations)
+    more = (calls[1] - calls[0]) / k  # evaluations of a step
+    evaluations = calls[0] + more * (sum(plan.steps) - k)
+    return evaluations * sum(seconds) / sum(calls) / n
+
+
 def _encode_pending(
     config: EncodeConfig,
     model: GDM,
@@ -243,6 +283,8 @@ def _encode_pending(
         print(
             f"resuming: {len(dataset) - left} of {len(dataset)} images are there", file=sys.stderr
         )
+    if left:
+        _announce(config, model, plan, left)
     batches = shard_batches(writer, pending, config.batch_size)
     loaded = load(dataset, batches, workers=config.workers, pin=model.device.type == "cuda")
     started, failed = time.monotonic(), 0

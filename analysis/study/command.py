@@ -221,7 +221,8 @@ def _estimate(tasks: dict[str, tuple[Task, str | None]], jobs: int) -> dict[str,
     for what, keys in rows.items():
         minutes = sum(seconds[key] for key in keys) / 60 / jobs
         print(f"{what:<20}{len(keys)} tasks, about {minutes:.1f} minutes", file=sys.stderr)
-    print("analyses beside are counted once the first are done", file=sys.stderr)
+    if any(len(task.choice.analyses) > 1 for task, _ in tasks.values()):
+        print("other analyses are not in these; finished tasks correct the bar", file=sys.stderr)
     return seconds
 
 

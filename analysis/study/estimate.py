@@ -18,7 +18,7 @@ START = 10.0  # seconds in which a process loads what it needs
 def task_seconds(tasks: Mapping[str, tuple[Task, str | None]]) -> dict[str, float]:
     """Return the seconds that each task takes here, by its key; choices that are alike count once.
 
-    Scoring is encoding and sampling; analyses beside are known when the first task has done them.
+    Scoring is encoding and sampling; other analyses are not in it, until a task has done them.
 
     Args:
         tasks: by key, with the key of the one that each needs.
