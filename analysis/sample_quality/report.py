@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from gdm_repr.analysis.draws import first_latent
 from gdm_repr.analysis.intervals.estimate import in_twos, number, with_ends
 from gdm_repr.analysis.intervals.jackknife import Score
+from gdm_repr.analysis.options import RAW
 from gdm_repr.analysis.report.page import Picture, Report, Table
 from gdm_repr.analysis.sample_quality import figures
 from gdm_repr.analysis.sample_quality.denoising_loss import GroupLoss
@@ -98,15 +99,9 @@ def report(found: SampleQuality) -> Report:
 
 def _answer(found: SampleQuality, held_out: bool) -> list[str]:
     config, real = found.config, "held-out images" if held_out else "images"
-    lines = []
+    lines = worse_than_gaussian({name: found.scores[name] for name in config.features})
     for name in config.features:
         by = found.scores[name]
-        if by["frechet"]["gaussian"].value < by["frechet"]["samples"].value:
-            lines.append(
-                f"A Gaussian of the images' mean and covariance scores better in {name} than the "
-                f"samples: {by['frechet']['gaussian']} against {by['frechet']['samples']} "
-                "(Frechet distance)."
-            )
         lines.append(
             f"Frechet distance of samples to real {real} in {name}: {_beside(by['frechet'])}"
         )
@@ -142,6 +137,27 @@ def _answer(found: SampleQuality, held_out: bool) -> list[str]:
     )
     lines.append(f"n = {found.n} samples, beside as many real {real}.")
     return lines
+
+
+def worse_than_gaussian(scores: Scores) -> list[str]:
+    """Say by what a Gaussian scores better than the samples, beyond both intervals.
+
+    Frechet distances of raw numbers compare mean and covariance, which the Gaussian has by
+    construction, so that they judge nothing here.
+    """
+    lines = []
+    for name, by in scores.items():
+        for key, words in (("frechet", "Frechet distance"), ("kid", "KID")):
+            samples, gaussian = (by[key][of] for of in ("samples", "gaussian"))
+            if key == "frechet" and name in RAW:
+                continue
+            if gaussian.high < samples.low:
+                lines.append(
+                    f"A Gaussian of the images' mean and covariance scores better than the samples "
+                    f"by {words} in {name}: {gaussian} against {samples}."
+                )
+    advice = "The model is not good yet: train longer, or widen the network."
+    return [*lines, advice] if lines else []
 
 
 def _capital(text: str) -> str:

@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from gdm_repr.analysis.draws import first_latent
+from gdm_repr.analysis.intervals.jackknife import Score
 from gdm_repr.analysis.journal import Journal
 from gdm_repr.analysis.sample_quality import image_sets
 from gdm_repr.analysis.sample_quality.image_sets import Blocks, ImageSets, choose_halves
 from gdm_repr.analysis.sample_quality.options import SampleQualityConfig
+from gdm_repr.analysis.sample_quality.report import worse_than_gaussian
 from gdm_repr.analysis.subject import Subject
 
 N = 20
@@ -45,7 +47,7 @@ def test_a_killed_run_keeps_its_blocks(
         if where == "pixels"
     }
     assert 0.5 < rows["samples", "frechet"] < rows["noise", "frechet"]
-    assert numbers["method"]["held out"] == "not known to be"
+    assert "which training may have seen" in (tmp_path / "report.html").read_text()
     assert len(numbers["tables"]["latents"]["band"]) == 3
 
 
@@ -69,6 +71,29 @@ def test_the_sets(trained: Path, encoded: Path, tmp_path: Path) -> None:
     spread = np.corrcoef(gaussian.std(0).flatten(), pool.std(0).flatten())[0, 1]
     assert spread > 0.8
     assert sets.cost()[0][2] >= sum(subject.plan.steps)
+
+
+def test_a_gaussian_that_scores_better_is_told() -> None:
+    """Beyond both intervals; of raw numbers not by mean and covariance, which it has."""
+
+    def told(feature: str, kid: float, frechet: float) -> list[str]:
+        near = Score(0.1, 0.09, 0.11, N)
+        other = {"gaussian": near, "noise": near}
+        scores = {
+            name: {"samples": Score(value, value - 0.01, value + 0.01, N), **other}
+            for name, value in (("kid", kid), ("frechet", frechet))
+        }
+        return worse_than_gaussian({feature: scores})
+
+    assert told("pixels", kid=0.1, frechet=9) == []
+    assert told("pixels", kid=0.115, frechet=9) == []  # the intervals meet
+    assert "by KID in pixels: 0.1 [0.09, 0.11] against 0.2" in told("pixels", 0.2, 0)[0]
+    both = told("vgg19", kid=0.2, frechet=0.3)
+    assert [line.partition(" in ")[0].rpartition("by ")[2] for line in both[:2]] == [
+        "Frechet distance",
+        "KID",
+    ]
+    assert "train longer" in both[2]
 
 
 def test_halves_are_disjoint() -> None:
