@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,7 +183,9 @@ def _more(
     if not isinstance(value, int) or MORE * value > len(subject.store):
         return None
     more = options.model_copy(update={first: MORE * value})
-    return rates.seconds(analysis.cost(more, subject))
+    with suppress(ValueError):  # of controls the store may have too few for these
+        return rates.seconds(analysis.cost(more, subject))
+    return None
 
 
 def _told(parts: Sequence[Part], found: Mapping[str, Choice], minutes: float) -> list[str]:

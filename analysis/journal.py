@@ -159,9 +159,10 @@ def read_journal(
     if len(entries) < 2:
         return {}
     before = entries[0]
-    before["settings"] |= {
+    settings_before = before.get("settings", {})
+    before["settings"] = settings_before | {
         key: now["settings"][key]
-        for key, value in before.get("settings", {}).items()
+        for key, value in settings_before.items()
         if key in now["settings"] and key in older and value == older[key]
     }
     if difference := _difference(before, now):

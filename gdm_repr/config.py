@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import (
@@ -18,6 +18,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -355,26 +356,24 @@ class TrainConfig(Compute):
     compile: Free[bool] = Field(False, description="Compile the network (torch.compile).")
     batch_size: Held = Field(256, description="Images a step.")
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _short_ones_are_of_the_model(cls, values: object) -> object:
-        short = SHORT & set(values) if isinstance(values, dict) else set()
-        if not isinstance(values, dict) or not any(values[name] is not None for name in short):
-            return values
-        model = values.get("model")
-        model = model.model_dump() if isinstance(model, ModelConfig) else dict(model or {})
-        for name in short:
-            if values[name] is not None:
-                part = "grouping" if name == "cuts" else "network"
-                options = {
-                    **({"name": "ddpmpp"} if part == "network" else {}),
-                    **model.get(part, {}),
-                }
-                if name == "cuts" and options.get("name", "single") == "single":
-                    options["name"] = "bands"
-                given = values[name]
-                model[part] = {**options, name: list(given) if name == "cuts" else given}
-        return {**values, "model": model}
+    def _short_ones_are_of_the_model(
+        cls, values: object, handler: ModelWrapValidatorHandler[Self]
+    ) -> Self:
+        made = handler(values)
+        short = {name: getattr(made, name) for name in sorted(SHORT & made.model_fields_set)}
+        if not isinstance(values, dict) or all(value is None for value in short.values()):
+            return made
+        model = made.model.model_dump(mode="json", exclude_unset=True)
+        for name, value in short.items():
+            part = model.setdefault("grouping" if name == "cuts" else "network", {})
+            if value is not None:
+                part[name] = list(value) if isinstance(value, tuple) else value
+            if name == "cuts" and part.get("name", "single") == "single":
+                part["name"] = "bands"
+        model.setdefault("network", {}).setdefault("name", made.model.network.name)
+        return handler({**values, "model": model})
 
 
 class SolverConfig(OfModel):

@@ -23,7 +23,7 @@ def place(pixels: Pixels) -> float:
 
     >>> import numpy as np
     >>> round(place(np.zeros((2, 2, 1), np.uint8)), 4)
-    0.0
+    0.2461
     """
     head = f"{pixels.dtype.newbyteorder('<').str}{pixels.shape}".encode()
     digest = hashlib.blake2b(head, digest_size=8, key=SALT)
