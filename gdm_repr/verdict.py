@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gdm_repr.denoiser import Denoiser
     from gdm_repr.latents.summary import BandSummary, ElementSummary
 
-IMAGES, LEVELS = 64, 4  # that the loss is measured on, and times of each
+IMAGES, LEVELS = 256, 4  # that the loss is measured on, and times of each
 AXES_IMAGES = 10  # of training for each number of a band, from which on its axes are known
 
 
