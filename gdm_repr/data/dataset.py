@@ -117,6 +117,7 @@ class ImageDataset:
         self._source, self._seed = source, seed
         self.preprocess, self.source = preprocess, printable(source.name)
         self._last: tuple[int, Pixels | BadImage] | None = None
+        self._placed: tuple[int, float] | None = None  # of the last image that was asked for
         self._memory: tuple[npt.NDArray[Any], npt.NDArray[np.int64], dict[int, str]] | None = None
         # One row an item: image, and row and column of the tile (0, 0 without tiles).
         self._items = _list_items(source, preprocess, first)
@@ -253,7 +254,9 @@ class ImageDataset:
     @isolated
     def sample(self, limit: int) -> ImageDataset:
         """Return a sample of at most so many items, as `open_data` takes it."""
-        return self.take(self._sample(limit))
+        sample = self.take(self._sample(limit))
+        sample.chosen = "sample"
+        return sample
 
     def _sample(self, limit: int) -> npt.NDArray[np.int64]:
         images, classes = self._items[:, 0], self._classes
@@ -261,7 +264,10 @@ class ImageDataset:
         return spread(len(self), limit, column)
 
     def _keep(self, rows: npt.NDArray[np.int64]) -> None:
-        assert self._memory is None  # items are taken before they are decoded
+        if self._memory is not None:
+            pixels, places, reasons = self._memory
+            rejected = {i: reasons[row] for i, row in enumerate(rows.tolist()) if row in reasons}
+            self._memory = pixels, places[rows], rejected
         self._items = self._items[rows]
         self.ids = [self.ids[row] for row in rows]
         self.labels = {name: [column[row] for row in rows] for name, column in self.labels.items()}
@@ -277,11 +283,12 @@ class ImageDataset:
         """Return where an item's image lies in [0, 1), by its content (`gdm_repr.data.hold_out`).
 
         Raises:
-            BadImage: The item can't be used.
+            BadImage: The image can't be read.
         """
-        self._fitted(index)
-        assert self._last is not None and not isinstance(self._last[1], BadImage)
-        return place(self._last[1])
+        image = int(self._items[index, 0])
+        if self._placed is None or self._placed[0] != image:  # as of another tile of it
+            self._placed = (image, place(self._decoded(image)))
+        return self._placed[1]
 
     @isolated
     def in_memory(self) -> ImageDataset:
@@ -295,7 +302,6 @@ class ImageDataset:
         decoded = copy.copy(self)
         decoded._memory = (pixels, rows, {item.index: item.reason for item in rejected})
         decoded._last = self._last = None
-        decoded._share = 0.0
         return decoded
 
     @property
@@ -318,6 +324,8 @@ class ImageDataset:
             stored, rows, reasons = self._memory
             row = rows[asked]
             pixels, reject = stored[row[row >= 0]], {i: reasons[i] for i in asked[row < 0].tolist()}
+            if self._share:  # pixels are kept at the size of x; the hash is of the image's own
+                marks = [self.place(i) < self._share for i in asked[row >= 0].tolist()]
         else:
             reject = {}
             pixels = np.empty((len(asked), *self.shape), self._layout.dtype)
@@ -338,6 +346,11 @@ class ImageDataset:
     def _fitted(self, index: int) -> Pixels:
         """Return pixels of one item at the size asked for; raises BadImage."""
         image, row, column = self._items[index].tolist()
+        pixels = self._decoded(image)
+        return fit_pixels(pixels, self.preprocess, self._levels(pixels), (row, column))
+
+    def _decoded(self, image: int) -> Pixels:
+        """Return pixels of an image as the source has them; raises BadImage."""
         if self._last is None or self._last[0] != image:  # the tiles of an image come in a row
             try:
                 self._last = (image, self._source.pixels(image, self.preprocess))
@@ -346,7 +359,7 @@ class ImageDataset:
         pixels = self._last[1]
         if isinstance(pixels, BadImage):
             raise pixels
-        return fit_pixels(pixels, self.preprocess, self._levels(pixels), (row, column))
+        return pixels
 
     def _levels(self, pixels: Pixels) -> int:
         levels = self._source.levels

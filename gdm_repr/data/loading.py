@@ -103,6 +103,11 @@ def open_data(
         )
     whole = ImageDataset(source, preprocess, columns, seed)
     rows = np.flatnonzero(find_held_out(whole, hold_out) == (part == HELD_OUT))[:first]
+    if not len(rows):
+        raise ValueError(
+            f"part={part!r}: none of the {len(whole)} images is, with hold_out={hold_out:g}; use "
+            "all, or give more images"
+        )
     dataset = whole.take(rows)
     return (dataset if limit is None else dataset.sample(limit)).marking(hold_out)
 

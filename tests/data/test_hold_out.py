@@ -80,8 +80,32 @@ def test_parts_are_all_there_is_and_a_limit_counts_among_them(folder: Path) -> N
     marks = few.batch(range(5)).held_out
     assert marks is not None
     assert marks.all()
+    assert few.chosen == "sample"
     with pytest.raises(ValueError, match="held nothing out"):
         open_data(folder, Preprocess(), part="seen")
+    with pytest.raises(ValueError, match=r"part='held-out': none of the 91 images"):
+        open_data(folder, Preprocess(), part="held-out", hold_out=1e-6)
+
+
+def test_what_is_in_memory_keeps_its_sides_and_can_be_taken_from(folder: Path) -> None:
+    dataset = open_data(folder, Preprocess()).marking(SHARE)
+    rows = [len(dataset) - 1, 3, 5]  # the first is the broken one
+    for each in (dataset.in_memory().take(rows), dataset.take(rows).in_memory()):
+        batch, same = each.batch(range(3)), dataset.take(rows).batch(range(3))
+        assert (batch.ids, batch.rejected) == (same.ids, same.rejected)
+        np.testing.assert_array_equal(batch.x, same.x)
+        assert batch.held_out is not None
+        np.testing.assert_array_equal(batch.held_out, same.held_out)
+
+
+def test_an_image_is_hashed_once_for_all_its_tiles(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[int] = []
+    monkeypatch.setattr("gdm_repr.data.dataset.place", lambda pixels: hashed.append(1) or 0.5)
+    dataset = open_data(folder, Preprocess(size=2, fit="tile"))
+    find_held_out(dataset.take(slice(64)), SHARE)
+    assert len(hashed) == 64 / 16
 
 
 def run_training(out: Path, data: Path, *flags: str) -> int:
