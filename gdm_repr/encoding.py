@@ -114,7 +114,8 @@ class Encoding:
         columns = {}
         for name in (each for error in ERRORS for each in (error, f"{error}_by_group")):
             values: Tensor | None = getattr(self, name)
-            if values is not None:
+            if values is not None:  # by group, of a single one, they are numbers as in a store
+                values = values.squeeze(1) if values.ndim > 1 else values
                 columns[name] = list(values.cpu().numpy())
         for group, band in enumerate(bands_of(self._known())):
             columns[band.column] = list(self.band(group).detach().flatten(1).cpu().numpy())

@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from gdm_repr.boundary.streams import sturdy_streams
+
 _ROOT = Path(__file__).parent
 
 
@@ -113,6 +115,7 @@ def _docstring(module: str, name: str) -> str:
     return ""
 
 
+@sturdy_streams()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gdm-repr list``."""
     parser = argparse.ArgumentParser(

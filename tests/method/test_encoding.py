@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,13 @@ def test_a_band_holds_its_elements(per_channel: bool) -> None:
         assert e.band("1_3").tolist() == e.band(1).tolist() == z[:, :, 1:].tolist()
     joined = torch.cat([e.band(j).flatten(1) for j in range(grouping.k)], 1)
     assert torch.equal(joined.sort(1).values, z.flatten(1))
+
+
+def test_errors_by_a_single_group_are_numbers_as_in_a_store() -> None:
+    grouping, error = build_grouping("single", (1, 2, 2)), torch.tensor([0.1, 0.2])
+    e = Encoding(torch.zeros(2, 1, 4), 1, torch.ones(2, dtype=torch.bool), error, grouping=grouping)
+    table = replace(e, latent_error_by_group=error[:, None]).to_pandas()
+    assert table["latent_error_by_group"].dtype == table["latent_error"].dtype
 
 
 @pytest.mark.parametrize("which", ["0_29", 3, -1, "1"])

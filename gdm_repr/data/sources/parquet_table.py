@@ -136,7 +136,10 @@ def can_name(paths: list[str | None]) -> bool:
 
 
 def _labels(file: Any, image: ImageColumn) -> Labels:  # noqa: ANN401
-    """Read columns of numbers and texts; those with names of classes give a second column."""
+    """Read columns of numbers and texts; those with names of classes give a second column.
+
+    A column of the file itself keeps its name before one of names.
+    """
     schema = file.schema_arrow
     names = _class_names(schema.metadata or {})
     wanted = [f.name for f in schema if f.name != image.name and _is_label(f.type)]
@@ -149,7 +152,10 @@ def _labels(file: Any, image: ImageColumn) -> Labels:  # noqa: ANN401
             # -1 is how a label that is kept secret, of a test split, is written
             known = [v if isinstance(v, int) and 0 <= v < len(classes) else None for v in values]
             named: list[Label] = [None if v is None else classes[v] for v in known]
-            labels |= {name: list(known), "class" if name == "label" else f"{name}_class": named}
+            labels[name] = list(known)
+            of_names = "class" if name == "label" else f"{name}_class"
+            if of_names not in wanted:
+                labels[of_names] = named
         else:
             labels[name] = values
     return labels

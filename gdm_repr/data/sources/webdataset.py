@@ -175,7 +175,7 @@ def _only_image(file: str, key: str, sample: _Sample) -> tuple[int, int]:
     if len(found) != 1:
         raise ValueError(
             f"data {file!r}: the sample {key!r} has {len(found)} images ({', '.join(found)}); "
-            "leave one of them"
+            "leave one of them, or rename them where the dots in their names mean nothing"
         )
     return sample.images[found[0]]
 

@@ -78,6 +78,13 @@ def test_a_file_in_hugging_face_s_layout(tmp_path: Path) -> None:
         assert source.size(index, PLAIN) == (6, 7)
 
 
+def test_names_of_classes_replace_no_column_of_the_file(tmp_path: Path) -> None:
+    own = ["a", "b", "c", "d", "e"]
+    for columns in ({"class": own, "label": [0] * 5}, {"label": [0] * 5, "class": own}):
+        path = write(tmp_path / "a.parquet", {"image": IMAGES, **columns}, {"label": ["cat"]})
+        assert opened(path).labels == {"class": own, "label": [0] * 5}
+
+
 def test_plain_binary_and_names_from_inside(tmp_path: Path) -> None:
     binary = opened(write(tmp_path / "a.parquet", {"picture": IMAGES, "fine": [3, 1, 2, 3, 1]}))
     assert binary.labels == {"fine": [3, 1, 2, 3, 1]}
