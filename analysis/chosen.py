@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,9 +135,9 @@ def _choose_new(parts: Sequence[Part], subject: Subject, seconds: float) -> dict
 
 
 def _rates(options: AnalysisConfig, subject: Subject) -> Rates:
-    extractors = options.extractors() if isinstance(options, FeatureConfig) else {}
-    key = ",".join(extractors)
+    key = ",".join(options.features) if isinstance(options, FeatureConfig) else ""
     if key not in subject.rates:
+        extractors = options.extractors() if isinstance(options, FeatureConfig) else {}
         subject.rates[key] = measure_rates(subject, list(extractors.values()), options.batch_size)
     return subject.rates[key]
 
@@ -180,12 +179,12 @@ def _more(
     """Return the seconds of four times as many, None where the store has not so many."""
     first = next(iter(options.dials))
     value = getattr(options, first)
-    if not isinstance(value, int) or MORE * value > len(subject.store):
+    if not isinstance(value, int):
         return None
-    more = options.model_copy(update={first: MORE * value})
-    with suppress(ValueError):  # of controls the store may have too few for these
-        return rates.seconds(analysis.cost(more, subject))
-    return None
+    more = options.fitted({first: MORE * value}, subject)
+    if getattr(more, first) < MORE * value:
+        return None
+    return rates.seconds(analysis.cost(more, subject))
 
 
 def _told(parts: Sequence[Part], found: Mapping[str, Choice], minutes: float) -> list[str]:
@@ -206,7 +205,7 @@ def _told(parts: Sequence[Part], found: Mapping[str, Choice], minutes: float) ->
         line = f"{analysis.name:<{width}}  {took}: {', '.join(chosen) or 'as given'}"
         if choice.more is not None:
             first = next(iter(options.dials))
-            line += f"; {MORE} times the {first} would halve the intervals ({choice.more / 60:.1f})"
+            line += f"; {MORE} times the {first} would halve the intervals ({choice.more / 60:.1f} minutes)"
         lines.append(line)
     return lines
 

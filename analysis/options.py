@@ -138,6 +138,10 @@ class AnalysisConfig(OfModel):
         turned = {
             name: round(least * (most / least) ** share) for name, (least, most) in free.items()
         }
+        return self.fitted(turned, subject)
+
+    def fitted(self, turned: dict[str, Any], subject: Subject) -> Self:
+        """Return the options with dials set, none higher than the store has images for."""
         total = len(subject.store)
         turned |= {name: min(turned[name], total) for name in ("images", "fit") if name in turned}
         turned = self.named(turned, subject)

@@ -403,10 +403,12 @@ def propose_unless_told(config: TrainConfig) -> TrainConfig:
     if config.config is not None or config.start_from is not None or "model" in given:
         return config
     made = config.out / PROPOSED
-    own = {name: getattr(config, name) for name in given}
+    plain = {**config.model_dump(mode="json", include=given, exclude_unset=True), **short}
     if (config.out / STATE_FILE).exists() and not config.overwrite:
-        before = read_state(config.out / STATE_FILE).config
-        return before.model_copy(update=own) if made.exists() else config
+        if not made.exists():
+            return config
+        before = read_state(config.out / STATE_FILE).config.resolved("resume", "overwrite")
+        return build(TrainConfig, laid_over(before, plain))
     size = config.preprocess.size
     proposal = propose(
         config.data,
@@ -426,5 +428,4 @@ def propose_unless_told(config: TrainConfig) -> TrainConfig:
     if not config.dry_run:
         config.out.mkdir(parents=True, exist_ok=True)
         write_text(made, as_yaml(proposal))
-    plain = {**config.model_dump(mode="json", include=given), **short}
     return build(TrainConfig, laid_over(proposal.values, plain))

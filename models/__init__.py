@@ -68,10 +68,12 @@ def network_config(config: Mapping[str, Any] | NetworkConfig) -> NetworkConfig:
         The options as the network's own config class.
 
     Raises:
-        ValueError: If the name is unknown, or an option is unknown or out of range.
+        ValueError: If the name is unknown, an option is unknown or out of range, or it is none.
     """
     if isinstance(config, NetworkConfig):
         return config
+    if not isinstance(config, Mapping):  # of a YAML file
+        raise ValueError("must be a network's options, as {name: mlp}")
     name = config.get("name")
     if name not in NETWORKS:
         raise ValueError(f"network name {name!r} is unknown; use one of {', '.join(NETWORKS)}")

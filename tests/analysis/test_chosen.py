@@ -43,6 +43,16 @@ def chosen(given: Parts, subject: Subject, minutes: float, out: Path) -> Parts:
     return choose(given, subject, minutes, out, check=len, write=True)
 
 
+def test_no_more_is_promised_than_the_store_has_images_for(
+    trained: Path, encoded: Path, subject: Subject, tmp_path: Path
+) -> None:
+    """Of 96 images, two sets of 24 can be had, and four times as many fit in no two sets."""
+    given = parts(trained, encoded, tmp_path, ["sample_quality"], sample_quality={"n": 24})
+    chosen(given, subject, 1.0, tmp_path)
+    choice = json.loads((tmp_path / CHOSEN).read_text())["analyses"]["sample_quality"]
+    assert choice["more"] is None
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_more_is_done_in_more_time_and_never_more_than_there_is(
     name: str, trained: Path, encoded: Path, subject: Subject, tmp_path: Path

@@ -106,6 +106,9 @@ def test_training_without_a_config_makes_one(
     argv[3] = "256"
     assert train.main([*argv, "--resume"]) == 0  # by its own options, whatever a clock says now
     assert (out / PROPOSED).read_bytes() == before
+    capsys.readouterr()
+    assert train.main([*argv, "--resume", "--cuts", "5"]) == 2  # not silently with its own
+    assert "model" in capsys.readouterr().err
 
 
 def test_training_that_does_not_fit_in_memory_does_not_begin(
@@ -138,9 +141,27 @@ def test_short_options_are_parts_of_the_model(
     assert config.model.network.model_dump()["multipliers"] == (1, 2)
     assert not set(short) & set(config.resolved())
     argv = ["--data", "digits", "--out", str(tmp_path / "run"), "--cuts", "3,9", "--dry-run"]
+    argv += ["--preprocess", '{"size": 8}']  # what is not given of it is proposed, too
     assert train.main(argv) == 0
     told = yaml.safe_load(capsys.readouterr().out)
+    assert told["preprocess"]["dequantize"]
     assert told["model"]["grouping"]["cuts"] == [3, 9]
     assert told["model"]["denoiser"]["preconditioning"] == "principal"  # as it is proposed
     assert train.main([*argv, "--cuts", "9,3"]) == 2
     assert "cuts" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"cuts": 30}, "cuts=30"),
+        ({"cuts": [3], "model": 5}, "model=5"),
+        ({"cuts": [3], "model": {"grouping": "bands"}}, "model.grouping='bands'"),
+        ({"channels": 8, "model": {"network": "mlp"}}, "model.network='mlp'"),
+    ],
+)
+def test_short_options_beside_what_is_no_model_are_refused(
+    given: dict[str, object], named: str
+) -> None:
+    with pytest.raises(ValueError, match=named):
+        build(TrainConfig, {"data": "digits", "out": "x", **given})
