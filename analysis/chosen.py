@@ -205,7 +205,8 @@ def _told(parts: Sequence[Part], found: Mapping[str, Choice], minutes: float) ->
         line = f"{analysis.name:<{width}}  {took}: {', '.join(chosen) or 'as given'}"
         if choice.more is not None:
             first = next(iter(options.dials))
-            line += f"; {MORE} times the {first} would halve the intervals ({choice.more / 60:.1f} minutes)"
+            line += f"; {MORE} times the {first} would halve the intervals"
+            line += f" ({choice.more / 60:.1f} minutes)"
         lines.append(line)
     return lines
 
