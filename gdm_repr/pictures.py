@@ -110,7 +110,7 @@ def as_html(x: Array, caption: str) -> str:
     ones are made smaller, and the first 16 are shown. Where images have other than 1 or 3 channels,
     every channel is a gray image.
     """
-    if x.shape[1] not in (1, 3):
+    if x.shape[1] not in _IN_PNG:
         x = x.reshape(-1, 1, *x.shape[2:])
     scale = SHOWN_SIDE // max(x.shape[2:])
     shown = []

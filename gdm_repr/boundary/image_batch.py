@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gdm_repr.data.images import Pixels, pil_pixels, to_channels
+from gdm_repr.data.images import COLOURS, Pixels, pil_pixels, to_channels
 
 Shape = tuple[int, int, int]
 Batchable = Any
@@ -173,7 +173,7 @@ def _from_pil(image: object, shape: Shape, name: str) -> Tensor:
     channels, *size = shape
     if not isinstance(image, Image.Image):
         raise ValueError(f"{name}: is a {type(image).__name__} among PIL images; give one kind")
-    if channels not in (1, 3):
+    if channels not in COLOURS:
         raise ValueError(f"{name}: a PIL image, but the model's have {channels} channels; give x")
     try:
         pixels: Pixels = to_channels(pil_pixels(image), channels)

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from gdm_repr import encode, train
-from gdm_repr.data.images import Preprocess
+from gdm_repr.data.hold_out import place
+from gdm_repr.data.images import Pixels, Preprocess
 from gdm_repr.data.loading import find_held_out, open_data
 from gdm_repr.latents.store import open_store
 
@@ -101,8 +102,13 @@ def test_what_is_in_memory_keeps_its_sides_and_can_be_taken_from(folder: Path) -
 def test_an_image_is_hashed_once_for_all_its_tiles(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hashed: list[int] = []
-    monkeypatch.setattr("gdm_repr.data.dataset.place", lambda pixels: hashed.append(1) or 0.5)
+    hashed: list[float] = []
+
+    def counted(pixels: Pixels) -> float:
+        hashed.append(place(pixels))
+        return hashed[-1]
+
+    monkeypatch.setattr("gdm_repr.data.dataset.place", counted)
     dataset = open_data(folder, Preprocess(size=2, fit="tile"))
     find_held_out(dataset.take(slice(64)), SHARE)
     assert len(hashed) == 64 / 16
