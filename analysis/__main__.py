@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gdm_repr.analysis.subject import Subject
 
 ALL = "all"
+SHARED = ("checkpoint", "latents", "data", "labels", "part", "minutes")  # one for all analyses
 
 
 class AllConfig(FeatureConfig):
@@ -143,15 +144,20 @@ def part_options(analysis: Analysis, config: AllConfig) -> Any:  # noqa: ANN401
     """Return one analysis's options: the common ones, and its own from ``settings``.
 
     Raises:
-        ValueError: for options that it does not have.
+        ValueError: for options that it does not have, or that are one for all.
     """
+    own = config.settings.get(analysis.name, {})
+    if shared := [name for name in SHARED if name in own]:
+        raise ValueError(
+            f"--settings {analysis.name}.{shared[0]}: is one for all analyses; give it as "
+            f"--{shared[0]}, or run that one by gdm-repr analyse {analysis.name}"
+        )
     fields = analysis.options.model_fields
     common = {
         key: getattr(config, key)
         for key in config.model_fields_set
         if key in fields and key not in {"config", "dry_run", "minutes"}
     }
-    own = config.settings.get(analysis.name, {})
     values = {**common, "out": Path(config.out) / analysis.name, **own}
     return build(analysis.options, values, f"--settings {analysis.name}.")
 

@@ -64,13 +64,13 @@ def choose(
         write: whether to keep it.
 
     Raises:
-        ValueError: if the folder was begun for other minutes, or the file is damaged.
+        ValueError: if the folder was begun for other minutes or images, or the file is damaged.
     """
     if minutes is None:
         check(parts)
         return list(parts)
     overwrite = any(options.overwrite for _, options in parts)
-    kept = {} if overwrite else _read(out / CHOSEN, minutes)
+    kept = {} if overwrite else _read(out / CHOSEN, minutes, len(subject.store))
     begun = {} if overwrite else {a.name: _begun(options) for a, options in parts}
     known = {name: Choice(values, 0.0) for name, values in begun.items() if values} | {
         analysis.name: kept[analysis.name] for analysis, _ in parts if analysis.name in kept
@@ -88,7 +88,8 @@ def choose(
         found |= _choose_new(new, subject, left)
         if write:
             out.mkdir(parents=True, exist_ok=True)
-            _write(out / CHOSEN, minutes, {**kept, **{a.name: found[a.name] for a, _ in new}})
+            choices = {**kept, **{a.name: found[a.name] for a, _ in new}}
+            _write(out / CHOSEN, minutes, len(subject.store), choices)
     for line in _told(parts, found, minutes):
         print(line, file=sys.stderr)
     return [(analysis, _set(options, found[analysis.name])) for analysis, options in parts]
@@ -205,8 +206,13 @@ def _told(parts: Sequence[Part], found: Mapping[str, Choice], minutes: float) ->
         line = f"{analysis.name:<{width}}  {took}: {', '.join(chosen) or 'as given'}"
         if choice.more is not None:
             first = next(iter(options.dials))
+<<<<<<< HEAD
             line += f"; {MORE} times the {first} would halve the intervals"
             line += f" ({choice.more / 60:.1f} minutes)"
+=======
+            takes = f"{choice.more / 60:.1f} minutes"
+            line += f"; {MORE} times the {first} would halve the intervals ({takes})"
+>>>>>>> 788de36 (Refuse a choice kept for other images, and settings of one that are one for all)
         lines.append(line)
     return lines
 
@@ -217,22 +223,23 @@ def _shown(value: object) -> str:
     return str(value)
 
 
-def _write(path: Path, minutes: float, choices: Mapping[str, Choice]) -> None:
+def _write(path: Path, minutes: float, images: int, choices: Mapping[str, Choice]) -> None:
     plain = {name: vars(choice) for name, choice in choices.items()}
-    write_text(path, json.dumps({"minutes": minutes, "analyses": plain}, indent=1) + "\n")
+    facts = {"minutes": minutes, "images": images, "analyses": plain}
+    write_text(path, json.dumps(facts, indent=1) + "\n")
 
 
-def _read(path: Path, minutes: float) -> dict[str, Choice]:
+def _read(path: Path, minutes: float, images: int) -> dict[str, Choice]:
     """Read what was chosen before; nothing where nothing was.
 
     Raises:
-        ValueError: if it was for other minutes, or the file is damaged.
+        ValueError: if it was for other minutes or images, or the file is damaged.
     """
     if not path.exists():
         return {}
     facts = parse_json(read_bytes(path, "choice"), f"choice {str(path)!r}")
     try:
-        before = float(facts["minutes"])
+        before, looked_at = float(facts["minutes"]), int(facts["images"])
         found = {
             name: Choice(
                 {k: tuple(v) if isinstance(v, list) else v for k, v in each["options"].items()},
@@ -249,5 +256,10 @@ def _read(path: Path, minutes: float) -> dict[str, Choice]:
         raise ValueError(
             f"--minutes {minutes:g}: {str(path.parent)!r} was begun for {before:g} minutes; give "
             "these, choose another folder, or add --overwrite"
+        )
+    if looked_at != images:
+        raise ValueError(
+            f"--out {str(path.parent)!r}: was begun on {looked_at} images, not on {images}; give "
+            "the same --part and --latents, choose another folder, or add --overwrite"
         )
     return found

@@ -287,9 +287,9 @@ class Subject:
         if self.held_out:
             return f"all {n}, other scenes by their numbers: training never saw them"
         if self.part == "seen":
-            return f"{n} of {whole}, that training saw"
-        known = "of which training saw most" if self.part else "which training may have seen"
-        return f"all {n}, {known}"
+            return f"{n} of {whole}, not held out: training may have seen them"
+        known = "held out or not" if self.part else "not known to be held out"
+        return f"all {n}, {known}: training may have seen them"
 
     def digest(self) -> str:
         """Return the digest of everything that made the latents."""

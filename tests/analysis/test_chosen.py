@@ -87,7 +87,11 @@ def test_given_options_are_kept_and_others_chosen_once(
     assert [options for _, options in again] == [options for _, options in first]
     with pytest.raises(ValueError, match=r"--minutes 5: .* was begun for 30 minutes"):
         chosen(given, subject, 5.0, tmp_path)
-    (tmp_path / CHOSEN).write_text(json.dumps({"minutes": 30, "analyses": {"leakage": 3}}))
+    facts = json.loads((tmp_path / CHOSEN).read_text())
+    (tmp_path / CHOSEN).write_text(json.dumps({**facts, "images": 500}))  # as of another --part
+    with pytest.raises(ValueError, match="was begun on 500 images, not on 96"):
+        chosen(given, subject, 30.0, tmp_path)
+    (tmp_path / CHOSEN).write_text(json.dumps({**facts, "analyses": {"leakage": 3}}))
     with pytest.raises(ValueError, match="holds no choice of options"):
         chosen(given, subject, 30.0, tmp_path)
 
@@ -111,6 +115,14 @@ def test_the_least_is_done_where_time_is_short(
     ((_, options),) = chosen(given, subject, 0.01, tmp_path)
     assert options.images == options.dials["images"][0]
     assert "0.01 minutes are not enough for the least of each" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [{"part": "all"}, {"minutes": 3}])
+def test_settings_of_one_do_not_hold_what_is_one_for_all(
+    option: dict[str, object], trained: Path, encoded: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="is one for all analyses"):
+        parts(trained, encoded, tmp_path, ["leakage"], leakage=option)
 
 
 def test_time_is_shared_out() -> None:

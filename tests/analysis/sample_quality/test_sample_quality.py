@@ -47,7 +47,7 @@ def test_a_killed_run_keeps_its_blocks(
         if where == "pixels"
     }
     assert 0.5 < rows["samples", "frechet"] < rows["noise", "frechet"]
-    assert "which training may have seen" in (tmp_path / "report.html").read_text()
+    assert "not known to be held out" in (tmp_path / "report.html").read_text()
     assert len(numbers["tables"]["latents"]["band"]) == 3
 
 
