@@ -206,13 +206,8 @@ def _told(parts: Sequence[Part], found: Mapping[str, Choice], minutes: float) ->
         line = f"{analysis.name:<{width}}  {took}: {', '.join(chosen) or 'as given'}"
         if choice.more is not None:
             first = next(iter(options.dials))
-<<<<<<< HEAD
-            line += f"; {MORE} times the {first} would halve the intervals"
-            line += f" ({choice.more / 60:.1f} minutes)"
-=======
             takes = f"{choice.more / 60:.1f} minutes"
             line += f"; {MORE} times the {first} would halve the intervals ({takes})"
->>>>>>> 788de36 (Refuse a choice kept for other images, and settings of one that are one for all)
         lines.append(line)
     return lines
 
