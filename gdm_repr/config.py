@@ -28,7 +28,7 @@ from pydantic_settings import NoDecode
 from gdm_repr.boundary import numerals
 from gdm_repr.command import Command, UserPath, UserPlace, require_folder
 from gdm_repr.data.hold_out import Part
-from gdm_repr.data.images import Preprocess, Side
+from gdm_repr.data.images import Preprocess, Side, Size, unwrap
 from gdm_repr.identity import ByContent, End, Free, Later, OfPlan
 from gdm_repr.models import AnyNetworkConfig
 
@@ -39,13 +39,6 @@ if TYPE_CHECKING:
     from gdm_repr.ode import Plan
 
 MOST_VALUES = 1000  # of one range: a sheet has one column for each
-
-
-def _unwrap(value: object) -> object:
-    """Take a flag's list of one for its element: ``--steps 48``, ``--time-law uniform``."""
-    if isinstance(value, list) and len(value) == 1 and not isinstance(value[0], list):
-        return value[0]
-    return value
 
 
 def _no_frame_or_two(value: int) -> int:
@@ -70,12 +63,11 @@ Workers = Free[Annotated[int, Field(ge=0, le=1024)]]
 First = ByContent[Annotated[Count | None, AfterValidator(_not_beside_limit)]]
 Frames = Annotated[int, Field(ge=0, le=1000), AfterValidator(_no_frame_or_two)]
 StepCount = Annotated[int, Field(le=100_000)]  # from below they are checked with the groups
-Steps = Annotated[StepCount | tuple[StepCount, ...], BeforeValidator(_unwrap)]
-TimeLaw = Annotated[Literal["uniform", "groups"] | tuple[float, ...], BeforeValidator(_unwrap)]
+Steps = Annotated[StepCount | tuple[StepCount, ...], BeforeValidator(unwrap)]
+TimeLaw = Annotated[Literal["uniform", "groups"] | tuple[float, ...], BeforeValidator(unwrap)]
 Orders = Annotated[
-    Literal["fixed", "random"] | tuple[tuple[Group, ...], ...], BeforeValidator(_unwrap)
+    Literal["fixed", "random"] | tuple[tuple[Group, ...], ...], BeforeValidator(unwrap)
 ]
-Size = Annotated[Side | tuple[Side, Side] | None, BeforeValidator(_unwrap)]
 Labels = Annotated[
     ByContent[UserPath | None],
     Field(description="Labels: a CSV, or CelebA's list of attributes."),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ FEWEST_IMAGES = 50  # of which some are held out: of fewer, chance might hold ou
 PATCHED = 24  # pixels, from which on the network works on patches of 2x2
 BANDS = 3
 PROPOSED = "proposed.yaml"  # in a run's folder
+GIVEN = "as given"
 PAPER_CUTS = (30, 100, 500)  # Sec. 4.3
 SPECTRUM_IMAGES = 2000
 TIMED_IMAGES = 16
@@ -290,11 +291,16 @@ def _fit_memory(values: dict[str, Any], shape: Shape) -> None:
         values["accumulate"] = 2 * values.get("accumulate", 1)
 
 
-def as_yaml(proposal: Proposal) -> str:
-    """Write the config, each line with what it was chosen by and what it trades."""
+def as_yaml(proposal: Proposal, laid: Mapping[str, Any] | None = None) -> str:
+    """Write the config, each line with what it was chosen by and what it trades.
+
+    Args:
+        proposal: the config.
+        laid: the same with options laid over it that were given.
+    """
     import yaml
 
-    found, values = proposal.survey, proposal.values
+    found, values = proposal.survey, proposal.values if laid is None else laid
     channels = proposal.dataset.shape[0]
     model, colours = values["model"], {1: "gray", 3: "colour"}.get(channels, f"{channels} channels")
     paper = ", ".join(map(str, PAPER_CUTS))
@@ -343,12 +349,16 @@ def as_yaml(proposal: Proposal) -> str:
             f"# {len(found.unusable)} of {found.looked_at} images looked at can't be used; "
             + printable(f"{name}: {reason}")
         )
-    for name, why in reasons.items():
+    made, order = proposal.values, {name: None for name in (*reasons, *values) if name in values}
+    for name in order:
         if name == "model":
             rows.append("model:")
-            rows += [f"  {line(part, model[part], reason)}" for part, reason in parts.items()]
-        elif name in values:
-            rows.append(line(name, values[name], why))
+            for part, value in model.items():
+                own = made["model"].get(part) == value
+                rows.append(f"  {line(part, value, parts[part] if own else GIVEN)}")
+        else:
+            own = name in reasons and made.get(name) == values[name]
+            rows.append(line(name, values[name], reasons[name] if own else GIVEN))
     return "\n".join(rows) + "\n"
 
 
@@ -425,7 +435,11 @@ def propose_unless_told(config: TrainConfig) -> TrainConfig:
     )
     if min(config.limit or FEWEST_IMAGES, config.first or FEWEST_IMAGES) < FEWEST_IMAGES:
         proposal.values.pop("hold_out", None)
+    found = build(TrainConfig, laid_over(proposal.values, plain))
     if not config.dry_run:
         config.out.mkdir(parents=True, exist_ok=True)
-        write_text(made, as_yaml(proposal))
-    return build(TrainConfig, laid_over(proposal.values, plain))
+        here = {*SHORT, "out", "overwrite", "resume", "track"}  # of this run alone, or parts
+        laid = laid_over(proposal.values, {k: v for k, v in plain.items() if k not in here})
+        laid["model"] = found.model.model_dump(mode="json", exclude_unset=True)
+        write_text(made, as_yaml(proposal, laid))
+    return found

@@ -26,7 +26,7 @@ from typing import Annotated, Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from gdm_repr.data.tiff import UnusableTiff, channels_size, read_channels
 
@@ -49,6 +49,16 @@ _LIMIT_LOCK = threading.Lock()
 Positive = Annotated[int, Field(ge=1, le=10**12)]
 Side = Annotated[int, Field(ge=1, le=16_384)]  # a square of it is more than max_pixels
 Level = Annotated[int, Field(ge=0, le=255)]
+
+
+def unwrap(value: object) -> object:
+    """Take a flag's list of one for its element: ``--steps 48``, ``--time-law uniform``."""
+    if isinstance(value, list) and len(value) == 1 and not isinstance(value[0], list):
+        return value[0]
+    return value
+
+
+Size = Annotated[Side | tuple[Side, Side] | None, BeforeValidator(unwrap)]
 
 
 class BadImage(ValueError):
@@ -79,7 +89,7 @@ class Preprocess(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    size: Side | tuple[Side, Side] | None = None
+    size: Size = None
     channels: Literal["rgb", "gray"] | None = None
     fit: Literal["center", "resize", "tile"] = "center"
     background: tuple[Level, Level, Level] = (255, 255, 255)

@@ -111,6 +111,20 @@ def test_training_without_a_config_makes_one(
     assert "model" in capsys.readouterr().err
 
 
+def test_the_file_that_training_makes_has_what_was_given(tmp_path: Path) -> None:
+    """Training by it makes the same model."""
+    images, out = draw(tmp_path / "images", [(12, 12)] * 8), tmp_path / "run"
+    argv = ["--data", str(images), "--images", "64", "--cuts", "2,9", "--seed", "3", "--no-track"]
+    assert train.main([*argv, "--out", str(out)]) == 0
+    text = (out / PROPOSED).read_text()
+    (line,) = [line for line in text.splitlines() if "cuts" in line]
+    assert line.endswith("# as given")
+    again = build(TrainConfig, {**yaml.safe_load(text), "out": "again"})
+    made = yaml.safe_load((out / "config.json").read_text())
+    assert again.model == build(TrainConfig, {**made, "out": "again"}).model
+    assert (again.seed, again.images, again.hold_out) == (3, 64, None)
+
+
 def test_training_that_does_not_fit_in_memory_does_not_begin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,7 +155,7 @@ def test_short_options_are_parts_of_the_model(
     assert config.model.network.model_dump()["multipliers"] == (1, 2)
     assert not set(short) & set(config.resolved())
     argv = ["--data", "digits", "--out", str(tmp_path / "run"), "--cuts", "3,9", "--dry-run"]
-    argv += ["--preprocess", '{"size": 8}']  # what is not given of it is proposed, too
+    argv += ["--preprocess.size", "8"]  # what is not given of it is proposed, too
     assert train.main(argv) == 0
     told = yaml.safe_load(capsys.readouterr().out)
     assert told["preprocess"]["dequantize"]
