@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from scipy.stats import chi2
 
 from gdm_repr.analysis.intervals.estimate import Estimate
 from gdm_repr.analysis.sample_quality.denoising_loss import GroupLoss
@@ -76,6 +77,10 @@ def test_the_worst_element_is_named_though_its_band_is_near() -> None:
     lines = judge_latents([band], [elements("a", *[1.0] * 88, 1.4, 0.9)])
     assert lines[1] == "1 of 90 elements have a std that N(0, 1) excludes."
     assert lines[2] == "The worst is element 95 of a: its std is 1.40."
+    # of 10 values N(0, 1) allows less above 1 than below it, by factors
+    low, high = (float(each) ** 0.5 for each in chi2.ppf([0.0125, 0.9875], 9) / 9)
+    two = judge_latents([band], [elements("a", low * 1.01, high * 1.01, n=10)])
+    assert two[1].startswith("1 of 2 ") and "element 8" in two[2]
     few = judge_latents([band], [elements("a", *[1.0] * 88, 1.4, 0.9, n=9)])
     assert few[1] == "No element has a std that N(0, 1) excludes."
 
