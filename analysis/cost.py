@@ -6,23 +6,24 @@ tries each kind of work for about a second.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import isnan
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gdm_repr.masks import Mask, shared_groups
 from gdm_repr.ode import decode
+from gdm_repr.timing import shortest, time_solve
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.features.extractors import Extractor
     from gdm_repr.analysis.subject import Subject
 
 BATCH = 64  # images of a trial at most
-LONG = 2.0  # seconds of a trial that is not repeated with more images
-REPEATS = 4  # of a trial, where it is short
+LONG = 1.0  # seconds of a trial that is not repeated with more images
 SIDE = 512  # of the matrices of a trial
 
 
@@ -74,13 +75,12 @@ def measure_rates(subject: Subject, extractors: Sequence[Extractor], batch_size:
     model = subject.model
     z = model.noise(min(BATCH, batch_size), seed=0)
 
-    def make(n: int) -> object:
-        return decode(model.flow, z[:n], subject.plan).y.sum().item()
-
-    one, each = seconds_each(make, 1), seconds_each(make, len(z))
-    batch = max(0.0, one - each)  # what a batch takes, however small
-    decoded = max(0.0, each - batch / len(z))
-    evaluations = decode(model.flow, z[:1], subject.plan).evaluations
+    plan, n = subject.plan, len(z)
+    (alone, evaluations), (together, _) = (time_solve(model, plan, m) for m in (1, n))
+    if isnan(evaluations):
+        evaluations = decode(model.flow, z[:1], plan).evaluations
+    evaluation = max(0.0, together - alone) / max(1, n - 1)
+    batch = max(0.0, alone - evaluation)  # what a batch takes, however small
     pixels = model.basis.inverse(z).clamp(-1, 1)
     featured = sum(
         seconds_each(lambda n, phi=phi: phi(pixels[:n]).sum().item(), len(z))  # type: ignore[misc]
@@ -88,31 +88,17 @@ def measure_rates(subject: Subject, extractors: Sequence[Extractor], batch_size:
     )
     square = np.random.default_rng(0).standard_normal((SIDE, SIDE))
     flop = seconds_each(lambda n: [square @ square for _ in range(n)], 16) / (2 * SIDE**3)
-    return Rates(batch, decoded, each / evaluations, featured, flop)
+    return Rates(evaluations * batch, evaluations * evaluation, evaluation, featured, flop)
 
 
 def seconds_each(work: Callable[[int], object], most: int) -> float:
-    """Return the seconds that work takes for one, done for 1, 4, 16, .. until it takes long.
-
-    Of a small network, 64 images take hardly longer than one.
-    """
+    """Return the seconds that work takes for one, done for 1, 4, 16, .. until it takes long."""
     n = 1
-    work(n)  # memory is taken, and kernels are made
     while True:
-        took = _shortest(work, n)
+        took = shortest(partial(work, n))
         if n >= most or took > LONG:
             return took / n
         n = min(most, 4 * n)
-
-
-def _shortest(work: Callable[[int], object], n: int) -> float:
-    """Return the shortest of some times: the sender of an earlier command may be busy beside."""
-    times: list[float] = []
-    while len(times) < REPEATS and sum(times) < LONG:
-        began = time.perf_counter()
-        work(n)
-        times.append(time.perf_counter() - began)
-    return min(times)
 
 
 def made_anew(subject: Subject, kept: Sequence[Mask]) -> float:

@@ -55,6 +55,11 @@ UserPlace = Annotated[str, AfterValidator(user_place)]
 _ENDS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 
+BUSY_FOR = 0.05  # seconds in which is seen whether others compute
+BUSY_CORES = 0.5  # of the machine, in use by others
+SPINS = "4000"  # at a barrier; 1,000 are hardly better than sleep, and more no better than 4,000
+
+
 class Terminated(KeyboardInterrupt):
     """A signal asked the process to end, as Ctrl-C does: what is done is saved first."""
 
@@ -80,9 +85,7 @@ def run_command(
         errors of the file system, too little memory, a killed worker); 130 after Ctrl-C; 128 and
         the signal's number after SIGTERM or SIGHUP. Other exceptions pass: they are bugs.
     """
-    # On a shared machine threads that spin at barriers starve each other (20 times slower on two
-    # busy cores); sleeping ones don't. OpenMP reads this when torch is first imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _choose_wait()
     with _signals_as_exceptions() as seen:
         try:
             return body()
@@ -98,6 +101,23 @@ def run_command(
             if message is None:
                 raise
             return _report(name, message)
+
+
+def _choose_wait() -> None:
+    """Let OpenMP's threads sleep at barriers where others compute, and spin a little where none do.
+
+    Threads that spin starve each other: 20 times slower on two busy cores. On idle ones sleeping
+    threads make a small network two to three times slower. OpenMP reads this when torch is first
+    imported; what the environment says is left.
+    """
+    if {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
+        return
+    import psutil
+
+    if psutil.cpu_percent(BUSY_FOR) / 100 * (psutil.cpu_count() or 1) < BUSY_CORES:
+        os.environ["GOMP_SPINCOUNT"] = SPINS
+    else:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 @contextmanager

@@ -227,9 +227,12 @@ def _is_untold(out: Path) -> bool:
 
 def _announce(config: EncodeConfig, model: GDM, plan: Plan, left: int) -> None:
     """Say how long encoding takes, and what takes less, where it takes more than a minute."""
+    from gdm_repr.timing import time_solve
+
     passes = 1 + config.round_trip + 3 * config.latent_error  # the error is of twice the steps
-    seconds = seconds_an_image(model, plan, min(left, config.batch_size, TIMED_IMAGES))
-    minutes = passes * left * seconds / 60
+    n = min(left, config.batch_size, TIMED_IMAGES)
+    seconds, evaluations = time_solve(model, plan, n)
+    minutes = passes * left / n * evaluations * seconds / 60
     if not minutes > 1:
         return
     less = ["--limit"] if config.limit is None and config.first is None else []
@@ -237,31 +240,6 @@ def _announce(config: EncodeConfig, model: GDM, plan: Plan, left: int) -> None:
         less.insert(0, "--part held-out")
     fewer = f"; {' or '.join(less)} takes fewer" if less else ""
     print(f"{left:,} images take about {minutes:.1f} minutes{fewer}", file=sys.stderr)
-
-
-def seconds_an_image(model: GDM, plan: Plan, n: int) -> float:
-    """Time the ODE of n images at one and two steps a group; return what the plan takes, an image.
-
-    It is nan for dopri5, which chooses its own steps.
-    """
-    from dataclasses import replace
-
-    from gdm_repr.ode import decode
-
-    if plan.solver == "dopri5":
-        return float("nan")
-    z, k = model.noise(n), model.grouping.k
-    decode(model.flow, z, replace(plan, steps=(1,) * k))  # memory is taken, kernels are made
-    calls, seconds = [], []
-    for steps in (1, 2):
-        began = time.monotonic()
-        solved = decode(model.flow, z, replace(plan, steps=(steps,) * k))
-        solved.y.sum().item()
-        seconds.append(time.monotonic() - began)
-        calls.append(solved.evaluations)
-    more = (calls[1] - calls[0]) / k  # evaluations of a step
-    evaluations = calls[0] + more * (sum(plan.steps) - k)
-    return evaluations * sum(seconds) / sum(calls) / n
 
 
 def _encode_pending(

@@ -8,8 +8,7 @@ the size of images is what such a network can model. The time is the user's; all
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -219,6 +218,7 @@ def time_training(config: TrainConfig, dataset: ImageDataset) -> Rates:
 
     from gdm_repr.checkpoint import build_model_grouping
     from gdm_repr.statistics import Statistics
+    from gdm_repr.timing import shortest
     from gdm_repr.trainer import Trainer
 
     n, shape = min(TIMED_IMAGES, config.batch_size // config.accumulate), dataset.shape
@@ -227,25 +227,12 @@ def time_training(config: TrainConfig, dataset: ImageDataset) -> Rates:
         blank = Statistics.blank(small.model, shape, build_model_grouping(small.model, shape))
         trainer = Trainer(small, dataset, statistics=blank)
         x = torch.zeros(n, *shape)
-        step = _seconds(lambda: trainer.train_step(x))
+        step = shortest(lambda: trainer.train_step(x))
         level = torch.full((1, trainer.denoiser.grouping.k), 0.5, device=trainer.device)
         state = trainer.denoiser.basis.forward(x.to(trainer.device))
         with torch.no_grad():
-            network = _seconds(lambda: trainer.denoiser(state, level).sum().item())
+            network = shortest(lambda: trainer.denoiser(state, level).sum().item())
     return Rates(step / n, network / n)
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    """Return the shortest time of a call, made for about a second, 2 to 5 times.
-
-    The first is slow: memory is taken and kernels are made.
-    """
-    times: list[float] = []
-    while len(times) < 2 or (len(times) < 5 and sum(times) < 1):
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    return min(times)
 
 
 def _choose_network(values: dict[str, Any], dataset: ImageDataset, seconds: float) -> Rates:
