@@ -40,7 +40,7 @@ PROPOSED = "proposed.yaml"  # in a run's folder
 GIVEN = "as given"
 PAPER_CUTS = (30, 100, 500)  # Sec. 4.3
 SPECTRUM_IMAGES = 2000
-TIMED_IMAGES = 16
+TIMED_IMAGES = (16, 64)  # the larger where it fits: a small network is slow on few
 USED = 0.85  # of the time: the rest goes to starting, statistics, checkpoints and sheets
 
 
@@ -221,7 +221,8 @@ def time_training(config: TrainConfig, dataset: ImageDataset) -> Rates:
     from gdm_repr.timing import shortest
     from gdm_repr.trainer import Trainer
 
-    n, shape = min(TIMED_IMAGES, config.batch_size // config.accumulate), dataset.shape
+    n = min(max(TIMED_IMAGES), config.batch_size // config.accumulate)
+    shape = dataset.shape
     small = config.model_copy(update={"batch_size": n, "accumulate": 1, "compile": False})
     with torch.random.fork_rng(devices=[]):
         blank = Statistics.blank(small.model, shape, build_model_grouping(small.model, shape))
@@ -244,12 +245,17 @@ def _choose_network(values: dict[str, Any], dataset: ImageDataset, seconds: floa
     for channels in CHANNELS:
         network = network_options(shape[1], channels)
         tried = {**values, "model": {**values["model"], "network": network}}
-        config = build(TrainConfig, {**tried, "out": "model", "batch_size": TIMED_IMAGES})
+        config = build(TrainConfig, {**tried, "out": "model"})
         k = len(values["model"]["grouping"]["cuts"]) + 1
-        takes = count_memory(config, shape, k).total(TIMED_IMAGES)
-        if takes > SHARE * (free := free_memory(choose_device(config.device).type)):
+        needed, free = (
+            count_memory(config, shape, k),
+            free_memory(choose_device(config.device).type),
+        )
+        fits = [n for n in TIMED_IMAGES if needed.total(n) <= SHARE * free]
+        if not fits:
+            takes = needed.total(min(TIMED_IMAGES))
             break
-        rates = time_training(config, dataset)
+        rates = time_training(config.model_copy(update={"batch_size": max(fits)}), dataset)
         if chosen is not None and seconds / rates.step < ENOUGH:
             break
         chosen, values["model"] = rates, tried["model"]
