@@ -202,14 +202,18 @@ def _told(parts: Sequence[Part], found: Mapping[str, Choice], minutes: float) ->
         choice = found[analysis.name]
         given = options.model_fields_set
         chosen = [f"{k} {_shown(v)}" for k, v in choice.options.items() if k not in given]
-        took = f"{choice.seconds / 60:.1f} minutes" if choice.seconds else "begun before"
+        took = _time(choice.seconds) if choice.seconds else "begun before"
         line = f"{analysis.name:<{width}}  {took}: {', '.join(chosen) or 'as given'}"
         if choice.more is not None:
             first = next(iter(options.dials))
-            takes = f"{choice.more / 60:.1f} minutes"
-            line += f"; {MORE} times the {first} would halve the intervals ({takes})"
+            more = _time(choice.more)
+            line += f"; {MORE} times the {first} would halve the intervals ({more})"
         lines.append(line)
     return lines
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"
 
 
 def _shown(value: object) -> str:

@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import isnan
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gdm_repr.masks import Mask, shared_groups
-from gdm_repr.ode import decode
-from gdm_repr.timing import shortest, time_solve
+from gdm_repr.timing import measure_speed, shortest
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.features.extractors import Extractor
@@ -75,12 +73,7 @@ def measure_rates(subject: Subject, extractors: Sequence[Extractor], batch_size:
     model = subject.model
     z = model.noise(min(BATCH, batch_size), seed=0)
 
-    plan, n = subject.plan, len(z)
-    (alone, evaluations), (together, _) = (time_solve(model, plan, m) for m in (1, n))
-    if isnan(evaluations):
-        evaluations = decode(model.flow, z[:1], plan).evaluations
-    evaluation = max(0.0, together - alone) / max(1, n - 1)
-    batch = max(0.0, alone - evaluation)  # what a batch takes, however small
+    speed = measure_speed(model, subject.plan, len(z))
     pixels = model.basis.inverse(z).clamp(-1, 1)
     featured = sum(
         seconds_each(lambda n, phi=phi: phi(pixels[:n]).sum().item(), len(z))  # type: ignore[misc]
@@ -88,7 +81,8 @@ def measure_rates(subject: Subject, extractors: Sequence[Extractor], batch_size:
     )
     square = np.random.default_rng(0).standard_normal((SIDE, SIDE))
     flop = seconds_each(lambda n: [square @ square for _ in range(n)], 16) / (2 * SIDE**3)
-    return Rates(evaluations * batch, evaluations * evaluation, evaluation, featured, flop)
+    batch, decoded = speed.evaluations * speed.call, speed.evaluations * speed.image
+    return Rates(batch, decoded, speed.image, featured, flop)
 
 
 def seconds_each(work: Callable[[int], object], most: int) -> float:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from gdm_repr.tracking.run import Run
 
 SHEET_IMAGES = 16  # columns of the contact sheet, spread evenly over the store
-TIMED_IMAGES = 32  # that tell how long encoding takes
 LIKENESS_IMAGES = 256  # that are compared with training's
 SPLIT_IMAGES = 64  # images on which the steps' split is measured
 ERRORS = ("latent_error", "round_trip_error")
@@ -174,6 +173,9 @@ def encode(config: EncodeConfig) -> int:
     unlike = judge_likeness(measure_likeness(model, dataset))
     if unlike:
         warn(unlike[0])
+    # before there is a run, whose sender is busy at first
+    if left := sum(len(writer.rows(shard)) for shard in writer.pending()):
+        _announce(config, model, plan, left)
     resolved = config.resolved()
     fingerprints = {f"fingerprint.{k}": v for k, v in writer.manifest.fingerprint.items()}
     with tracking.start(
@@ -227,12 +229,11 @@ def _is_untold(out: Path) -> bool:
 
 def _announce(config: EncodeConfig, model: GDM, plan: Plan, left: int) -> None:
     """Say how long encoding takes, and what takes less, where it takes more than a minute."""
-    from gdm_repr.timing import time_solve
+    from gdm_repr.timing import MOST_TIMED, measure_speed
 
     passes = 1 + config.round_trip + 3 * config.latent_error  # the error is of twice the steps
-    n = min(left, config.batch_size, TIMED_IMAGES)
-    seconds, evaluations = time_solve(model, plan, n)
-    minutes = passes * left / n * evaluations * seconds / 60
+    speed = measure_speed(model, plan, min(left, config.batch_size, MOST_TIMED))
+    minutes = passes * speed.seconds(left, config.batch_size) / 60
     if not minutes > 1:
         return
     less = ["--limit"] if config.limit is None and config.first is None else []
@@ -261,8 +262,6 @@ def _encode_pending(
         print(
             f"resuming: {len(dataset) - left} of {len(dataset)} images are there", file=sys.stderr
         )
-    if left:
-        _announce(config, model, plan, left)
     batches = shard_batches(writer, pending, config.batch_size)
     loaded = load(dataset, batches, workers=config.workers, pin=model.device.type == "cuda")
     started, failed = time.monotonic(), 0

@@ -227,6 +227,12 @@ def list_choices(config: StudyConfig) -> list[Choice]:
             options["encode"].setdefault("data", options["train"].get("data"))
             label = ", ".join(label for label, _ in picked)
             choices.append(build_choice(label, seed, **options))
+    held_out = sorted({str(choice.train.hold_out) for choice in choices})
+    if len(held_out) > 1:
+        raise ValueError(
+            f"train.hold_out: choices differ in it ({', '.join(held_out)}), and would be scored on "
+            "different images; give all choices the same"
+        )
     labels = [choice.label for choice in choices if choice.seed == config.seeds[0]]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise ValueError(f"choice {twice[0]!r}: named twice; give every choice a name of its own")

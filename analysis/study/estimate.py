@@ -11,7 +11,6 @@ from gdm_repr.analysis.study.work import Task
 if TYPE_CHECKING:
     from gdm_repr.analysis.study.choices import Choice
 
-TRIED = 16  # images that are decoded at once
 START = 10.0  # seconds in which a process loads what it needs
 
 
@@ -52,26 +51,24 @@ def _train(choice: Choice) -> float:
 
 
 def _score(choice: Choice) -> float:
-    from gdm_repr.analysis.cost import seconds_each
     from gdm_repr.api import GDM, choose_device
     from gdm_repr.data.loading import open_data
-    from gdm_repr.ode import decode
+    from gdm_repr.timing import measure_speed
     from gdm_repr.untrained import build_untrained
 
     encode, train = choice.encode, choice.train
     dataset = open_data(
         encode.images(), train.preprocess, labels=encode.labels, limit=encode.limit,
-        first=encode.first, seed=encode.seed,
+        first=encode.first, seed=encode.seed, part=encode.part, hold_out=train.hold_out,
     )  # fmt: skip
     untrained = build_untrained(train, dataset.shape)
     model = GDM(untrained, choose_device(encode.device).type).with_order(encode.order)
     plan = encode.plan(model, inverse=encode.inverse)
-    z = model.noise(TRIED, seed=0)
-    each = seconds_each(lambda n: decode(model.flow, z[:n], plan).y.sum().item(), TRIED)
     samples = getattr(choice.analyses[0][1], "n", None) or min(500, len(dataset) // 2)
     # the error of the steps is that of twice as many, there and back
     passes = 1 + encode.round_trip + 3 * encode.latent_error
-    return each * (len(dataset) * passes + samples)
+    images = len(dataset) * passes + samples
+    return measure_speed(model, plan).seconds(images, encode.batch_size)
 
 
 def minutes_left(

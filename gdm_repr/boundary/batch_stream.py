@@ -200,9 +200,9 @@ def dimensions(value: object) -> int | None:
 
 
 def _items(values: Stream) -> Iterator[Any]:
-    if isinstance(values, Iterable):
-        return iter(values)
-    return (values[i] for i in range(len(values)))  # type: ignore[arg-type]  # of a map-style one
+    if isinstance(values, Iterable) or not hasattr(values, "__len__"):
+        return iter(values)  # type: ignore[call-overload, no-any-return]
+    return (values[i] for i in range(len(values)))  # of a map-style data set
 
 
 def _column(row: Mapping[str, Any], kind: Kind, column: str | None) -> Any:  # noqa: ANN401

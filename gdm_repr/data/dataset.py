@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -231,6 +231,21 @@ class ImageDataset:
         labels: Labels = {name: [column[i] for i in index] for name, column in self.labels.items()}
         x = torch.from_numpy(self._to_x(pixels, ids, draw))
         return Batch(index, ids, [self.source] * len(ids), x, labels, rejected, held_out)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        """Yield each item's x, (C, H, W), for what goes through images.
+
+        Raises:
+            ValueError: An item can't be read: those that follow would no longer fit the ids.
+        """
+        for index in range(len(self)):
+            batch = self.batch([index])
+            for bad in batch.rejected:
+                raise ValueError(
+                    f"image {bad.id!r}: {bad.reason}; leave it out, or take batches, which say "
+                    "what they are without"
+                )
+            yield batch.x[0]
 
     def _numbers(self, indices: Rows) -> npt.NDArray[np.int64]:
         if indices is None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from gdm_repr.boundary.streams import sturdy_streams
@@ -33,6 +34,7 @@ from gdm_repr.tracking.record import (
 # whose next attempt is the retry, nor one who waits at the terminal.
 _WHILE_SENDING = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 _POLL_S = 0.5
+NICENESS = 19  # the least urgent
 _RETRY_S = 30.0  # between attempts at most
 _LAST_ATTEMPTS = 4  # once the job is over, a second apart: a parent's run may be on its way
 
@@ -144,7 +146,11 @@ def _record_death(out: Path) -> None:
 
 
 def main() -> None:
-    """Be the process that :func:`spawn_sender` starts."""
+    """Be the process that :func:`spawn_sender` starts: one that leaves the cores to the job."""
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
+        with suppress(OSError):  # Linux weighs sessions against each other, by a value of their own
+            Path("/proc/self/autogroup").write_text(str(NICENESS))
     with sturdy_streams(), environment(_WHILE_SENDING):
         try:
             follow(Path(sys.argv[1]))

@@ -82,6 +82,7 @@ GONE_THROUGH: dict[str, Callable[[Path, int], Any]] = {
         [{"x": x, "label": i} for i, x in enumerate(images())],  # type: ignore[arg-type]
         n,
     ),
+    "our data set": lambda folder, n: from_files(folder),
     "pairs by number": lambda _, n: Pairs(),
     "our loader": lambda folder, n: load(
         from_files(folder), (range(i, min(i + n, N)) for i in range(0, N, n)), workers=0

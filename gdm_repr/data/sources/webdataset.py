@@ -128,7 +128,8 @@ def _scan(path: Path, shard: int) -> dict[str, _Sample]:
                 raise ValueError(
                     f"{where} can't be read as labels ({error}); write it again"
                 ) from error
-            sample.labels |= found
+            # a class file's label counts where a JSON has one, too
+            sample.labels = sample.labels | found if ending == "cls" else found | sample.labels
     return samples
 
 

@@ -79,6 +79,7 @@ def test_a_study_starts_from_a_training_file(tmp_path: Path) -> None:
             "choice 'a': analyse.traversal.anchor: no such option",
         ),
         ({"grid": {"encode.steps": [3, 3]}}, "choice 'steps 3': named twice"),
+        ({"grid": {"train.hold_out": [0.1, 0.2]}}, "train.hold_out: choices differ in it"),
         ({"grid": {"encode.steps": []}}, "grid.encode.steps: has no values"),
         ({"choices": {"a": {}}, "seeds": (1, 0, 0)}, "--seeds 1,0,0: names a seed twice"),
         (
