@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,9 @@ def choose(
     )
     if new:
         left = 60 * minutes - sum(choice.seconds for choice in known.values())
-        found |= _choose_new(new, subject, left)
+        began = time.monotonic()
+        rates = _try_work(new, subject)
+        found |= _choose_new(new, subject, rates, left - (time.monotonic() - began))
         if write:
             out.mkdir(parents=True, exist_ok=True)
             choices = {**kept, **{a.name: found[a.name] for a, _ in new}}
@@ -111,10 +114,16 @@ def _begun(options: AnalysisConfig) -> dict[str, Any]:
     }
 
 
-def _choose_new(parts: Sequence[Part], subject: Subject, seconds: float) -> dict[str, Choice]:
-    """Try each kind of work, and share the time out."""
+def _try_work(parts: Sequence[Part], subject: Subject) -> dict[str, Rates]:
+    """Try each kind of work that analyses do."""
     print("trying how long each kind of work takes here", file=sys.stderr)
-    rates = {analysis.name: _rates(options, subject) for analysis, options in parts}
+    return {analysis.name: _rates(options, subject) for analysis, options in parts}
+
+
+def _choose_new(
+    parts: Sequence[Part], subject: Subject, rates: Mapping[str, Rates], seconds: float
+) -> dict[str, Choice]:
+    """Share the time out."""
 
     def takes(part: Part, share: float) -> float:
         analysis, options = part

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 BATCH = 64  # images of a trial at most
 LONG = 1.0  # seconds of a trial that is not repeated with more images
+DRAWN = 10.0  # seconds of an analysis that draws many pictures: starting, drawing, sending
 SIDE = 512  # of the matrices of a trial
 
 
@@ -43,7 +44,7 @@ class Cost:
     evaluations: float = 0.0
     featured: float = 0.0
     flops: float = 0.0
-    seconds: float = 2.5
+    seconds: float = 5.0
 
 
 @dataclass(frozen=True)

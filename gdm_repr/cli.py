@@ -30,6 +30,7 @@ COMMANDS = {
     "sample": Row("gdm_repr.sample", "draw new images from a model"),
     "edit": Row("gdm_repr.edit", "mix, vary, set or interpolate latents of images"),
     "analyse": Row("gdm_repr.analysis.__main__", "say what the latents hold, in a report"),
+    "serve": Row("gdm_repr.serve", "answer programs over HTTP: encode, decode, sample"),
     "study": Row("gdm_repr.analysis.study", "train, score and compare choices"),
     "compare": Row("gdm_repr.analysis.compare", "compare the choices behind stored runs"),
     "list": Row("gdm_repr.list", "list what can be chosen by name: groupings, bases, sources .."),

@@ -83,14 +83,16 @@ def save_image(x: Array, path: Path) -> None:
     _save(_picture(to_uint8(x)), path)
 
 
-def png_bytes(x: Array) -> int:
-    """Return how many bytes one image (C, H, W) in [-1, 1] takes as an optimised PNG.
-
-    Of other channels than gray or RGB it is the PNG of their tiles.
-    """
+def as_png(x: Array, *, optimize: bool = False) -> bytes:
+    """Return one image (C, H, W) in [-1, 1] as a PNG file; of other channels, their tiles."""
     buffer = io.BytesIO()
-    _picture(to_uint8(channel_tiles(x))).save(buffer, "png", optimize=True)
-    return buffer.tell()
+    _picture(to_uint8(channel_tiles(x))).save(buffer, "png", optimize=optimize)
+    return buffer.getvalue()
+
+
+def png_bytes(x: Array) -> int:
+    """Return how many bytes one image (C, H, W) in [-1, 1] takes as an optimised PNG."""
+    return len(as_png(x, optimize=True))
 
 
 def _save(image: Image.Image, path: Path, **options: Any) -> None:  # noqa: ANN401

@@ -15,7 +15,7 @@ import numpy as np
 
 from gdm_repr.analysis.band_variance.options import BandVarianceConfig
 from gdm_repr.analysis.band_variance.variance import anchor_variances, control_variances
-from gdm_repr.analysis.cost import Cost, made_anew
+from gdm_repr.analysis.cost import DRAWN, Cost, made_anew
 from gdm_repr.analysis.features.extractors import Extractor
 from gdm_repr.analysis.found import Found
 from gdm_repr.analysis.intervals import curves
@@ -85,6 +85,7 @@ def cost(config: BandVarianceConfig, subject: Subject) -> Cost:
     return Cost(
         decoded=config.anchors * (1 + config.draws * made_anew(subject, masks)),
         featured=config.anchors * drawn * len(masks),
+        seconds=DRAWN,
     )
 
 

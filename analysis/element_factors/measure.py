@@ -75,8 +75,10 @@ def cost(config: ElementFactorsConfig, subject: Subject) -> Cost:
     moved, size = n * config.places, math.prod(subject.model.shape)
     read = moved * (2 * E + R) + min(config.fit, len(subject.store))
     images = min(config.images, len(subject.store))
+    share = share_left(subject, done)
     return Cost(
-        decoded=n + moved * (E + R) * share_left(subject, done),
+        decoded=n + moved * (E + R) * share,
+        batches=1 + -(-moved // config.batch_size) * (E + R) * share,  # a direction, a batch
         flops=read * size * READER_FLOPS
         + PROBE_FLOPS * images * (2 * E + R) * (config.permutations + config.resamples),
     )

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gdm_repr.analysis.cost import Cost, made_anew
+from gdm_repr.analysis.cost import DRAWN, Cost, made_anew
 from gdm_repr.analysis.features.extractors import Distance
 from gdm_repr.analysis.features.perceptual import LPIPS, build_distance, lpips_at_hand
 from gdm_repr.analysis.found import Found
@@ -110,6 +110,7 @@ def cost(config: ReconstructionConfig, subject: Subject) -> Cost:
         decoded=n * (2 + model * made),
         featured=compared,
         flops=compared * pixels * SIMILARITY_FLOPS + 20 * fit * pixels * min(fit, pixels),
+        seconds=DRAWN,
     )
 
 

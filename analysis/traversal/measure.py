@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gdm_repr.analysis.cost import Cost, share_left
+from gdm_repr.analysis.cost import DRAWN, Cost, share_left
 from gdm_repr.analysis.features.extractors import Extractor
 from gdm_repr.analysis.found import Found
 from gdm_repr.analysis.intervals.estimate import rounded
@@ -79,10 +79,13 @@ def cost(config: TraversalConfig, subject: Subject) -> Cost:
     n, E = config.anchors, len(pool.elements)
     moved = n * len(config.values)
     directions = E + config.directions
+    share = share_left(subject, done)
     return Cost(
-        decoded=PAIRED + n + moved * directions * share_left(subject, done),
+        decoded=PAIRED + n + moved * directions * share,
+        batches=2 + -(-moved // config.batch_size) * directions * share,  # a direction, a batch
         featured=PAIRED + (n + moved) * (directions + E),  # the control moves elements, too
         flops=moved * (directions + E) * math.prod(subject.model.shape) * PATH_FLOPS,
+        seconds=DRAWN,
     )
 
 

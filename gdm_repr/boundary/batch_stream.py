@@ -201,7 +201,7 @@ def dimensions(value: object) -> int | None:
 
 def _items(values: Stream) -> Iterator[Any]:
     if isinstance(values, Iterable) or not hasattr(values, "__len__"):
-        return iter(values)  # type: ignore[call-overload, no-any-return]
+        return iter(values)
     return (values[i] for i in range(len(values)))  # of a map-style data set
 
 

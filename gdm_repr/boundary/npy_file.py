@@ -5,6 +5,7 @@ Nothing is ever unpickled.
 
 from __future__ import annotations
 
+import io
 import math
 import zipfile
 from collections.abc import Collection
@@ -35,6 +36,20 @@ def map_npy(path: Path) -> Array:
                 raise ValueError("holds Python objects, which are not unpickled")
         return np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # a broken header is parsed as Python and raises what that raises
+        raise ValueError(_reason(error)) from error
+
+
+def read_npy(data: bytes) -> Array:
+    """Read the bytes of a ``.npy`` file.
+
+    Raises:
+        ValueError: they are no whole array, or pickled.
+    """
+    try:
+        if _is_pickled(io.BytesIO(data), len(data)):
+            raise ValueError("holds Python objects, which are not unpickled")
+        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:
         raise ValueError(_reason(error)) from error
 
 

@@ -1,0 +1,143 @@
+"""What every request passes: the key, the size of its body, one line in the log, and counting."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from fastapi import HTTPException
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOG = logging.getLogger("gdm_repr.serve")
+OPEN = ("/healthz", "/readyz")  # without a key, for whoever watches the process
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
+
+
+class Metrics:
+    """Counts and times since the start."""
+
+    media_type = CONTENT_TYPE_LATEST
+
+    def __init__(self) -> None:
+        """Begin at nothing."""
+        self._registry = CollectorRegistry()
+        kinds = ["path", "status"]
+        self._requests = Counter("gdm_requests", "Requests.", kinds, registry=self._registry)
+        self._seconds = Histogram(
+            "gdm_request_seconds", "Seconds of a request.", ["path"], buckets=SECONDS,
+            registry=self._registry,
+        )  # fmt: skip
+        self._images = Histogram(
+            "gdm_batch_images", "Images of a batch.", buckets=SIZES, registry=self._registry
+        )
+        self._busy = Counter(
+            "gdm_device_seconds", "Seconds in which batches were computed.",
+            registry=self._registry,
+        )  # fmt: skip
+        self._jobs = Gauge("gdm_waiting_jobs", "Jobs that wait.", registry=self._registry)
+        self._left = Gauge(
+            "gdm_waiting_seconds", "Seconds that they and the running batch take.",
+            registry=self._registry,
+        )  # fmt: skip
+
+    def batch(self, images: int, seconds: float) -> None:
+        """Count a batch that was computed."""
+        self._images.observe(images)
+        self._busy.inc(seconds)
+
+    def request(self, path: str, status: int, seconds: float) -> None:
+        """Count a request that was answered."""
+        self._requests.labels(path, str(status)).inc()
+        self._seconds.labels(path).observe(seconds)
+
+    def text(self, waiting: tuple[int, float]) -> bytes:
+        """Return everything in Prometheus's form."""
+        self._jobs.set(waiting[0])
+        self._left.set(waiting[1])
+        found: bytes = generate_latest(self._registry)
+        return found
+
+
+class Door:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, key: str | None, most_bytes: int) -> None:
+        """Keep the application, and what requests must keep to."""
+        self._app, self._metrics = app, metrics
+        self._key, self._most = key, most_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.monotonic(), 500
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            refused = self._refusal(scope)
+            if refused is not None:
+                await refused(scope, receive, counted)
+            else:
+                await self._app(scope, self._limited(receive), counted)
+        finally:
+            seconds = time.monotonic() - began
+            route = scope.get("route")
+            path = getattr(route, "path", "other")
+            self._metrics.request(path, status, seconds)
+            LOG.info("%s %s %d %.3f s", scope["method"], path, status, seconds)
+
+    def _refusal(self, scope: Scope) -> JSONResponse | None:
+        headers = Headers(scope=scope)
+        path = scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
+        if self._key is not None and path not in OPEN:
+            given = headers.get("x-api-key") or headers.get("authorization", "").removeprefix(
+                "Bearer "
+            )
+            if not hmac.compare_digest(given.encode(), self._key.encode()):
+                return JSONResponse(
+                    {"detail": "the key is missing or wrong: send it as X-Api-Key"},
+                    401,
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+        length = headers.get("content-length", "0")
+        if length.isdecimal() and int(length) > self._most:
+            return JSONResponse({"detail": self._too_large()}, 413)
+        return None
+
+    def _limited(self, receive: Receive) -> Receive:
+        """Count what comes, where its length is not said beforehand."""
+        seen = 0
+
+        async def limited() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._most:
+                raise HTTPException(413, self._too_large())
+            return message
+
+        return limited
+
+    def _too_large(self) -> str:
+        return f"the body is larger than {self._most:,} bytes; send fewer images at once"
