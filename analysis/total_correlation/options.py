@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -10,6 +10,9 @@ from gdm_repr.analysis.columns.names import ENCODED_NOISE, FRESH_NOISE, PCA, RAW
 from gdm_repr.analysis.options import AnalysisConfig, Dials, Needs, check_names
 from gdm_repr.command import UserPath
 from gdm_repr.config import MANY, Held, Words
+
+if TYPE_CHECKING:
+    from gdm_repr.analysis.subject import Subject
 
 CONTROLS = {"noise": FRESH_NOISE, "encoded-noise": ENCODED_NOISE, "raw": RAW, "pca": PCA}
 LEAST = 8  # images; that estimators need more is told of each
@@ -65,6 +68,21 @@ class TotalCorrelationConfig(AnalysisConfig):
         super().check()
         check_names("estimators", self.estimators, ESTIMATORS)
         check_names("controls", self.controls, (*CONTROLS, "none"))
+
+    def named(self, turned: dict[str, Any], subject: Subject) -> dict[str, Any]:
+        """Take no more columns than the first estimator measures on so many images."""
+        if "columns" not in turned:
+            return turned
+        from gdm_repr.analysis.total_correlation.estimators import ESTIMATORS
+
+        grouping, channels = subject.model.grouping, subject.model.shape[0]
+        sizes = [size * (1 if grouping.per_channel else channels) for size in grouping.sizes()]
+        needed = ESTIMATORS[self.estimators[0]].needed
+        images = min(turned.get("images", self.images), len(subject.store))
+        columns = turned["columns"]
+        while columns > 1 and needed(sum(min(size, columns) for size in sizes)) > images:
+            columns -= 1
+        return turned | {"columns": columns}
 
     def needs(self) -> Needs:
         """The test of normality takes some."""

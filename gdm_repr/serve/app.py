@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import anyio.to_thread
-from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi import Body, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -23,8 +23,9 @@ from gdm_repr.config import DEFAULT_SOLVER, DEFAULT_STEPS
 from gdm_repr.coordinates import COORDINATES
 from gdm_repr.serve import wire
 from gdm_repr.serve.door import Door, Metrics
+from gdm_repr.serve.edits import AnyEdit, Mix
 from gdm_repr.serve.service import Asked, Service, encoding_of
-from gdm_repr.serve.worker import Busy
+from gdm_repr.serve.worker import Busy, Closed
 from gdm_repr.solvers import SOLVERS
 
 GONE = 499  # the client went away; nobody reads the answer
@@ -90,6 +91,12 @@ class Images(Made):
     images: list[str]
     bands: list[str] | None = None
     errors: Errors | None = None
+
+
+class Edited(Images):
+    """Results of an edit: of the first image first, each with what was done to it."""
+
+    names: list[str]
 
 
 def build_app(service: Service, metrics: Metrics, key: str | None) -> FastAPI:
@@ -258,8 +265,47 @@ def build_app(service: Service, metrics: Metrics, key: str | None) -> FastAPI:
         results = await _finished(request, lambda: service.sample(asked, n, seed))
         return await pictures(results["x"], form, asked)
 
+    @app.post(
+        "/v1/edit",
+        tags=["models"],
+        summary="Edit images through their latents",
+        responses=_answers(Edited, wire.NPY, wire.PNG),
+    )
+    async def edit(request: Request, asked: Model_, body: Annotated[AnyEdit, Body()]) -> Response:
+        form = _choose(request, wire.JSON, wire.NPY, wire.PNG)
+        given = [(body.images, body.z)]
+        if isinstance(body, Mix):
+            one = body.images is None
+            given.append((None, body.references) if one else (body.references, None))
+        latents = []
+        for images, z in given:
+            latents.append(await latents_of_edit(request, asked, images, z))
+        with _refusing():
+            service.check_count(body.count(asked.model, len(latents[0])))
+            edited, names = body.edited(asked.model, latents[0], latents[-1])
+        results = await _finished(request, lambda: service.decode(asked, edited))
+        return await pictures(results["x"], form, asked, more={"names": names})
+
+    async def latents_of_edit(
+        request: Request, asked: Asked, images: list[Any] | None, z: list[Any] | None
+    ) -> Tensor:
+        if (images is None) == (z is None):
+            raise HTTPException(422, "images, z: give one of them")
+        model = asked.model
+        if z is not None:
+            shape = (model.shape[0], model.grouping.d)
+            return await read(lambda: wire.latents_of_json(z, shape))
+        preprocess = asked.served.preprocess
+        x = await read(lambda: wire.images_of_json(images, model.shape, preprocess))
+        results = await _finished(request, lambda: service.encode(asked, x, errors=False))
+        return results["z"].cpu()
+
     async def pictures(
-        x: Tensor, form: str, asked: Asked, results: dict[str, Tensor] | None = None
+        x: Tensor,
+        form: str,
+        asked: Asked,
+        results: dict[str, Tensor] | None = None,
+        more: dict[str, Any] | None = None,
     ) -> Response:
         made = _made(asked)
         if form == wire.NPY:
@@ -272,6 +318,7 @@ def build_app(service: Service, metrics: Metrics, key: str | None) -> FastAPI:
                 )
             return _answer(files[0], form, made)
         facts: dict[str, Any] = {**made, "images": [base64.b64encode(f).decode() for f in files]}
+        facts |= more or {}
         if results is not None:
             facts["bands"] = list(asked.model.grouping.names)
             facts |= _errors(encoding_of(asked, results), True)
@@ -288,6 +335,10 @@ def _say_errors_in_one_line(app: FastAPI) -> None:
         name = ".".join(str(part) for part in first["loc"][1:])
         given = repr(first.get("input"))[:80]
         return JSONResponse({"detail": f"{name}={given}: {first['msg']}"}, 422)
+
+    @app.exception_handler(Closed)
+    async def closed(request: Request, error: Closed) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 503)
 
     @app.exception_handler(Busy)
     async def busy(request: Request, error: Busy) -> JSONResponse:
@@ -417,6 +468,7 @@ def _answers(kind: type[BaseModel], *others: str) -> dict[int | str, dict[str, A
         415: "There is no such form of the body.",
         422: "What is asked can't be done.",
         429: "Too much is asked at once; Retry-After says when to try again.",
+        503: "The service is being stopped.",
     }
     return {
         200: {"model": kind, "content": binary},

@@ -163,7 +163,7 @@ class Service:
 
     def sample(self, asked: Asked, n: int, seed: int) -> Future[dict[str, Tensor]]:
         """Draw n images; number i depends on seed + i alone. The result is ``x``."""
-        self._check_count(n)
+        self.check_count(n)
         return self.decode(asked, asked.model.noise(n, seed=seed))
 
     def _submit(
@@ -175,7 +175,7 @@ class Service:
         passes: int,
         *more: object,
     ) -> Future[dict[str, Tensor]]:
-        self._check_count(len(rows))
+        self.check_count(len(rows))
         seconds = asked.served.seconds(len(rows), asked.plan, passes)
         if seconds > self.config.most_seconds:
             raise ValueError(
@@ -184,7 +184,12 @@ class Service:
             )
         return self.worker.submit((operation, *asked.key, *more), compute, rows, seconds)
 
-    def _check_count(self, n: int) -> None:
+    def check_count(self, n: int) -> None:
+        """Refuse more images, or fewer, than a request may have.
+
+        Raises:
+            ValueError: if there are.
+        """
         if not 1 <= n <= self.config.batch_size:
             raise ValueError(f"{n} images: must be 1 to {self.config.batch_size} in a request")
 

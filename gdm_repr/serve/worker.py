@@ -22,6 +22,10 @@ Results = Mapping[str, "Tensor"]
 """Tensors of one row for each row that was given, by name."""
 
 
+class Closed(Exception):
+    """Nothing is accepted any more."""
+
+
 class Busy(Exception):
     """So much is asked already that a job would wait too long.
 
@@ -102,12 +106,12 @@ class Worker:
 
         Raises:
             Busy: if what waits takes longer than it may.
-            RuntimeError: after :meth:`close`.
+            Closed: after :meth:`close`.
         """
         job = _Job(key, compute, rows, seconds)
         with self._changed:
             if self._closed:
-                raise RuntimeError("the service is being stopped")
+                raise Closed("the service is being stopped")
             self._jobs = [each for each in self._jobs if not each.done.cancelled()]
             if (left := self._left()) and left + seconds > self._most:
                 raise Busy(max(1.0, left + seconds - self._most))

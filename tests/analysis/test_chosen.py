@@ -14,6 +14,7 @@ from gdm_repr.analysis.cost import Rates
 from gdm_repr.analysis.disentanglement.scores import SCORES
 from gdm_repr.analysis.runner import ANALYSES, NOT_OF_ALL, Analysis, load
 from gdm_repr.analysis.subject import Subject
+from gdm_repr.analysis.total_correlation.estimators import ESTIMATORS
 from gdm_repr.command import build
 
 ALL = [name for name in ANALYSES if name not in NOT_OF_ALL]
@@ -51,6 +52,18 @@ def test_no_more_is_promised_than_the_store_has_images_for(
     chosen(given, subject, 1.0, tmp_path)
     choice = json.loads((tmp_path / CHOSEN).read_text())["analyses"]["sample_quality"]
     assert choice["more"] is None
+
+
+def test_no_more_columns_are_taken_than_can_be_measured(
+    trained: Path, encoded: Path, subject: Subject, tmp_path: Path
+) -> None:
+    """Of 96 images the Gaussian's total correlation between the three bands can be had, too."""
+    ((_, options),) = parts(trained, encoded, tmp_path, ["total_correlation"])
+    for share in (0.0, 1.0):
+        columns = options.dialled(share, subject).columns
+        needed = ESTIMATORS["gaussian"].needed
+        assert needed(sum(min(size, columns) for size in (6, 15, 43))) <= 96
+        assert needed(sum(min(size, columns + 1) for size in (6, 15, 43))) > 96
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -22,12 +22,17 @@ import torch
 from PIL import Image
 
 from gdm_repr import GDM
+from gdm_repr.client import Client, Refused
 from gdm_repr.data import Preprocess, open_data
+from gdm_repr.edit.operations import interpolate, mix, set_element, vary
+from gdm_repr.masks import band_mask, element_mask
 from gdm_repr.serve import main
 
 pytest.importorskip("swagger_ui_bundle")
 STEPS = {"steps": 6}
 NPY = "application/x-npy"
+Z = [[[0.0] * 64]]
+MANY = {"operation": "set", "z": Z, "elements": ["1"] * 1000, "values": [1.0] * 1000}
 KEY = "0123456789abcdef0123"
 
 
@@ -157,6 +162,80 @@ def test_images_come_back(server: Server, model: GDM, x: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "names", "wanted"),
+    [
+        (
+            {"operation": "mix", "references": [3], "bands": ["0_5"]},
+            ["0_5", "0_5"],
+            lambda m, z: mix(z[:2], z[3:4], band_mask("0_5", m.grouping, 1)),
+        ),
+        (
+            {"operation": "vary", "fixed": ["0_5"], "n": 1, "seed": 4},
+            ["0_5 fixed, seed 4"] * 2,
+            lambda m, z: vary(z[:2], ~band_mask("0_5", m.grouping, 1), m.noise(1, seed=4))[:, 0],
+        ),
+        (
+            {"operation": "set", "elements": ["1"], "values": [2.0], "shift": True},
+            ["1 +2", "1 +2"],
+            lambda m, z: set_element(z[:2], element_mask("1", 1, 64), 2.0, shift=True),
+        ),
+        (
+            {"operation": "interpolate", "bands": ["0_5"], "n": 3},
+            ["0_5 at 0", "0_5 at 0.5", "0_5 at 1"],
+            lambda m, z: interpolate(
+                z[:1], z[1:2], band_mask("0_5", m.grouping, 1), [0.0, 0.5, 1.0]
+            )[0],
+        ),
+    ],
+    ids=["mix", "vary", "set", "interpolate"],
+)
+def test_edits_are_those_of_the_command(
+    server: Server,
+    model: GDM,
+    x: torch.Tensor,
+    body: dict[str, Any],
+    names: list[str],
+    wanted: Callable[[GDM, torch.Tensor], torch.Tensor],
+) -> None:
+    plan = model.plan(6)
+    z = model.latents(x, plan)
+    for kind, values in (("images", x), ("z", z)):
+        given = {**body, kind: values[:2].tolist()}
+        if "references" in body:
+            given["references"] = values[3:4].tolist()
+        plain = server.post("/v1/edit", json=given).json()
+        assert plain["names"] == names
+        found = server.post("/v1/edit", json=given, headers={"Accept": NPY})
+        torch.testing.assert_close(
+            torch.from_numpy(np.load(io.BytesIO(found.content))),
+            model.decode(wanted(model, z), plan),
+            rtol=0,
+            atol=2e-5,
+        )
+
+
+def test_the_client_asks_for_the_same(
+    server: Server, model: GDM, x: torch.Tensor, tmp_path: Path
+) -> None:
+    service, plan = Client(server.url), model.plan(6)
+    assert service.models()[0]["fingerprint"] == model.checkpoint.fingerprint
+    z = service.encode(x.numpy(), steps=6, order=[0, 1, 2])
+    np.testing.assert_array_equal(z, model.latents(x, plan).numpy())
+    np.testing.assert_array_equal(service.decode(z, steps=6), model.decode(z, plan).numpy())
+    np.testing.assert_array_equal(
+        service.sample(2, seed=5, steps=6), model.sample(2, seed=5, plan=plan).numpy()
+    )
+    files = [tmp_path / "a.png", tmp_path / "b.png"]
+    for i, file in enumerate(files):
+        file.write_bytes(png(level=40 * i))
+    assert service.reconstruct(files, steps=6).shape == (2, 1, 8, 8)
+    assert len(service.errors(files[0], steps=6)["round_trip_error"]) == 1
+    with pytest.raises(Refused, match="not served; there are digits") as refused:
+        service.encode(x.numpy(), model="x")
+    assert refused.value.status == 422
+
+
+@pytest.mark.parametrize(
     ("path", "given", "status", "says"),
     [
         ("encode", {"json": {"images": []}}, 422, "images: must be a list of one at least"),
@@ -179,6 +258,12 @@ def test_images_come_back(server: Server, model: GDM, x: torch.Tensor) -> None:
         ("encode", {"params": {"solver": "dopri5"}}, 422, "solver='dopri5': "),
         ("encode", {"params": {"order": "2,1,0"}}, 422, "trained on orders='fixed'"),
         ("encode", {"headers": {"Accept": "text/html"}}, 406, "there is application/json"),
+        ("edit", {"json": {"operation": "blur", "z": []}}, 422, "operation"),
+        ("edit", {"json": {"operation": "vary"}}, 422, "images, z: give one of them"),
+        ("edit", {"json": {"operation": "vary", "z": Z, "fixed": ["9_9"]}}, 422, "band '9_9'"),
+        ("edit", {"json": {"operation": "vary", "z": Z, "n": 17}}, 422, "must be 1 to 16"),
+        ("edit", {"json": MANY}, 422, "1000000 images: must be 1 to 16"),
+        ("edit", {"json": {"operation": "interpolate", "z": Z}}, 422, "needs two, 1 given"),
         ("decode", {"json": {"z": [[0.0]]}}, 422, "must be (B, 1, 64)"),
         ("sample", {"params": {"n": 17}}, 422, "n='17': "),
         ("sample", {"params": {"n": 2}, "headers": {"Accept": "image/png"}}, 406, "one image"),

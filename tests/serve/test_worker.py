@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gdm_repr.serve.worker import Busy, Worker
+from gdm_repr.serve.worker import Busy, Closed, Worker
 
 
 class Device:
@@ -117,7 +117,7 @@ def test_closing_finishes_what_was_accepted() -> None:
     worker.close()
     assert [len(job.result(0)["sum"]) for job in jobs] == [3, 3, 3]
     assert not worker.is_alive
-    with pytest.raises(RuntimeError, match="is being stopped"):
+    with pytest.raises(Closed, match="is being stopped"):
         worker.submit("d", device.double, row(1), 0.0)
 
 
