@@ -15,6 +15,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
+from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 from torch import Tensor
 
@@ -335,6 +336,10 @@ def _say_errors_in_one_line(app: FastAPI) -> None:
         name = ".".join(str(part) for part in first["loc"][1:])
         given = repr(first.get("input"))[:80]
         return JSONResponse({"detail": f"{name}={given}: {first['msg']}"}, 422)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> JSONResponse:
+        return JSONResponse({"detail": "the client went away"}, GONE)
 
     @app.exception_handler(Closed)
     async def closed(request: Request, error: Closed) -> JSONResponse:

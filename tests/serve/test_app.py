@@ -263,7 +263,7 @@ def test_the_client_asks_for_the_same(
         ("edit", {"json": {"operation": "vary", "z": Z, "fixed": ["9_9"]}}, 422, "band '9_9'"),
         ("edit", {"json": {"operation": "vary", "z": Z, "n": 17}}, 422, "must be 1 to 16"),
         ("edit", {"json": MANY}, 422, "1000000 images: must be 1 to 16"),
-        ("edit", {"json": {"operation": "interpolate", "z": Z}}, 422, "needs two, 1 given"),
+        ("edit", {"json": {"operation": "interpolate", "z": Z, "n": 2}}, 422, "needs two, 1 given"),
         ("decode", {"json": {"z": [[0.0]]}}, 422, "must be (B, 1, 64)"),
         ("sample", {"params": {"n": 17}}, 422, "n='17': "),
         ("sample", {"params": {"n": 2}, "headers": {"Accept": "image/png"}}, 406, "one image"),
