@@ -113,7 +113,9 @@ class Client:
                 answer = self._session.request(
                     method,
                     f"{self._url}/v1/{path}",
-                    params={name: _plain(value) for name, value in options.items()},
+                    params={
+                        name: _plain(value) for name, value in options.items() if value is not None
+                    },
                     headers={"Accept": accept} | ({"Content-Type": NPY} if _held(body) else {}),
                     timeout=self._seconds,
                     **_body(body, opened),
@@ -134,9 +136,9 @@ def _held(body: Images | None) -> bool:
     return isinstance(body, np.ndarray)
 
 
-def _plain(value: object) -> object:
+def _plain(value: object) -> str:
     """Write an order as 0,1,2."""
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _body(body: Images | None, opened: ExitStack) -> dict[str, Any]:

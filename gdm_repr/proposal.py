@@ -8,7 +8,7 @@ the size of images is what such a network can model. The time is the user's; all
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,7 @@ PROPOSED = "proposed.yaml"  # in a run's folder
 GIVEN = "as given"
 PAPER_CUTS = (30, 100, 500)  # Sec. 4.3
 SPECTRUM_IMAGES = 2000
+AXES_IMAGES = 4  # for each number of a band, from which on its principal axes are told
 TIMED_IMAGES = (16, 64)  # the larger where it fits: a small network is slow on few
 USED = 0.85  # of the time: the rest goes to starting, statistics, checkpoints and sheets
 
@@ -119,6 +120,8 @@ def propose(
     dataset = open_data(data, plain, labels=labels, limit=SPECTRUM_IMAGES)
     preprocess |= {"noise": found.noise} if found.noise else {"dequantize": dataset.levels > 0}
     cuts = cuts_of_spectrum(_variance(dataset), BANDS)
+    share = hold_out_share(found.images)
+    trained = round(found.images * (1 - (share or 0)))
     values: dict[str, Any] = {
         "data": data,
         **({"labels": str(labels)} if labels else {}),
@@ -126,10 +129,10 @@ def propose(
         "model": {
             "basis": {"name": "dct"},
             "grouping": {"name": "bands", "cuts": list(cuts)},
-            "denoiser": {"preconditioning": "principal"},
+            "denoiser": {"preconditioning": choose_whitening(cuts, dataset.shape, trained)},
             "network": network_options(side, CHANNELS[0]),
         },
-        **({"hold_out": share} if (share := hold_out_share(found.images)) else {}),
+        **({"hold_out": share} if share else {}),
         "clock": "whitened",
         "precision": "bf16" if kind == "cuda" else "fp32",
         "device": device,
@@ -162,6 +165,23 @@ def hold_out_share(images: int) -> float | None:
     if images < FEWEST_IMAGES:
         return None
     return round(min(0.2, max(0.1, HELD_OUT_IMAGES / images)), 2)
+
+
+def choose_whitening(cuts: Sequence[int], shape: Shape, images: int) -> str:
+    """Return ``principal`` where the images are enough to tell the axes of every band.
+
+    Of few, the covariance has axes along which nothing varies, and noise there counts a thousand
+    times what it should.
+
+    >>> [choose_whitening([16, 129], (3, 32, 32), n) for n in (160, 2700)]
+    ['spectral', 'principal']
+    """
+    from gdm_repr.axes import axes_sizes
+    from gdm_repr.grouping import build_grouping
+
+    sizes = axes_sizes(build_grouping("bands", shape, cuts=list(cuts)), shape)
+    enough = images >= AXES_IMAGES * max(sizes.values(), default=0)
+    return "principal" if enough else "spectral"
 
 
 def model_side(side: int, most: int) -> int:
@@ -321,7 +341,11 @@ def as_yaml(proposal: Proposal, laid: Mapping[str, Any] | None = None) -> str:
         "basis": "",
         "grouping": "equal shares of the summed std of the DCT, lowest frequencies first; the "
         f"paper cuts 256x256 at {paper}",
-        "denoiser": "each band is whitened along its principal axes",
+        "denoiser": {
+            "principal": "each band is whitened along its principal axes",
+            "spectral": "each element is whitened by its own std: these are too few images to tell "
+            "a band's principal axes",
+        }[proposal.values["model"]["denoiser"]["preconditioning"]],
         "network": "the widest that sees enough images in the time; a wider one is better, slower",
     }
 
