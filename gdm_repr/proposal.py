@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from gdm_repr.boundary.text import printable
 from gdm_repr.command import build, laid_over, shortened
 from gdm_repr.config import DEFAULT_STEPS, SHORT, TrainConfig
 from gdm_repr.grouping import Shape
+from gdm_repr.progress import notice
 from gdm_repr.survey import Survey, cuts_of_spectrum, describe_sizes, survey
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ PAPER_CUTS = (30, 100, 500)  # Sec. 4.3
 SPECTRUM_IMAGES = 2000
 AXES_IMAGES = 4  # for each number of a band, from which on its principal axes are told
 TIMED_IMAGES = (16, 64)  # the larger where it fits: a small network is slow on few
+LONG_STEP = 0.5  # seconds, from which on more images take as much longer
 USED = 0.85  # of the time: the rest goes to starting, statistics, checkpoints and sheets
 
 
@@ -138,7 +141,8 @@ def propose(
         "device": device,
     }
     seconds = 60 * USED * minutes
-    rates = _choose_network(values, dataset, seconds)
+    with notice("timing steps of networks of several widths"):
+        rates = _choose_network(values, dataset, seconds)
     seen = min(int(seconds / rates.step), MOST_EPOCHS * found.images)
     values |= schedule_options(images or max(1, seen))
     _fit_memory(values, dataset.shape)
@@ -241,14 +245,17 @@ def time_training(config: TrainConfig, dataset: ImageDataset) -> Rates:
     from gdm_repr.timing import shortest
     from gdm_repr.trainer import Trainer
 
-    n = min(max(TIMED_IMAGES), config.batch_size // config.accumulate)
-    shape = dataset.shape
-    small = config.model_copy(update={"batch_size": n, "accumulate": 1, "compile": False})
+    most, shape = config.batch_size // config.accumulate, dataset.shape
+    sizes = sorted({min(n, most) for n in TIMED_IMAGES})
+    small = config.model_copy(update={"batch_size": sizes[-1], "accumulate": 1, "compile": False})
     with torch.random.fork_rng(devices=[]):
         blank = Statistics.blank(small.model, shape, build_model_grouping(small.model, shape))
         trainer = Trainer(small, dataset, statistics=blank)
-        x = torch.zeros(n, *shape)
-        step = shortest(lambda: trainer.train_step(x))
+        for n in sizes:
+            x = torch.zeros(n, *shape)
+            step = shortest(partial(trainer.train_step, x))
+            if step > LONG_STEP:
+                break
         level = torch.full((1, trainer.denoiser.grouping.k), 0.5, device=trainer.device)
         state = trainer.denoiser.basis.forward(x.to(trainer.device))
         with torch.no_grad():
