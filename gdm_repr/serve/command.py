@@ -54,8 +54,6 @@ def named(given: str) -> tuple[str, str]:
     """
     from pathlib import PurePath
 
-    from gdm_repr.files import user_place
-
     name, mark, place = given.partition("=")
     if not mark:
         path = PurePath(given)
@@ -64,7 +62,7 @@ def named(given: str) -> tuple[str, str]:
         raise ValueError(
             f"--checkpoint {given!r}: give NAME=MODEL, with a name of letters, digits, . - and _"
         )
-    return name, user_place(place)
+    return name, place
 
 
 def serve(config: ServeConfig) -> int:

@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from gdm_repr.command import Command, UserPath
-from gdm_repr.config import SHIPPED, Device, Words
+from gdm_repr.config import SHIPPED, Device
+from gdm_repr.edit.options import Places
 
 MOST_STEPS = 1000
 LEAST_KEY = 16  # characters
@@ -25,7 +26,7 @@ class ServeConfig(Command):
       gdm-repr serve --host 0.0.0.0 --api-key-file key.txt
     """
 
-    checkpoint: Words = Field(
+    checkpoint: Places = Field(
         (SHIPPED,), min_length=1, description="[NAME=]MODEL; can be given several times."
     )
     device: Device = Field("auto", description="auto takes CUDA where there is one.")
@@ -48,7 +49,9 @@ class ServeConfig(Command):
     )
     most_steps: int = Field(MOST_STEPS, ge=1, le=100_000, description="That a request may ask for.")
     most_megabytes: float = Field(32, gt=0, le=4096, description="Of a request's body.")
-    most_pixels: int = Field(20_000_000, ge=1, description="Of an image file, before it is scaled.")
+    most_pixels: int = Field(
+        20_000_000, ge=1, le=10**10, description="Of an image file, before it is scaled."
+    )
 
     def check(self) -> None:
         """Refuse to be open to others without a key.

@@ -15,6 +15,7 @@ from gdm_repr.cli import COMMANDS
 from gdm_repr.command import Command, parse
 from gdm_repr.config import EncodeConfig
 from gdm_repr.files import user_path, user_place
+from gdm_repr.serve.options import ServeConfig
 
 PLACES = {"data", "checkpoint", "reference_data"}  # paths or names
 
@@ -59,15 +60,15 @@ def test_every_option_that_is_a_path_expands(home: Path) -> None:
             if "Path" in str(kind):
                 assert TypeAdapter(kind).validate_python("~/x") == home / "x", (model, name)
                 paths += 1
+            elif name == "baseline" or (model, name) == (ServeConfig, "checkpoint"):
+                words = TypeAdapter(kind).validate_python("k1=~/a,~/b")
+                assert words == (f"k1={home / 'a'}", str(home / "b")), (model, name)
             elif name in PLACES:
                 adapter = TypeAdapter(kind)
                 assert adapter.validate_python("~/x") == str(home / "x"), (model, name)
                 given = adapter.validate_python("cifar10:~/x")
                 assert given == f"cifar10:{home / 'x'}", (model, name)
                 places += 1
-            elif name == "baseline":
-                words = TypeAdapter(kind).validate_python("k1=~/a,~/b")
-                assert words == (f"k1={home / 'a'}", str(home / "b")), (model, name)
     assert paths > 60 and places > 30
     assert StudyConfig in models() and EncodeConfig in models()
 
