@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import re
 import statistics
 import subprocess
@@ -44,6 +45,7 @@ class Server:
                 [*command, "--port", "0", "--queue-seconds", "600", *flags],
                 stdout=file,
                 stderr=subprocess.STDOUT,
+                env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},  # alike, whichever comes first
             )
         while not (found := re.search(r"running on (http://\S+)", log.read_text())):
             if self._process.poll() is not None:
