@@ -44,7 +44,7 @@ class Server:
 
     def post(self, path: str, **given: Any) -> requests.Response:  # noqa: ANN401
         given["params"] = STEPS | given.get("params", {})
-        return requests.post(f"{self.url}{path}", timeout=30, **given)
+        return requests.post(f"{self.url}{path}", timeout=120, **given)
 
 
 Serve = Callable[..., Server]
@@ -59,7 +59,9 @@ def serve(
 
     def start(*flags: str) -> Server:
         log = tmp_path_factory.mktemp("serve") / "log"
-        process = launch("serve", ["--checkpoint", f"digits={trained}", "--port", "0", *flags], log)
+        patient = ["--queue-seconds", "3600", "--most-seconds", "3600"]  # on a busy machine, too
+        argv = ["--checkpoint", f"digits={trained}", "--port", "0", *patient, *flags]
+        process = launch("serve", argv, log)
         started.append(process)
         for _ in range(600):
             text = log.read_text() if log.exists() else ""
@@ -340,11 +342,15 @@ def test_a_key_is_asked_for_and_what_was_accepted_is_finished(serve: Serve, tmp_
             )
             for i in range(3)
         ]  # fmt: skip
-        time.sleep(0.3)
+        for _ in range(300):  # until one is computed and two wait
+            text = requests.get(f"{server.url}/metrics", headers=headers, timeout=10).text
+            if "gdm_waiting_jobs 2.0" in text:
+                break
+            time.sleep(0.05)
         assert server.process.pid is not None
         server.process.terminate()
         assert [each.result().status_code for each in asked] == [200] * 3
-    server.process.join(10)
+    server.process.join(60)
     assert server.process.exitcode == 128 + signal.SIGTERM
 
 
