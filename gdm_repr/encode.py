@@ -231,7 +231,7 @@ def _announce(config: EncodeConfig, model: GDM, plan: Plan, left: int) -> None:
     """Say how long encoding takes, and what takes less, where it takes more than a minute."""
     from gdm_repr.timing import MOST_TIMED, measure_speed
 
-    passes = 1 + config.round_trip + 3 * config.latent_error  # the error is of twice the steps
+    passes = 1 + config.round_trip + 2 * config.latent_error  # that is of twice the steps
     speed = measure_speed(model, plan, min(left, config.batch_size, MOST_TIMED))
     minutes = passes * speed.seconds(left, config.batch_size) / 60
     if not minutes > 1:

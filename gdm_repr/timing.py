@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 TRIAL = 1.0  # seconds that a call is repeated for
 TIMES = 5  # at most
 MOST_TIMED = 64  # images at once
+LONGEST = 5.0  # seconds that they may take, if each takes what one alone does
 
 
 def shortest(call: Callable[[], object]) -> float:
@@ -60,24 +61,23 @@ def measure_speed(model: GDM, plan: Plan, most: int = MOST_TIMED) -> Speed:
     own_steps = plan.solver == "dopri5"
     tried, k = replace(plan, solver="euler") if own_steps else plan, model.grouping.k
     z = model.noise(max(2, most))
-    calls = 0
 
-    def solve(n: int, steps: int) -> None:
-        nonlocal calls
+    def solve(n: int, steps: int) -> int:
         solved = decode(model.flow, z[:n], replace(tried, steps=(steps,) * k))
         solved.y.sum().item()
-        calls = solved.evaluations
+        return solved.evaluations
 
-    each = []
-    for n in (1, len(z)):
-        seconds, counts = [], []
-        for steps in (1, 2):
-            seconds.append(shortest(partial(solve, n, steps)))
-            counts.append(calls)
-        each.append(sum(seconds) / sum(counts))
+    def time_images(n: int) -> float:
+        """Return the seconds of an evaluation of n images."""
+        return sum(shortest(partial(solve, n, steps)) for steps in (1, 2)) / sum(counts)
+
+    counts = [solve(1, steps) for steps in (1, 2)]
+    alone = time_images(1)
+    # where one image takes long, some more tell as much as all
+    n = max(2, min(most, int(LONGEST / (alone * sum(counts)))))
+    image = max(0.0, time_images(n) - alone) / (n - 1)
     more = (counts[1] - counts[0]) / k  # evaluations of a step
     evaluations = counts[0] + more * (sum(plan.steps) - k)
     if own_steps:
         evaluations = decode(model.flow, z[:1], plan).evaluations
-    image = max(0.0, each[1] - each[0]) / (len(z) - 1)
-    return Speed(evaluations, max(0.0, each[0] - image), image)
+    return Speed(evaluations, max(0.0, alone - image), image)

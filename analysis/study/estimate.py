@@ -65,8 +65,8 @@ def _score(choice: Choice) -> float:
     model = GDM(untrained, choose_device(encode.device).type).with_order(encode.order)
     plan = encode.plan(model, inverse=encode.inverse)
     samples = getattr(choice.analyses[0][1], "n", None) or min(500, len(dataset) // 2)
-    # the error of the steps is that of twice as many, there and back
-    passes = 1 + encode.round_trip + 3 * encode.latent_error
+    # the error of the steps is that of twice as many
+    passes = 1 + encode.round_trip + 2 * encode.latent_error
     images = len(dataset) * passes + samples
     return measure_speed(model, plan).seconds(images, encode.batch_size)
 

@@ -13,7 +13,6 @@ from fastapi import Body, Depends, FastAPI, HTTPException, Query, Request, Respo
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
-from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
@@ -23,8 +22,18 @@ from gdm_repr import __version__
 from gdm_repr.config import DEFAULT_SOLVER, DEFAULT_STEPS
 from gdm_repr.coordinates import COORDINATES
 from gdm_repr.serve import wire
+from gdm_repr.serve.answers import (
+    MULTIPART,
+    EditAnswer,
+    ImagesAnswer,
+    LatentsAnswer,
+    ModelAnswer,
+    Refusal,
+    describe_answers,
+    describe_body,
+)
 from gdm_repr.serve.door import Door, Metrics
-from gdm_repr.serve.edits import AnyEdit, Mix
+from gdm_repr.serve.edits import AnyEdit, MixRequest
 from gdm_repr.serve.service import Asked, Service, encoding_of
 from gdm_repr.serve.worker import Busy, Closed
 from gdm_repr.solvers import SOLVERS
@@ -32,7 +41,6 @@ from gdm_repr.solvers import SOLVERS
 GONE = 499  # the client went away; nobody reads the answer
 READERS = 2  # threads that read images, so that memory stays bounded
 MOST_SEED = 2**63 - 1
-MULTIPART = "multipart/form-data"
 FORMS = (wire.JSON, MULTIPART, wire.NPY, "image/*")
 
 if TYPE_CHECKING:
@@ -42,62 +50,6 @@ else:
     # Dopri5's steps depend on all images of a batch, so that requests can't be joined.
     Solver = Literal[tuple(name for name in SOLVERS if name != "dopri5")]
     Coordinate = Literal[tuple(COORDINATES)]
-
-
-class Refusal(BaseModel):
-    """Why a request was not done."""
-
-    detail: str
-
-
-class Model(BaseModel):
-    """A model that is served."""
-
-    name: str
-    fingerprint: str
-    shape: list[int]
-    latents: list[int]
-    bands: list[str]
-    order: list[int]
-    device: str
-
-
-class Made(BaseModel):
-    """By which model an answer was made."""
-
-    model: str
-    fingerprint: str
-
-
-class Errors(BaseModel):
-    """RMS errors of each image: of the latents by the solver's steps, and of the round trip."""
-
-    latent_error: list[float]
-    latent_error_by_group: list[list[float]]
-    round_trip_error: list[float]
-    round_trip_error_by_group: list[list[float]]
-
-
-class Latents(Made):
-    """Latents z (B, C, d) in the basis's order."""
-
-    bands: list[str]
-    z: list[list[list[float]]]
-    errors: Errors | None = None
-
-
-class Images(Made):
-    """PNG files in base64."""
-
-    images: list[str]
-    bands: list[str] | None = None
-    errors: Errors | None = None
-
-
-class Edited(Images):
-    """Results of an edit: of the first image first, each with what was done to it."""
-
-    names: list[str]
 
 
 def build_app(service: Service, metrics: Metrics, key: str | None) -> FastAPI:
@@ -143,7 +95,7 @@ def build_app(service: Service, metrics: Metrics, key: str | None) -> FastAPI:
         with _refusing():
             return service.ask(model, steps, solver, coordinate, groups)
 
-    Model_ = Annotated[Asked, Depends(ask)]
+    Chosen = Annotated[Asked, Depends(ask)]
 
     async def read(make: Callable[[], Tensor]) -> Tensor:
         with _refusing():
@@ -157,8 +109,9 @@ def build_app(service: Service, metrics: Metrics, key: str | None) -> FastAPI:
             return await read(lambda: wire.images_of_files(files, preprocess))
         data = await request.body()
         if kind == wire.JSON:
-            images = _field(data, "images")
-            return await read(lambda: wire.images_of_json(images, shape, preprocess))
+            return await read(
+                lambda: wire.images_of_json(_field(data, "images"), shape, preprocess)
+            )
         if kind == wire.NPY:
             return await read(lambda: wire.images_of_array(wire.array_of(data, "body"), shape))
         if kind.startswith("image/"):
@@ -169,8 +122,7 @@ def build_app(service: Service, metrics: Metrics, key: str | None) -> FastAPI:
         shape = (asked.model.shape[0], asked.model.grouping.d)
         data, kind = await request.body(), _kind(request)
         if kind == wire.JSON:
-            values = _field(data, "z")
-            return await read(lambda: wire.latents_of_json(values, shape))
+            return await read(lambda: wire.latents_of_json(_field(data, "z"), shape))
         if kind == wire.NPY:
             return await read(lambda: wire.latents_of_array(wire.array_of(data, "body"), shape))
         raise _unsupported(kind, (wire.JSON, wire.NPY))
@@ -195,20 +147,20 @@ def build_app(service: Service, metrics: Metrics, key: str | None) -> FastAPI:
         return Response(metrics.text(service.worker.waiting), media_type=metrics.media_type)
 
     @app.get("/v1/models", tags=["models"], summary="List the models")
-    async def models() -> list[Model]:
-        return [Model(**each.facts()) for each in service.models.values()]
+    async def models() -> list[ModelAnswer]:
+        return [ModelAnswer(**each.facts()) for each in service.models.values()]
 
     @app.post(
         "/v1/encode",
         tags=["models"],
         summary="Encode images to latents",
-        openapi_extra=_body("images"),
-        responses=_answers(Latents, wire.NPY, wire.ARROW),
+        openapi_extra=describe_body("images"),
+        responses=describe_answers(LatentsAnswer, wire.NPY, wire.ARROW),
     )
     async def encode(
         request: Request,
-        asked: Model_,
-        errors: Annotated[bool, Query(description="Measure them; five times the work.")] = False,
+        asked: Chosen,
+        errors: Annotated[bool, Query(description="Measure them; four times the work.")] = False,
     ) -> Response:
         form = _choose(request, wire.JSON, wire.ARROW, *(() if errors else (wire.NPY,)))
         x = await images_of(request, asked)
@@ -226,10 +178,10 @@ def build_app(service: Service, metrics: Metrics, key: str | None) -> FastAPI:
         "/v1/decode",
         tags=["models"],
         summary="Decode latents to images",
-        openapi_extra=_body("z"),
-        responses=_answers(Images, wire.NPY, wire.PNG),
+        openapi_extra=describe_body("z"),
+        responses=describe_answers(ImagesAnswer, wire.NPY, wire.PNG),
     )
-    async def decode(request: Request, asked: Model_) -> Response:
+    async def decode(request: Request, asked: Chosen) -> Response:
         form = _choose(request, wire.JSON, wire.NPY, wire.PNG)
         z = await latents_of(request, asked)
         results = await _finished(request, lambda: service.decode(asked, z))
@@ -239,10 +191,10 @@ def build_app(service: Service, metrics: Metrics, key: str | None) -> FastAPI:
         "/v1/reconstruct",
         tags=["models"],
         summary="Encode and decode images, with the errors of it",
-        openapi_extra=_body("images"),
-        responses=_answers(Images, wire.NPY, wire.PNG),
+        openapi_extra=describe_body("images"),
+        responses=describe_answers(ImagesAnswer, wire.NPY, wire.PNG),
     )
-    async def reconstruct(request: Request, asked: Model_) -> Response:
+    async def reconstruct(request: Request, asked: Chosen) -> Response:
         form = _choose(request, wire.JSON, wire.NPY, wire.PNG)
         x = await images_of(request, asked)
         results = await _finished(request, lambda: service.encode(asked, x, errors=True))
@@ -252,11 +204,11 @@ def build_app(service: Service, metrics: Metrics, key: str | None) -> FastAPI:
         "/v1/sample",
         tags=["models"],
         summary="Draw images",
-        responses=_answers(Images, wire.NPY, wire.PNG),
+        responses=describe_answers(ImagesAnswer, wire.NPY, wire.PNG),
     )
     async def sample(
         request: Request,
-        asked: Model_,
+        asked: Chosen,
         n: Annotated[int, Query(ge=1, le=config.batch_size)] = 1,
         seed: Annotated[
             int, Query(ge=0, le=MOST_SEED, description="Image i is made from seed + i.")
@@ -270,12 +222,12 @@ def build_app(service: Service, metrics: Metrics, key: str | None) -> FastAPI:
         "/v1/edit",
         tags=["models"],
         summary="Edit images through their latents",
-        responses=_answers(Edited, wire.NPY, wire.PNG),
+        responses=describe_answers(EditAnswer, wire.NPY, wire.PNG),
     )
-    async def edit(request: Request, asked: Model_, body: Annotated[AnyEdit, Body()]) -> Response:
+    async def edit(request: Request, asked: Chosen, body: Annotated[AnyEdit, Body()]) -> Response:
         form = _choose(request, wire.JSON, wire.NPY, wire.PNG)
         given = [(body.images, body.z)]
-        if isinstance(body, Mix):
+        if isinstance(body, MixRequest):
             one = body.images is None
             given.append((None, body.references) if one else (body.references, None))
         latents = []
@@ -395,7 +347,10 @@ async def _finished(
             done.cancel()
     if done.cancelled():
         raise HTTPException(GONE, "the client went away")
-    return done.result()
+    results = done.result()
+    if not all(bool(each.isfinite().all()) for each in results.values()):
+        raise HTTPException(422, "the results are not finite; use more steps, or smaller values")
+    return results
 
 
 async def _disconnected(request: Request) -> None:
@@ -461,41 +416,3 @@ def _json(facts: dict[str, Any], made: dict[str, str]) -> Response:
 
 def _headers(made: dict[str, str]) -> dict[str, str]:
     return {f"X-Gdm-{name.title()}": value for name, value in made.items()}
-
-
-def _answers(kind: type[BaseModel], *others: str) -> dict[int | str, dict[str, Any]]:
-    """Describe the answers for the page of the API."""
-    binary = {other: {"schema": {"type": "string", "format": "binary"}} for other in others}
-    refusals = {
-        400: "The body can't be read.",
-        406: "There is no such form of the answer.",
-        413: "The body is too large.",
-        415: "There is no such form of the body.",
-        422: "What is asked can't be done.",
-        429: "Too much is asked at once; Retry-After says when to try again.",
-        503: "The service is being stopped.",
-    }
-    return {
-        200: {"model": kind, "content": binary},
-        **{status: {"model": Refusal, "description": why} for status, why in refusals.items()},
-    }
-
-
-def _body(name: Literal["images", "z"]) -> dict[str, Any]:
-    """Describe the forms of the body."""
-    entry: dict[str, Any] = {"type": "array", "items": {"type": "array"}}
-    if name == "images":
-        entry = {"anyOf": [{"type": "string", "contentEncoding": "base64"}, entry]}
-    values = {"type": "array", "minItems": 1, "items": entry}
-    schema = {"type": "object", "required": [name], "properties": {name: values}}
-    content: dict[str, Any] = {
-        wire.JSON: {"schema": schema},
-        wire.NPY: {"schema": {"type": "string", "format": "binary"}},
-    }
-    if name == "images":
-        upload = {"type": "array", "items": {"type": "string", "format": "binary"}}
-        content[MULTIPART] = {
-            "schema": {"type": "object", "required": [name], "properties": {name: upload}}
-        }
-        content["image/png"] = {"schema": {"type": "string", "format": "binary"}}
-    return {"requestBody": {"required": True, "content": content}}

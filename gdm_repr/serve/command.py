@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from gdm_repr.api import GDM
 
 NEEDED = ("fastapi", "uvicorn", "multipart", "prometheus_client", "swagger_ui_bundle")
-GRACE = (
-    5.0  # seconds that answers under way get beside their computation, when the process is ended
-)
+GRACE = 5.0  # seconds beside computing that answers under way get when the process is ended
 
 
 def open_models(config: ServeConfig) -> dict[str, GDM]:

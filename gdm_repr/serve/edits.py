@@ -17,7 +17,7 @@ Bands = Annotated[list[str], Field(max_length=MOST)]
 Value = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
 
 
-class Edit(BaseModel):
+class EditRequest(BaseModel):
     """What all edits have in common: images, or latents z (B, C, d)."""
 
     model_config = ConfigDict(extra="forbid")
@@ -26,7 +26,7 @@ class Edit(BaseModel):
     z: list[Any] | None = Field(None, description="Or latents, as encode gives them.")
 
 
-class Mix(Edit):
+class MixRequest(EditRequest):
     """Replace bands by those of references (Fig. 7): one result an image and band."""
 
     operation: Literal["mix"]
@@ -51,7 +51,7 @@ class Mix(Edit):
         return found.flatten(0, 1), bands * len(z)
 
 
-class Vary(Edit):
+class VaryRequest(EditRequest):
     """Keep some bands and draw the rest (Fig. 9): n results an image and entry of ``fixed``."""
 
     operation: Literal["vary"]
@@ -74,7 +74,7 @@ class Vary(Edit):
         return found.flatten(0, 2), names * len(z)
 
 
-class Set(Edit):
+class SetRequest(EditRequest):
     """Set elements to values, or shift them by these (Fig. 8): one result for each of both."""
 
     operation: Literal["set"]
@@ -96,7 +96,7 @@ class Set(Edit):
         return torch.stack(found, 1).flatten(0, 1), names * len(z)
 
 
-class Interpolate(Edit):
+class InterpolateRequest(EditRequest):
     """Go from the first image's bands to the second's (Fig. 3): n results for each band."""
 
     operation: Literal["interpolate"]
@@ -118,4 +118,6 @@ class Interpolate(Edit):
         return torch.cat(found), [f"{band} at {place:.3g}" for band in bands for place in t]
 
 
-AnyEdit = Annotated[Mix | Vary | Set | Interpolate, Field(discriminator="operation")]
+AnyEdit = Annotated[
+    MixRequest | VaryRequest | SetRequest | InterpolateRequest, Field(discriminator="operation")
+]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gdm_repr.data.images import Preprocess
     from gdm_repr.serve.options import ServeConfig
 
-ERROR_PASSES = 4  # the round trip, and the error of the steps by twice as many
+ERROR_PASSES = 4  # encoding, the same by twice the steps, and decoding again
 NAMES = [name for error in ERRORS for name in (error, f"{error}_by_group")]
 
 
@@ -148,7 +148,7 @@ class Service:
                 results |= {each: getattr(found, each) for each in NAMES}
             return results
 
-        return self._submit("encode", asked, compute, x, ERROR_PASSES + 1 if errors else 1, errors)
+        return self._submit("encode", asked, compute, x, ERROR_PASSES if errors else 1, errors)
 
     def decode(self, asked: Asked, z: Tensor) -> Future[dict[str, Tensor]]:
         """Decode z (B, C, d); the result is ``x``."""

@@ -31,7 +31,7 @@ ARROW = "application/vnd.apache.arrow.stream"
 PNG = "image/png"
 
 
-class Sent(EncodedSource):
+class UploadSource(EncodedSource):
     """Encoded images as they came; an image's id is its content's hash, which seeds its noise."""
 
     def __init__(self, files: Sequence[bytes]) -> None:
@@ -58,7 +58,7 @@ def images_of_files(files: Sequence[bytes], preprocess: Preprocess) -> Tensor:
     Raises:
         ValueError: if one can't be used; it names the first, and the reason.
     """
-    source = Sent(files)
+    source = UploadSource(files)
     try:
         dataset = ImageDataset(source, preprocess, {}, 0)
     except ValueError:  # none can be used

@@ -267,6 +267,7 @@ def test_the_client_asks_for_the_same(
         ("edit", {"json": MANY}, 422, "1000000 images: must be 1 to 16"),
         ("edit", {"json": {"operation": "interpolate", "z": Z, "n": 2}}, 422, "needs two, 1 given"),
         ("decode", {"json": {"z": [[0.0]]}}, 422, "must be (B, 1, 64)"),
+        ("decode", {"json": {"z": [[[1e38] * 64]]}}, 422, "the results are not finite"),
         ("sample", {"params": {"n": 17}}, 422, "n='17': "),
         ("sample", {"params": {"n": 2}, "headers": {"Accept": "image/png"}}, 406, "one image"),
     ],
