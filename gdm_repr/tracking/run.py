@@ -4,7 +4,7 @@
         run.metrics({band_metric(BAND_STD, "0_29"): 1.01})
         run.artifact(out / "sheet.png")
 
-Another process (`gdm_repr.tracking.sender`) follows the record
+Another process (`gdm_repr.tracking.sender`), one for a run and those within it, follows the record
 and sends it. So a tracking server can neither slow a job down nor stop it, MLflow's import costs
 the job nothing, no thread of ours runs when a data loader forks, and a job that was killed is
 reported as killed. What a server has not got, ``gdm-repr track replay RUN_DIR`` sends later.
@@ -45,7 +45,7 @@ from gdm_repr.tracking.record import (
     warn,
     without_password,
 )
-from gdm_repr.tracking.sender import replay, spawn_sender
+from gdm_repr.tracking.sender import Sender, follow_run, replay
 
 __all__ = ["Run", "main", "start"]
 
@@ -71,7 +71,7 @@ class Run:
         self._out = out
         self._enabled = enabled
         self._files = out / "track" / command
-        self._sender: subprocess.Popen[bytes] | None = None
+        self._sender: Sender | None = None
 
     @property
     def run_id(self) -> str | None:
@@ -146,11 +146,9 @@ class Run:
         except OSError:  # of a full disk, say, which is what ended the run
             if error is None:
                 raise
-        if self._sender is not None and self._sender.stdin is not None:
+        if self._sender is not None:
             try:
-                self._sender.stdin.write(b".")
-                self._sender.stdin.close()
-                self._sender.wait(_PATIENCE_INTERRUPTED_S if killed else _PATIENCE_S)
+                self._sender.end(self._out, _PATIENCE_INTERRUPTED_S if killed else _PATIENCE_S)
             except (OSError, subprocess.TimeoutExpired):
                 if killed:  # the sender has a word of its own if it fails
                     return False
@@ -184,7 +182,7 @@ class Run:
         path = self._files / "config.json"
         path.write_text(json.dumps(config, indent=2, default=str) + "\n", encoding="utf-8")
         self.artifact(path)
-        self._sender = spawn_sender(self._out)
+        self._sender = follow_run(self._out)
 
 
 def start(

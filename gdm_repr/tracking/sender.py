@@ -1,12 +1,13 @@
 """Send records to MLflow: beside the job that writes one (`follow`), or later (`replay`).
 
-`main` is the process that a run starts. It follows the record until its standard input says that
-the job is done (one byte) or gone (its end). It never waits long for a server, and prints one
-warning line at most for one that is away.
+`main` is the process that a run starts. Its standard input names the records to follow, and says
+which runs are over; its end says that the job is gone. It never waits long for a server, and prints
+one warning line a record at most for one that is away.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
 
 from gdm_repr.boundary.streams import sturdy_streams
 from gdm_repr.files import user_path
@@ -39,63 +41,170 @@ _RETRY_S = 30.0  # between attempts at most
 _LAST_ATTEMPTS = 4  # once the job is over, a second apart: a parent's run may be on its way
 
 
-def spawn_sender(out: Path) -> subprocess.Popen[bytes] | None:
-    """Start the process that sends a record while it grows; None, with a warning, if it cannot."""
+class Sender:
+    """The process that sends the records of a job's runs: one for a run and those within it.
+
+    Importing MLflow takes seconds of a core, which would cost each of ten short runs as much as its
+    work does.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        """Hold the process; use `follow_run`."""
+        self.runs: list[Path] = []  # those that are not over
+        self._process = process
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    def begin(self, out: Path) -> None:
+        """Send a record from now on.
+
+        Raises:
+            OSError: The process has ended.
+        """
+        self._tell("begin", out)
+        self.runs.append(out)
+
+    def end(self, out: Path, patience: float) -> None:
+        """Say that a run is over; when all are, wait until their records are sent.
+
+        Args:
+            out: RUN_DIR.
+            patience: seconds to wait at most; the process goes on after.
+
+        Raises:
+            OSError: The process has ended.
+            subprocess.TimeoutExpired: It is not done.
+        """
+        self.runs.remove(out)
+        self._tell("over", out)
+        if not self.runs and self._process.stdin is not None:
+            self._process.stdin.close()
+            self._process.wait(patience)
+
+    def _tell(self, word: str, out: Path) -> None:
+        if self._process.stdin is not None:
+            self._process.stdin.write(f"{json.dumps([word, str(out.resolve())])}\n".encode())
+            self._process.stdin.flush()
+
+
+_current: Sender | None = None  # of this process
+
+
+def follow_run(out: Path) -> Sender | None:
+    """Send a run's record while it grows; None, with a warning, if that cannot be."""
+    global _current
+    try:
+        if _current is None or not _current.runs or not _current.alive:
+            _current = Sender(_spawn())
+        _current.begin(out)
+    except OSError as error:
+        warn(f"no process to send the run to MLflow ({error}); {advice(out)}")
+        return None
+    return _current
+
+
+def _spawn() -> subprocess.Popen[bytes]:
+    """Start the process that is :func:`main`."""
     package = str(Path(__file__).parents[2])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     # -P: no module of the user's working folder may stand in for one of ours. Its own session:
     # Ctrl-C is for the job, which then still tells the sender how it ended.
     program = "from gdm_repr.tracking.sender import main; main()"
-    command = [sys.executable, "-P", "-c", program, str(out.resolve())]
-    try:
-        return subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    except OSError as error:
-        warn(f"no process to send the run to MLflow ({error}); {advice(out)}")
-        return None
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", program],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
-def follow(out: Path) -> None:
-    """Send a record while it grows, until the job at the other end of standard input is done."""
-    job_is_over = threading.Event()
+class _Following:
+    """One record that is sent while it grows, and after its run is over for a few attempts more."""
 
-    def listen() -> None:
-        try:
-            if not sys.stdin.buffer.read(1):
-                _record_death(out)
-        finally:  # the disk may be full
-            job_is_over.set()
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.over = False
+        self.done = False
+        self._delivery: Delivery | None = None
+        self._warned = False
+        self._attempt_at, self._pause, self._left = 0.0, 1.0, _LAST_ATTEMPTS
 
-    threading.Thread(target=listen, daemon=True).start()
-    delivery = Delivery(out, tracking_uri())
-    warned = False
-    attempt_at, pause, left = 0.0, 1.0, _LAST_ATTEMPTS
-    while True:
-        over = job_is_over.is_set()
-        if not delivery.complete and (over or time.monotonic() >= attempt_at):
+    def step(self, *, last: bool) -> None:
+        """Send what there is, if it is time; ``last``: no run goes on, so that time is short."""
+        over = self.over
+        delivery = self._delivery = self._delivery or Delivery(self.out, tracking_uri())
+        if not delivery.complete and (last or time.monotonic() >= self._attempt_at):
             try:
                 delivery.send()
             except Unreachable as error:
                 gone = isinstance(error, Deleted)  # no further attempt brings it back
-                pause = _RETRY_S if gone else min(2 * pause, _RETRY_S)
-                attempt_at = time.monotonic() + pause
-                left = 0 if gone and over else left - over
-                if not warned and (left == 0 or pause == _RETRY_S):
-                    warn(f"{error}; the record is kept, {advice(out)}")
-                    warned = True
-        if over:
-            if delivery.complete or left == 0:
-                break
+                self._pause = _RETRY_S if gone else min(2 * self._pause, _RETRY_S)
+                self._attempt_at = time.monotonic() + self._pause
+                self._left = 0 if gone and over else self._left - last
+                if not self._warned and (self._left == 0 or self._pause == _RETRY_S):
+                    warn(f"{error}; the record is kept, {advice(self.out)}")
+                    self._warned = True
+        self.done = over and (delivery.complete or self._left == 0)
+        if self.done and delivery.refused:
+            warn(
+                f"MLflow refused {len(delivery.refused)} events of {self.out}: "
+                f"{delivery.refused[0]}"
+            )
+
+
+def follow() -> None:
+    """Send records while they grow, until the job at the other end of standard input is done."""
+    told: SimpleQueue[tuple[str, str]] = SimpleQueue()
+    job_is_over = threading.Event()
+
+    def listen() -> None:
+        going: list[str] = []
+        try:
+            for line in sys.stdin.buffer:
+                word, out = json.loads(line)
+                told.put((word, out))
+                if word == "begin":
+                    going.append(out)
+                else:
+                    going.remove(out)
+                if not going:
+                    return
+        finally:  # of a job that died, and the disk may be full
+            try:
+                for out in going:
+                    _record_death(Path(out))
+            finally:
+                for out in going:
+                    told.put(("over", out))
+                job_is_over.set()
+
+    threading.Thread(target=listen, daemon=True).start()
+    records: list[_Following] = []
+    while True:
+        last = job_is_over.is_set()
+        while not told.empty():
+            word, out = told.get()
+            if word == "begin":
+                records.append(_Following(Path(out)))
+            for record in records:
+                record.over |= word == "over" and str(record.out) == out
+        for record in records:  # that of a run before those within it
+            try:
+                record.step(last=last)
+            except OSError as gone:
+                warn(f"the record of {record.out} can no longer be sent ({gone})")
+                record.done = True
+        records = [record for record in records if not record.done]
+        if last:
+            if not records:
+                return
             time.sleep(1)
         job_is_over.wait(_POLL_S)
-    if delivery.refused:
-        warn(f"MLflow refused {len(delivery.refused)} events of {out}: {delivery.refused[0]}")
 
 
 def replay(out: Path, uri: str) -> str:
@@ -146,13 +255,10 @@ def _record_death(out: Path) -> None:
 
 
 def main() -> None:
-    """Be the process that :func:`spawn_sender` starts: one that leaves the cores to the job."""
+    """Be the process that :func:`follow_run` starts: one that leaves the cores to the job."""
     if hasattr(os, "nice"):
         os.nice(NICENESS)
         with suppress(OSError):  # Linux weighs sessions against each other, by a value of their own
             Path("/proc/self/autogroup").write_text(str(NICENESS))
     with sturdy_streams(), environment(_WHILE_SENDING):
-        try:
-            follow(Path(sys.argv[1]))
-        except OSError as gone:
-            warn(f"the record of {sys.argv[1]} can no longer be sent ({gone})")
+        follow()
