@@ -56,8 +56,23 @@ def ridge(x: NDArray[Any], y: Floats, other: NDArray[Any]) -> Floats:
     Returns:
         Predictions, (m, t).
     """
-    centre, mean = x.mean(0, dtype=np.float64), y.mean(0)
-    x, y, other = x - centre, y - mean, other - centre
+    vectors, along = _ridge_fit(x, y)
+    centre = x.mean(0, dtype=np.float64)
+    fitted: Floats = y.mean(0) + ((other - centre) @ vectors) @ along
+    return fitted
+
+
+@isolated
+def ridge_weights(x: NDArray[Any], y: Floats) -> Floats:
+    """Return what :func:`ridge` multiplies columns by, (D, t), of x (n, D) and targets y (n, t)."""
+    vectors, along = _ridge_fit(x, y)
+    weights: Floats = vectors @ along
+    return weights
+
+
+def _ridge_fit(x: NDArray[Any], y: Floats) -> tuple[Floats, Floats]:
+    """Return V (D, rank), and the weights along its columns (rank, t)."""
+    x, y = x - x.mean(0, dtype=np.float64), y - y.mean(0)
     wide = x.shape[1] > len(x)  # the smaller of the two matrices of products has the same S^2
     squares, vectors = np.linalg.eigh(x @ x.T if wide else x.T @ x)
     kept = squares > squares[-1] * len(squares) * np.finfo(np.float64).eps
@@ -71,8 +86,7 @@ def ridge(x: NDArray[Any], y: Floats, other: NDArray[Any]) -> Floats:
     free = len(x) - 1 - weights.sum(1)
     free[free < 0.5] = np.nan  # as many columns as images: nothing is left to judge by
     chosen = penalties[np.nanargmin(error / np.square(free)[:, None], axis=0)]
-    fitted: Floats = mean + (other @ vectors) @ (seen / (squares[:, None] + chosen))
-    return fitted
+    return vectors, seen / (squares[:, None] + chosen)
 
 
 @isolated
