@@ -232,15 +232,22 @@ class LatentStore:
         if integer(batch_size, "batch_size") < 1:
             raise ValueError(f"batch_size {batch_size} must be at least 1")
         index, ids = self.index, self.ids
-        places = self._places(np.arange(len(self)))
-        breaks = np.flatnonzero(np.diff(places)) + 1
-        for first, last in pairwise([0, *breaks.tolist(), len(self)]):
-            z = self.z(slice(first, last))
+        for run in self.runs():
+            first, last, z = run.start, run.stop, self.z(run)
             for start in range(first, last, batch_size):
                 stop = min(start + batch_size, last)
                 yield LatentBatch(
                     index[start:stop], ids[start:stop], z[start - first : stop - first]
                 )
+
+    def runs(self) -> Iterator[slice]:
+        """Yield all rows in order, as slices of rows that lie in one shard each.
+
+        What reads a whole store band by band goes by these, so that no shard is read twice.
+        """
+        breaks = np.flatnonzero(np.diff(self._places(np.arange(len(self))))) + 1
+        for first, last in pairwise([0, *breaks.tolist(), len(self)]):
+            yield slice(first, last)
 
     def require(self, fingerprint: Mapping[str, str]) -> None:
         """Refuse to go on with latents that something else made.
