@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from gdm_repr.analysis.subject import Subject
 
 ALL = "all"
-SHARED = ("checkpoint", "latents", "data", "labels", "part", "minutes")  # one for all analyses
+# one for all analyses
+SHARED = ("checkpoint", "latents", "data", "labels", "part", "ids", "minutes")
 
 
 class AllConfig(FeatureConfig):

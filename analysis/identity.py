@@ -84,5 +84,15 @@ def _baselines(given: Path | tuple[str, ...]) -> str | list[str]:
     return [f"{name}={_latents(path)}" for name, path in named_paths(given)]
 
 
-BY_CONTENT: dict[str, Callable[[Any], object]] = {"weights": _file, "baseline": _baselines}
+def _ids(path: Path) -> str:
+    from gdm_repr.latents.ids import ids_digest
+
+    return ids_digest(path)
+
+
+BY_CONTENT: dict[str, Callable[[Any], object]] = {
+    "weights": _file,
+    "baseline": _baselines,
+    "ids": _ids,
+}
 """Options that name files, with what makes a digest of each."""

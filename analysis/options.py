@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple,
 from pydantic import Field
 
 from gdm_repr.command import UserPath, UserPlace
-from gdm_repr.config import MANY, OfModel, Words
+from gdm_repr.config import IDS, MANY, OfModel, Words
 from gdm_repr.data.hold_out import Part
 from gdm_repr.identity import Free, Later
 
@@ -108,6 +108,7 @@ class AnalysisConfig(OfModel):
         description="Images of the store that are looked at: all, held-out, or seen in training; "
         "by default held-out ones, where there are 64.",
     )
+    ids: Later[UserPath | None] = Field(None, description=IDS)
     out: Free[UserPath] = Field(
         description="Folder for the report; what it holds is not measured again."
     )
@@ -121,8 +122,9 @@ class AnalysisConfig(OfModel):
     )
 
     def resolved(self, *without: str) -> dict[str, Any]:
-        """Return the options as they are recorded; the time only where there was one."""
-        return super().resolved(*without, *(["minutes"] if self.minutes is None else []))
+        """Return the options as they are recorded; time and ids only where there were some."""
+        unset = [name for name in ("minutes", "ids") if getattr(self, name) is None]
+        return super().resolved(*without, *unset)
 
     def dialled(self, share: float, subject: Subject) -> Self:
         """Return the options with how much is measured set, where it is not given.

@@ -136,6 +136,7 @@ def measure(
             data=data,
             labels=config.labels,
             part=config.part,
+            ids=config.ids,
         )
         config = config.settled(model.shape[0])
 

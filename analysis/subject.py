@@ -49,8 +49,12 @@ class Anchors:
     rows: list[int]
 
 
-def _choose_part(store: LatentStore, part: Part | None) -> tuple[Part | None, Ints | None]:
+def _choose_part(
+    store: LatentStore, part: Part | None, *, named: bool = False
+) -> tuple[Part | None, Ints | None]:
     """Return which images of a store are looked at, and their rows; None for all.
+
+    Where the user named the images, it is these, whichever part they are of.
 
     Raises:
         ValueError: if the store does not say which those are, or has none.
@@ -64,7 +68,8 @@ def _choose_part(store: LatentStore, part: Part | None) -> tuple[Part | None, In
             )
         return None, None
     if part is None:
-        part = HELD_OUT if held_out.sum() >= LEAST_HELD_OUT else "all"
+        enough = held_out.all() if named else held_out.sum() >= LEAST_HELD_OUT
+        part = HELD_OUT if enough else "all"
     if part == "all":
         return part, None
     rows = np.flatnonzero(held_out == (part == HELD_OUT))
@@ -94,6 +99,8 @@ class Subject:
         store: the latents that are looked at.
         part: which images of the store those latents are of; None where it does not say which
             training held out.
+        stored: how many images that part is of: the store's, or those that were named.
+        named: whether the user named the images.
         plan: by which they were encoded, and are decoded.
         generation: decodes, sharing groups where the model is strict.
         checked: features that can be had, so that several analyses look for them once.
@@ -111,6 +118,7 @@ class Subject:
         data: str | None = None,
         labels: Path | None = None,
         part: Part | None = None,
+        ids: Path | None = None,
     ) -> None:
         """Open the store.
 
@@ -121,17 +129,19 @@ class Subject:
             data: the images that were encoded; found by the store's own word when None.
             labels: of these images, if any.
             part: which images to look at; held-out ones when None, if there are enough.
+            ids: file of the ids of the images to look at; of these, ``part`` are.
 
         Raises:
-            ValueError: if the model did not make the store, or it does not have that part.
+            ValueError: if the model did not make the store, or it does not have that part or all of
+                these ids.
         """
         self._data, self._labels = data, labels
         self.checked: set[str] = set()
         self.rates: dict[str, Rates] = {}
         self.tried: dict[str, float] = {}
-        self.model, store, self.plan = open_latents(latents, model, checkpoint)
-        self.stored = len(store)
-        self.part, rows = _choose_part(store, part)
+        self.model, store, self.plan = open_latents(latents, model, checkpoint, ids)
+        self.stored, self.named = len(store), ids is not None
+        self.part, rows = _choose_part(store, part, named=self.named)
         self.store = store if rows is None else store.select(rows)
         strict = self.model.checkpoint.model.denoiser.strict
         self.generation = Generation(self.model.flow, self.plan, strict=strict)
@@ -150,6 +160,7 @@ class Subject:
             data=config.data,
             labels=config.labels,
             part=config.part,
+            ids=config.ids,
         )
 
     @cached_property
@@ -281,15 +292,15 @@ class Subject:
 
     def said(self) -> str:
         """Say which images are looked at."""
-        n, whole = len(self.store), self.stored
+        n, whole = len(self.store), f"{self.stored}{' named by --ids' if self.named else ''}"
         if self.part == HELD_OUT:
             return f"{n} of {whole}, held out: training never saw them"
         if self.held_out:
-            return f"all {n}, other scenes by their numbers: training never saw them"
+            return f"all {whole}, other scenes by their numbers: training never saw them"
         if self.part == "seen":
             return f"{n} of {whole}, not held out: training may have seen them"
         known = "held out or not" if self.part else "not known to be held out"
-        return f"all {n}, {known}: training may have seen them"
+        return f"all {whole}, {known}: training may have seen them"
 
     def digest(self) -> str:
         """Return the digest of everything that made the latents."""

@@ -72,6 +72,11 @@ Labels = Annotated[
     ByContent[UserPath | None],
     Field(description="Labels: a CSV, or CelebA's list of attributes."),
 ]
+IDS = (
+    "Look at these images of the store alone: a file of their ids, one a line, or a .csv or "
+    ".parquet file with a column id."
+)
+Ids = Annotated[ByContent[UserPath | None], Field(description=IDS)]
 Device = Literal["auto", "cpu", "cuda"]
 DEFAULT_SOLVER, DEFAULT_STEPS = "ab3", 72  # see docs/solvers.md and the model card of scenes
 SHORT = {"cuts", "channels", "multipliers"}  # options of training that are parts of the model's
@@ -464,6 +469,7 @@ class DecodeConfig(OfModel):
 
     latents: UserPath = Field(description="Latent store, or a .npy file of latents (N, C, d).")
     out: UserPath = Field(description="Folder for the images.")
+    ids: Ids = None
     limit: Count | None = Field(None, description="Decode the first latents only.")
     format: Format = None
     overwrite: bool = Field(False, description="Remove the images of other settings in --out.")

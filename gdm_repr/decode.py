@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gdm_repr.command import run
 from gdm_repr.config import DecodeConfig
 from gdm_repr.files import only_writer
+from gdm_repr.latents.ids import ids_digest
 from gdm_repr.latents.matching import open_latents
 from gdm_repr.pictures import ImageWriter, choose_format, image_file
 from gdm_repr.progress import progress
@@ -58,6 +59,11 @@ def read_latents(config: DecodeConfig, model: GDM) -> Latents:
 
     size = config.batch_size
     if config.latents.suffix == ".npy":
+        if config.ids is not None:
+            raise ValueError(
+                f"--ids {str(config.ids)!r}: chooses images of a latent store, and "
+                f"{str(config.latents)!r} is an array without ids; leave it out"
+            )
         if not config.latents.exists():
             raise ValueError(
                 f"--latents {str(config.latents)!r}: no such file; give a latent store, or a .npy "
@@ -82,7 +88,7 @@ def read_latents(config: DecodeConfig, model: GDM) -> Latents:
         with config.latents.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return Latents(model, ids, parts, model.plan(), digest)
-    model, store, plan = open_latents(config.latents, model, config.checkpoint)
+    model, store, plan = open_latents(config.latents, model, config.checkpoint, config.ids)
     n = min(len(store), config.limit or len(store))
     made_by = [store.manifest.fingerprint, store.manifest.dtype]
     digest = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
@@ -137,8 +143,13 @@ def _decode(config: DecodeConfig) -> int:
             "n": n,
             "precision": config.precision,
             "format": form,
+            **({} if config.ids is None else {"ids": ids_digest(config.ids)}),
         },
-        names={"checkpoint": config.checkpoint, "latents": str(config.latents)},
+        names={
+            "checkpoint": config.checkpoint,
+            "latents": str(config.latents),
+            **({} if config.ids is None else {"ids": str(config.ids)}),
+        },
         how=how_made(config.batch_size, model.device.type),
         files=image_files(ids, form),
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from gdm_repr.command import Command, UserPath, UserPlace
-from gdm_repr.config import IMAGES, Numbers, Seed, SolverConfig, Words
+from gdm_repr.config import IMAGES, Ids, Numbers, Seed, SolverConfig, Words
 from gdm_repr.files import user_place
 from gdm_repr.identity import ByContent, Free, OfPlan
 
@@ -21,6 +21,7 @@ class EditConfig(SolverConfig):
     latents: ByContent[UserPath | None] = Field(
         None, description="Or a latent store, decoded by the solver and steps it was encoded with."
     )
+    ids: Ids = None
     items: ByContent[Words] = Field(
         ("0",), min_length=1, description="Items to edit, by id or number: 0,5."
     )
@@ -49,6 +50,11 @@ class EditConfig(SolverConfig):
         if (self.data is None) == (self.latents is None):
             given = "neither" if self.data is None else "both"
             raise ValueError(f"--data, --latents: {given} given; give one of them")
+        if self.ids is not None and self.latents is None:
+            raise ValueError(
+                f"--ids {str(self.ids)!r}: chooses images of --latents; give that, or name images "
+                "by --items"
+            )
 
 
 class MixConfig(EditConfig):

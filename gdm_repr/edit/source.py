@@ -68,7 +68,7 @@ class Editor:
         self._datasets: dict[str, ImageDataset] = {}
         if config.latents is not None:
             self.model, self.store, self._even = open_latents(
-                config.latents, self.model, config.checkpoint
+                config.latents, self.model, config.checkpoint, config.ids
             )
         else:
             self._even = config.plan(self.model, inverse=True)

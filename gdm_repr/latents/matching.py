@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def open_latents(
-    path: Path, model: GDM, checkpoint: str | None = None
+    path: Path, model: GDM, checkpoint: str | None = None, ids: Path | None = None
 ) -> tuple[GDM, LatentStore, Plan]:
     """Open a model's latent store.
 
@@ -22,13 +22,17 @@ def open_latents(
         path: the store's folder.
         model: that made it.
         checkpoint: what the user calls the model, for the error.
+        ids: file of the ids of the images that are looked at; all of them when None.
 
     Returns:
-        The model in the order of generation that the store was encoded by, the store, and the plan.
+        The model in the order of generation that the store was encoded by, the store (of these
+        images), and the plan.
 
     Raises:
-        ValueError: if the store can't be read, is empty, or is another model's.
+        ValueError: if the store can't be read, is empty, or is another model's, or has not all of
+            the ids.
     """
+    from gdm_repr.latents.ids import select_ids
     from gdm_repr.latents.store import open_store
     from gdm_repr.ode import Plan
 
@@ -58,7 +62,7 @@ def open_latents(
         raise ValueError(
             f"{where} does not say how it was encoded ({error!r}); encode again"
         ) from error
-    return model, store, plan
+    return model, store if ids is None else select_ids(store, ids), plan
 
 
 def _require_model(store: LatentStore, fingerprint: str, checkpoint: str | None) -> None:
