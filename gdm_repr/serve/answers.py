@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from gdm_repr.serve import wire
 
@@ -15,6 +15,12 @@ class Refusal(BaseModel):
     detail: str
 
 
+class ReportsAnswer(BaseModel):
+    """Pages of analyses, below /reports/."""
+
+    pages: list[str]
+
+
 class ModelAnswer(BaseModel):
     """A model that is served."""
 
@@ -24,7 +30,107 @@ class ModelAnswer(BaseModel):
     latents: list[int]
     bands: list[str]
     order: list[int]
+    groups: list[list[int]] = Field(description="Group of each element, (1 or C, d).")
     device: str
+    place: str = Field(description="Where it was found; its name, where others can ask.")
+
+
+class StoreAnswer(BaseModel):
+    """A store that is served."""
+
+    name: str
+    place: str
+    model: str
+    images: int
+    bands: list[str]
+    labels: dict[str, list[str] | None] = Field(description="Values; null where there are many.")
+    numbers: list[str] = Field(description="Labels that are numbers.")
+    held_out: bool = Field(description="Whether it says which images training held out.")
+
+
+class ItemAnswer(BaseModel):
+    """An image of a store."""
+
+    id: str
+    labels: dict[str, Any]
+    held_out: bool | None
+    image: str | None = Field(None, description="Decoded, as PNG in base64.")
+
+
+class ItemsAnswer(BaseModel):
+    """Some images of a store, and how many there are of the kind."""
+
+    total: int
+    items: list[ItemAnswer]
+
+
+class NeighbourAnswer(ItemAnswer):
+    """A near image; two independent ones have the distance sqrt(2)."""
+
+    distance: float
+
+
+class NearestAnswer(BaseModel):
+    """The nearest images in a band, and how many of the store's own have as near a one."""
+
+    band: str
+    closer: float = Field(description="Share of the store's images; near 0 for a near-duplicate.")
+    of: int
+    neighbours: list[NeighbourAnswer]
+
+
+class ElementAnswer(BaseModel):
+    """What an element does."""
+
+    element: str
+    effect: float
+    low: float
+    high: float
+    factors: list[str]
+
+
+class ElementsAnswer(BaseModel):
+    """Elements by effect, and what a random direction does."""
+
+    source: str
+    unit: str
+    null: float | None
+    elements: list[ElementAnswer]
+
+
+class MovedAnswer(BaseModel):
+    """How much another label has to do with a direction."""
+
+    label: str
+    value: float = Field(description="Share of the variance along it that the label explains.")
+    low: float
+    high: float
+    expected: float = Field(description="Share of the kind itself that the label explains.")
+    n: int
+
+
+class EstimateAnswer(BaseModel):
+    """A number and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class DirectionAnswer(BaseModel):
+    """How well a direction tells apart what it was learned from, on images it was not."""
+
+    said: list[str] = Field(description="All of it in sentences, the verdict first.")
+    band: str
+    positive: str
+    negative: str
+    n: list[int]
+    accuracy: EstimateAnswer = Field(description="Balanced.")
+    chance: list[float] = Field(description="Of permuted labels: mean, 95th percentile.")
+    better_than_chance: bool
+    spread: float = Field(description="Std of images along it, which amounts are in.")
+    vector: list[list[float]]
+    moves: list[MovedAnswer]
 
 
 class Answer(BaseModel):
@@ -51,6 +157,14 @@ class LatentsAnswer(Answer):
     errors: ErrorsAnswer | None = None
 
 
+class StoredAnswer(Answer):
+    """Latents z (B, C, d) of a store, and the errors that it has of them."""
+
+    bands: list[str]
+    z: list[list[list[float]]]
+    errors: dict[str, list[Any]]
+
+
 class ImagesAnswer(Answer):
     """PNG files in base64."""
 
@@ -65,22 +179,29 @@ class EditAnswer(ImagesAnswer):
     names: list[str]
 
 
+REFUSALS = {
+    400: "The body can't be read.",
+    406: "There is no such form of the answer.",
+    413: "The body is too large.",
+    415: "There is no such form of the body.",
+    422: "What is asked can't be done.",
+    429: "Too much is asked at once; Retry-After says when to try again.",
+    503: "The service is being stopped.",
+}
+
+
+def describe_refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe refusals for the page of the API, all of them by default."""
+    return {
+        status: {"model": Refusal, "description": REFUSALS[status]}
+        for status in statuses or REFUSALS
+    }
+
+
 def describe_answers(kind: type[BaseModel], *others: str) -> dict[int | str, dict[str, Any]]:
     """Describe the answers for the page of the API."""
     binary = {other: {"schema": {"type": "string", "format": "binary"}} for other in others}
-    refusals = {
-        400: "The body can't be read.",
-        406: "There is no such form of the answer.",
-        413: "The body is too large.",
-        415: "There is no such form of the body.",
-        422: "What is asked can't be done.",
-        429: "Too much is asked at once; Retry-After says when to try again.",
-        503: "The service is being stopped.",
-    }
-    return {
-        200: {"model": kind, "content": binary},
-        **{status: {"model": Refusal, "description": why} for status, why in refusals.items()},
-    }
+    return {200: {"model": kind, "content": binary}, **describe_refusals()}
 
 
 def describe_body(name: Literal["images", "z"]) -> dict[str, Any]:

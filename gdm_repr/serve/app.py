@@ -1,29 +1,22 @@
 """The HTTP API, version 1: requests read and checked, handed to the worker, and answered."""
 
-import asyncio
-import base64
-import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future
-from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import anyio.to_thread
 from fastapi import Body, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
-from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
-from torch import Tensor
 
 from gdm_repr import __version__
 from gdm_repr.config import DEFAULT_SOLVER, DEFAULT_STEPS
 from gdm_repr.coordinates import COORDINATES
 from gdm_repr.serve import wire
 from gdm_repr.serve.answers import (
-    MULTIPART,
     EditAnswer,
     ImagesAnswer,
     LatentsAnswer,
@@ -33,15 +26,27 @@ from gdm_repr.serve.answers import (
     describe_body,
 )
 from gdm_repr.serve.door import Door, Metrics
-from gdm_repr.serve.edits import AnyEdit, MixRequest
+from gdm_repr.serve.edits import AnyEdit, DirectionRequest, MixRequest, TraverseRequest
+from gdm_repr.serve.exchange import (
+    GONE,
+    LATENTS,
+    PICTURES,
+    Exchange,
+    answer,
+    choose,
+    errors_of,
+    finished,
+    json_answer,
+    made_by,
+    refusing,
+)
+from gdm_repr.serve.explorer import add_explorer
 from gdm_repr.serve.service import Asked, Service, encoding_of
+from gdm_repr.serve.stores_api import add_stores
 from gdm_repr.serve.worker import Busy, Closed
 from gdm_repr.solvers import SOLVERS
 
-GONE = 499  # the client went away; nobody reads the answer
-READERS = 2  # threads that read images, so that memory stays bounded
 MOST_SEED = 2**63 - 1
-FORMS = (wire.JSON, MULTIPART, wire.NPY, "image/*")
 
 if TYPE_CHECKING:
     Solver = str
@@ -61,7 +66,7 @@ def build_app(service: Service, metrics: Metrics, key: str | None) -> FastAPI:
         key: that requests must bring, if any.
     """
     config = service.config
-    reading = anyio.CapacityLimiter(READERS)
+    exchange = Exchange(service)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -92,40 +97,11 @@ def build_app(service: Service, metrics: Metrics, key: str | None) -> FastAPI:
         ] = None,
     ) -> Asked:
         groups = None if order is None else [int(each) for each in order.split(",")]
-        with _refusing():
+        with refusing():
             return service.ask(model, steps, solver, coordinate, groups)
 
     Chosen = Annotated[Asked, Depends(ask)]
-
-    async def read(make: Callable[[], Tensor]) -> Tensor:
-        with _refusing():
-            return await anyio.to_thread.run_sync(make, limiter=reading)
-
-    async def images_of(request: Request, asked: Asked) -> Tensor:
-        shape, preprocess = asked.model.shape, asked.served.preprocess
-        kind = _kind(request)
-        if kind == MULTIPART:
-            files = await _files(request, config.batch_size)
-            return await read(lambda: wire.images_of_files(files, preprocess))
-        data = await request.body()
-        if kind == wire.JSON:
-            return await read(
-                lambda: wire.images_of_json(_field(data, "images"), shape, preprocess)
-            )
-        if kind == wire.NPY:
-            return await read(lambda: wire.images_of_array(wire.array_of(data, "body"), shape))
-        if kind.startswith("image/"):
-            return await read(lambda: wire.images_of_files([data], preprocess))
-        raise _unsupported(kind, FORMS)
-
-    async def latents_of(request: Request, asked: Asked) -> Tensor:
-        shape = (asked.model.shape[0], asked.model.grouping.d)
-        data, kind = await request.body(), _kind(request)
-        if kind == wire.JSON:
-            return await read(lambda: wire.latents_of_json(_field(data, "z"), shape))
-        if kind == wire.NPY:
-            return await read(lambda: wire.latents_of_array(wire.array_of(data, "body"), shape))
-        raise _unsupported(kind, (wire.JSON, wire.NPY))
+    OfLatents = Annotated[bool, Query(description="Answer with latents, and decode nothing.")]
 
     @app.get("/healthz", tags=["state"], summary="Say that the process answers")
     async def healthz() -> dict[str, str]:
@@ -162,49 +138,49 @@ def build_app(service: Service, metrics: Metrics, key: str | None) -> FastAPI:
         asked: Chosen,
         errors: Annotated[bool, Query(description="Measure them; four times the work.")] = False,
     ) -> Response:
-        form = _choose(request, wire.JSON, wire.ARROW, *(() if errors else (wire.NPY,)))
-        x = await images_of(request, asked)
-        results = await _finished(request, lambda: service.encode(asked, x, errors=errors))
-        made = _made(asked)
+        form = choose(request, wire.JSON, wire.ARROW, *(() if errors else (wire.NPY,)))
+        x = await exchange.images_of(request, asked)
+        results = await finished(request, lambda: service.encode(asked, x, errors=errors))
+        made = made_by(asked)
         if form == wire.NPY:
-            return _answer(wire.as_npy(results["z"]), form, made)
+            return answer(wire.as_npy(results["z"]), form, made)
         encoding = encoding_of(asked, results)
         if form == wire.ARROW:
-            return _answer(wire.as_arrow(encoding, made), form, made)
+            return answer(wire.as_arrow(encoding, made), form, made)
         facts = {**made, "bands": list(asked.model.grouping.names), "z": results["z"].tolist()}
-        return _json(facts | _errors(encoding, errors), made)
+        return json_answer(facts | errors_of(encoding, errors), made)
 
     @app.post(
         "/v1/decode",
         tags=["models"],
         summary="Decode latents to images",
         openapi_extra=describe_body("z"),
-        responses=describe_answers(ImagesAnswer, wire.NPY, wire.PNG),
+        responses=describe_answers(ImagesAnswer, wire.NPY, wire.PNG, wire.GIF),
     )
     async def decode(request: Request, asked: Chosen) -> Response:
-        form = _choose(request, wire.JSON, wire.NPY, wire.PNG)
-        z = await latents_of(request, asked)
-        results = await _finished(request, lambda: service.decode(asked, z))
-        return await pictures(results["x"], form, asked)
+        form = choose(request, *PICTURES)
+        z = await exchange.latents_of(request, asked)
+        results = await finished(request, lambda: service.decode(asked, z))
+        return await exchange.pictures(results["x"], form, asked)
 
     @app.post(
         "/v1/reconstruct",
         tags=["models"],
         summary="Encode and decode images, with the errors of it",
         openapi_extra=describe_body("images"),
-        responses=describe_answers(ImagesAnswer, wire.NPY, wire.PNG),
+        responses=describe_answers(ImagesAnswer, wire.NPY, wire.PNG, wire.GIF),
     )
     async def reconstruct(request: Request, asked: Chosen) -> Response:
-        form = _choose(request, wire.JSON, wire.NPY, wire.PNG)
-        x = await images_of(request, asked)
-        results = await _finished(request, lambda: service.encode(asked, x, errors=True))
-        return await pictures(results["x"], form, asked, results)
+        form = choose(request, *PICTURES)
+        x = await exchange.images_of(request, asked)
+        results = await finished(request, lambda: service.encode(asked, x, errors=True))
+        return await exchange.pictures(results["x"], form, asked, results)
 
     @app.post(
         "/v1/sample",
         tags=["models"],
         summary="Draw images",
-        responses=describe_answers(ImagesAnswer, wire.NPY, wire.PNG),
+        responses=describe_answers(ImagesAnswer, wire.NPY, wire.PNG, wire.GIF),
     )
     async def sample(
         request: Request,
@@ -213,70 +189,70 @@ def build_app(service: Service, metrics: Metrics, key: str | None) -> FastAPI:
         seed: Annotated[
             int, Query(ge=0, le=MOST_SEED, description="Image i is made from seed + i.")
         ] = 0,
+        latents: OfLatents = False,
     ) -> Response:
-        form = _choose(request, wire.JSON, wire.NPY, wire.PNG)
-        results = await _finished(request, lambda: service.sample(asked, n, seed))
-        return await pictures(results["x"], form, asked)
+        form = choose(request, *(LATENTS if latents else PICTURES))
+        if latents:
+            return exchange.latents(asked.model.noise(n, seed=seed), form, asked)
+        results = await finished(request, lambda: service.sample(asked, n, seed))
+        return await exchange.pictures(results["x"], form, asked)
 
     @app.post(
         "/v1/edit",
         tags=["models"],
         summary="Edit images through their latents",
-        responses=describe_answers(EditAnswer, wire.NPY, wire.PNG),
+        responses=describe_answers(EditAnswer, wire.NPY, wire.PNG, wire.GIF),
     )
-    async def edit(request: Request, asked: Chosen, body: Annotated[AnyEdit, Body()]) -> Response:
-        form = _choose(request, wire.JSON, wire.NPY, wire.PNG)
-        given = [(body.images, body.z)]
-        if isinstance(body, MixRequest):
-            one = body.images is None
-            given.append((None, body.references) if one else (body.references, None))
-        latents = []
-        for images, z in given:
-            latents.append(await latents_of_edit(request, asked, images, z))
-        with _refusing():
-            service.check_count(body.count(asked.model, len(latents[0])))
-            edited, names = body.edited(asked.model, latents[0], latents[-1])
-        results = await _finished(request, lambda: service.decode(asked, edited))
-        return await pictures(results["x"], form, asked, more={"names": names})
-
-    async def latents_of_edit(
-        request: Request, asked: Asked, images: list[Any] | None, z: list[Any] | None
-    ) -> Tensor:
-        if (images is None) == (z is None):
-            raise HTTPException(422, "images, z: give one of them")
-        model = asked.model
-        if z is not None:
-            shape = (model.shape[0], model.grouping.d)
-            return await read(lambda: wire.latents_of_json(z, shape))
-        preprocess = asked.served.preprocess
-        x = await read(lambda: wire.images_of_json(images, model.shape, preprocess))
-        results = await _finished(request, lambda: service.encode(asked, x, errors=False))
-        return results["z"].cpu()
-
-    async def pictures(
-        x: Tensor,
-        form: str,
-        asked: Asked,
-        results: dict[str, Tensor] | None = None,
-        more: dict[str, Any] | None = None,
+    async def edit(
+        request: Request,
+        asked: Chosen,
+        body: Annotated[AnyEdit, Body()],
+        latents: OfLatents = False,
     ) -> Response:
-        made = _made(asked)
-        if form == wire.NPY:
-            return _answer(wire.as_npy(x), form, made)
-        files = await anyio.to_thread.run_sync(lambda: wire.as_pngs(x), limiter=reading)
-        if form == wire.PNG:
-            if len(files) > 1:
-                raise HTTPException(
-                    406, f"{wire.PNG}: holds one image, not {len(files)}; ask for JSON"
-                )
-            return _answer(files[0], form, made)
-        facts: dict[str, Any] = {**made, "images": [base64.b64encode(f).decode() for f in files]}
-        facts |= more or {}
-        if results is not None:
-            facts["bands"] = list(asked.model.grouping.names)
-            facts |= _errors(encoding_of(asked, results), True)
-        return _json(facts, made)
+        form = choose(request, *(LATENTS if latents else PICTURES))
+        given = [await exchange.latents_given(request, asked, body)]
+        if isinstance(body, MixRequest):
+            with refusing():
+                other = body.other()
+            given.append(await exchange.latents_given(request, asked, other))
+        learned = None
+        if isinstance(body, DirectionRequest):
+            learned = await exchange.direction(body.learned, asked)
+        with refusing():
+            service.check_count(body.count(asked.model, len(given[0])))
+            edited, names = body.edited(asked.model, given[0], given[-1], learned)
+        if latents:
+            return exchange.latents(edited, form, asked)
+        results = await finished(request, lambda: service.decode(asked, edited))
+        return await exchange.pictures(results["x"], form, asked, more={"names": names})
 
+    @app.post(
+        "/v1/traverse",
+        tags=["models"],
+        summary="Move single elements of images from one end to the other",
+        responses=describe_answers(EditAnswer, wire.NPY, wire.PNG, wire.GIF),
+    )
+    async def traverse(
+        request: Request,
+        asked: Chosen,
+        body: Annotated[TraverseRequest, Body()],
+        latents: OfLatents = False,
+    ) -> Response:
+        return await edit(request, asked, body, latents)
+
+    @app.post(
+        "/v1/prepare",
+        tags=["models"],
+        summary="Size image files as the model takes them",
+        openapi_extra=describe_body("images"),
+        responses=describe_answers(ImagesAnswer, wire.NPY, wire.PNG, wire.GIF),
+    )
+    async def prepare(request: Request, asked: Chosen) -> Response:
+        form = choose(request, *PICTURES)
+        return await exchange.pictures(await exchange.images_of(request, asked), form, asked)
+
+    add_stores(app, service, exchange, Depends(ask))
+    add_explorer(app, config)
     _serve_docs(app)
     return app
 
@@ -320,99 +296,3 @@ def _serve_docs(app: FastAPI) -> None:
             swagger_css_url=f"{root}/docs/files/swagger-ui.css",
             swagger_favicon_url=f"{root}/docs/files/favicon-32x32.png",
         )
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """Turn a ValueError, which says what is wrong with a request, into status 422."""
-    try:
-        yield
-    except ValueError as error:
-        raise HTTPException(422, " ".join(str(error).split())) from None
-
-
-async def _finished(
-    request: Request, submit: Callable[[], Future[dict[str, Tensor]]]
-) -> dict[str, Tensor]:
-    """Submit a job and wait for it; give it up when the client goes away."""
-    with _refusing():
-        done = asyncio.wrap_future(submit())
-    gone = asyncio.create_task(_disconnected(request))
-    either: set[asyncio.Future[Any]] = {done, gone}
-    try:
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        gone.cancel()
-        if not done.done():
-            done.cancel()
-    if done.cancelled():
-        raise HTTPException(GONE, "the client went away")
-    results = done.result()
-    if not all(bool(each.isfinite().all()) for each in results.values()):
-        raise HTTPException(422, "the results are not finite; use more steps, or smaller values")
-    return results
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _files(request: Request, most: int) -> list[bytes]:
-    """Return the files of a form's fields ``images``."""
-    async with request.form(max_files=most, max_fields=most) as form:
-        if other := sorted(set(form) - {"images"}):
-            raise HTTPException(422, f"{other[0][:40]!r}: no such field; give files as images")
-        parts = form.getlist("images")
-        files = [each for each in parts if isinstance(each, UploadFile)]
-        if not files or len(files) < len(parts):
-            raise HTTPException(422, "images: must be files, as: curl -F images=@a.png")
-        return [await each.read() for each in files]
-
-
-def _kind(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def _unsupported(kind: str, forms: tuple[str, ...]) -> HTTPException:
-    return HTTPException(415, f"content-type={kind[:80]!r}: must be one of {', '.join(forms)}")
-
-
-def _field(data: bytes, name: str) -> Any:  # noqa: ANN401
-    """Return the one field of a JSON object."""
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        raise HTTPException(400, "body: is no JSON") from None
-    if not isinstance(value, dict) or set(value) != {name}:
-        raise HTTPException(422, f'body: must be an object of one field, as {{"{name}": [..]}}')
-    return value[name]
-
-
-def _choose(request: Request, *offered: str) -> str:
-    """Return the form of the answer that the client likes most."""
-    header = request.headers.get("accept")
-    found = wire.accepted(header, offered)
-    if found is None:
-        raise HTTPException(406, f"accept={header!r}: there is {', '.join(offered)}")
-    return found
-
-
-def _made(asked: Asked) -> dict[str, str]:
-    return {"model": asked.served.name, "fingerprint": asked.served.fingerprint}
-
-
-def _errors(encoding: Any, wanted: bool) -> dict[str, Any]:  # noqa: ANN401
-    return {"errors": wire.errors_of(encoding)} if wanted else {}
-
-
-def _answer(data: bytes, kind: str, made: dict[str, str]) -> Response:
-    return Response(data, media_type=kind, headers=_headers(made))
-
-
-def _json(facts: dict[str, Any], made: dict[str, str]) -> Response:
-    return JSONResponse(facts, headers=_headers(made))
-
-
-def _headers(made: dict[str, str]) -> dict[str, str]:
-    return {f"X-Gdm-{name.title()}": value for name, value in made.items()}

@@ -1,10 +1,11 @@
-"""Answer programs over HTTP: ``gdm-repr serve``."""
+"""Answer people and programs over HTTP: ``gdm-repr serve``."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gdm_repr.command import run
@@ -12,60 +13,68 @@ from gdm_repr.serve.options import ServeConfig
 
 if TYPE_CHECKING:
     from gdm_repr.api import GDM
+    from gdm_repr.serve.stores import ServedStore
 
 NEEDED = ("fastapi", "uvicorn", "multipart", "prometheus_client", "swagger_ui_bundle")
 GRACE = 5.0  # seconds beside computing that answers under way get when the process is ended
 
 
-def open_models(config: ServeConfig) -> dict[str, GDM]:
-    """Open the models, by name.
+def open_work(config: ServeConfig) -> tuple[dict[str, GDM], list[ServedStore]]:
+    """Open the models, by name, and the stores.
 
     Raises:
-        ValueError: if one is not found or can't be used, two have one name, or packages lack.
+        ValueError: if one is not found or can't be used, two have one name, a store is of none of
+            the models, or packages lack.
     """
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(
             f"gdm-repr serve needs {', '.join(missing)}: pip install 'gdm-repr[serve]'"
         )
+    stores = config.stores()
     from gdm_repr.api import GDM
 
-    models: dict[str, GDM] = {}
-    for given in config.checkpoint:
-        name, place = named(given)
-        if name in models:
-            raise ValueError(
-                f"--checkpoint {given!r}: another is called {name!r}; name one, as other={place}"
-            )
-        models[name] = GDM.from_pretrained(place, device=config.device, precision=config.precision)
-    return models
+    models = {
+        name: GDM.from_pretrained(place, device=config.device, precision=config.precision)
+        for name, place in config.models().items()
+    }
+    if config.reports is not None and not config.reports.is_dir():
+        raise ValueError(f"--reports {str(config.reports)!r}: no such folder")
+    return models, [
+        open_stored(name, place, models, show=config.is_private) for name, place in stores.items()
+    ]
 
 
-def named(given: str) -> tuple[str, str]:
-    """Split ``NAME=MODEL``; without a name it is that of the file or its folder.
+def open_stored(name: str, place: str, models: dict[str, GDM], *, show: bool = True) -> ServedStore:
+    """Open a store of one of the models.
 
-    >>> named("a=runs/digits"), named("runs/digits/model.safetensors"), named("scenes")
-    (('a', 'runs/digits'), ('digits', 'runs/digits/model.safetensors'), ('scenes', 'scenes'))
+    Args:
+        name: in requests.
+        place: its folder.
+        models: by name.
+        show: whether clients may know the folder.
 
     Raises:
-        ValueError: for a name of other than letters, digits, dots, dashes and underscores.
+        ValueError: if it can't be read, or another model made it.
     """
-    from pathlib import PurePath
+    from gdm_repr.latents.matching import open_latents
+    from gdm_repr.latents.store import open_store
+    from gdm_repr.serve.stores import ServedStore
 
-    name, mark, place = given.partition("=")
-    if not mark:
-        path = PurePath(given)
-        name, place = (path.parent if path.suffix else path).name or path.stem, given
-    if not place or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-        raise ValueError(
-            f"--checkpoint {given!r}: give NAME=MODEL, with a name of letters, digits, . - and _"
-        )
-    return name, place
+    made_by = open_store(place).manifest.fingerprint.get("checkpoint")
+    for served, model in models.items():
+        if model.checkpoint.fingerprint == made_by:
+            model, store, _ = open_latents(Path(place), model)
+            return ServedStore(name, place if show else name, store, served, model)
+    raise ValueError(
+        f"--latents {place!r}: none of the models made it ({', '.join(models)}); name the one that "
+        "did as --checkpoint, too"
+    )
 
 
 def serve(config: ServeConfig) -> int:
     """Run the command."""
-    models = open_models(config)
+    models, stores = open_work(config)
     import uvicorn
 
     from gdm_repr.serve.app import build_app
@@ -74,7 +83,8 @@ def serve(config: ServeConfig) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     metrics = Metrics()
-    app = build_app(Service(models, config, seen=metrics.batch), metrics, config.key())
+    service = Service(models, config, stores=stores, seen=metrics.batch)
+    app = build_app(service, metrics, config.key())
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -96,6 +106,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "serve",
         argv,
         serve,
-        opened=open_models,
+        opened=open_work,
         go_on="what was accepted is answered",
     )

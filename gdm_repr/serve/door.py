@@ -6,6 +6,7 @@ import hmac
 import logging
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from fastapi import HTTPException
 from prometheus_client import (
@@ -17,13 +18,17 @@ from prometheus_client import (
     generate_latest,
 )
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOG = logging.getLogger("gdm_repr.serve")
-OPEN = ("/healthz", "/readyz")  # without a key, for whoever watches the process
+# Without a key: for whoever watches the process, and the page that asks for the key.
+OPEN = ("/", "/healthz", "/readyz")
+PAGES = "/pages/"
+COOKIE = "gdm-key"  # of the page
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 
@@ -110,9 +115,11 @@ class Door:
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)
         path = scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
-        if self._key is not None and path not in OPEN:
-            given = headers.get("x-api-key") or headers.get("authorization", "").removeprefix(
-                "Bearer "
+        if self._key is not None and path not in OPEN and not path.startswith(PAGES):
+            given = (
+                headers.get("x-api-key")
+                or headers.get("authorization", "").removeprefix("Bearer ")
+                or unquote(cookie_parser(headers.get("cookie", "")).get(COOKIE, ""))
             )
             if not hmac.compare_digest(given.encode(), self._key.encode()):
                 return JSONResponse(

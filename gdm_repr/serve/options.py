@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Literal
 
 from pydantic import Field
@@ -16,18 +18,25 @@ LEAST_KEY = 16  # characters
 
 
 class ServeConfig(Command):
-    """Answer programs over HTTP: encode, decode, reconstruct, sample.
+    """Answer people, by a page, and programs, over HTTP: encode, decode, edit, look for neighbours.
 
-    Requests are joined into batches. The page /docs says what can be asked.
+    The page is at http://127.0.0.1:8000. Requests are joined into batches; /docs lists them.
 
     Example:
       gdm-repr serve
       gdm-repr serve --checkpoint digits=runs/digits --checkpoint scenes
+      gdm-repr serve --checkpoint runs/digits --latents runs/digits/latents --reports runs/digits/analysis
       gdm-repr serve --host 0.0.0.0 --api-key-file key.txt
-    """
+    """  # noqa: E501
 
     checkpoint: Places = Field(
         (SHIPPED,), min_length=1, description="[NAME=]MODEL; can be given several times."
+    )
+    latents: Places = Field(
+        (), description="[NAME=]STORE of one of these models; can be given several times."
+    )
+    reports: UserPath | None = Field(
+        None, description="Folder of analyses, as analyse all writes it, shown beside."
     )
     device: Device = Field("auto", description="auto takes CUDA where there is one.")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the network.")
@@ -53,6 +62,27 @@ class ServeConfig(Command):
         20_000_000, ge=1, le=10**10, description="Of an image file, before it is scaled."
     )
 
+    @property
+    def is_private(self) -> bool:
+        """Whether only this machine can reach it."""
+        return _is_loopback(self.host)
+
+    def models(self) -> dict[str, str]:
+        """Return the models' places by name.
+
+        Raises:
+            ValueError: for a name that can't be used, or two of one name.
+        """
+        return _by_name("--checkpoint", self.checkpoint)
+
+    def stores(self) -> dict[str, str]:
+        """Return the stores' folders by name.
+
+        Raises:
+            ValueError: for a name that can't be used, or two of one name.
+        """
+        return _by_name("--latents", self.latents)
+
     def check(self) -> None:
         """Refuse to be open to others without a key.
 
@@ -60,7 +90,7 @@ class ServeConfig(Command):
             ValueError: for an address beyond loopback without a key, or a file that holds none.
         """
         self.key()
-        if self.api_key_file is None and not _is_loopback(self.host):
+        if self.api_key_file is None and not self.is_private:
             raise ValueError(
                 f"--host {self.host!r}: others can reach it; name a file with a key, as "
                 "--api-key-file key.txt, or leave the host out"
@@ -92,3 +122,38 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _by_name(flag: str, given: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for each in given:
+        name, place = named(each, flag)
+        if name in found:
+            raise ValueError(
+                f"{flag} {each!r}: another is called {name!r}; name one, as other={place}"
+            )
+        found[name] = place
+    return found
+
+
+def named(given: str, flag: str = "--checkpoint") -> tuple[str, str]:
+    """Split ``NAME=PLACE``; without a name it is that of the file's folder, or of the folder.
+
+    >>> named("a=runs/digits"), named("runs/digits/model.safetensors"), named("scenes")
+    (('a', 'runs/digits'), ('digits', 'runs/digits/model.safetensors'), ('scenes', 'scenes'))
+    >>> named("runs/digits/latents", "--latents")
+    ('digits', 'runs/digits/latents')
+
+    Raises:
+        ValueError: for a name of other than letters, digits, dots, dashes and underscores.
+    """
+    name, mark, place = given.partition("=")
+    if not mark:
+        path = PurePath(given)
+        inside = bool(path.suffix) or path.name == "latents"
+        name, place = (path.parent if inside else path).name or path.stem, given
+    if not place or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise ValueError(
+            f"{flag} {given!r}: give NAME=PLACE, with a name of letters, digits, . - and _"
+        )
+    return name, place

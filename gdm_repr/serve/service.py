@@ -19,6 +19,7 @@ from gdm_repr.timing import Speed, measure_speed
 if TYPE_CHECKING:
     from gdm_repr.data.images import Preprocess
     from gdm_repr.serve.options import ServeConfig
+    from gdm_repr.serve.stores import ServedStore
 
 ERROR_PASSES = 4  # encoding, the same by twice the steps, and decoding again
 NAMES = [name for error in ERRORS for name in (error, f"{error}_by_group")]
@@ -33,18 +34,20 @@ class Served:
         model: the model.
         preprocess: makes image files into x.
         speed: of the default plan.
+        place: where it was found, as it was named at the start.
     """
 
     name: str
     model: GDM
     preprocess: Preprocess
     speed: Speed
+    place: str = ""
 
     @classmethod
-    def timed(cls, name: str, model: GDM, most_pixels: int) -> Served:
+    def timed(cls, name: str, model: GDM, most_pixels: int, place: str = "") -> Served:
         """Time a model."""
         preprocess = model_preprocess(model).model_copy(update={"max_pixels": most_pixels})
-        return cls(name, model, preprocess, measure_speed(model, model.plan()))
+        return cls(name, model, preprocess, measure_speed(model, model.plan()), place)
 
     @property
     def fingerprint(self) -> str:
@@ -61,6 +64,8 @@ class Served:
             "latents": [self.model.shape[0], grouping.d],
             "bands": list(grouping.names),
             "order": list(grouping.order),
+            "groups": grouping.index.tolist(),
+            "place": self.place,
             "device": self.model.device.type,
         }
 
@@ -91,6 +96,7 @@ class Service:
         models: by name; the first is the default.
         worker: computes for all of them.
         config: options.
+        stores: by name; a model's first one is its default.
     """
 
     def __init__(
@@ -98,12 +104,19 @@ class Service:
         models: dict[str, GDM],
         config: ServeConfig,
         *,
+        stores: Sequence[ServedStore] = (),
         seen: Callable[[int, float], object] = lambda rows, seconds: None,
     ) -> None:
         """Time the models and start the worker."""
         self.config = config
+        self.stores = {store.name: store for store in stores}
+        # others need not know the folders of this machine
+        known, places = config.is_private, config.models()
         self.models = {
-            name: Served.timed(name, model, config.most_pixels) for name, model in models.items()
+            name: Served.timed(
+                name, model, config.most_pixels, places.get(name, name) if known else name
+            )
+            for name, model in models.items()
         }
         self.worker = Worker(
             batch_size=config.batch_size,
@@ -133,6 +146,30 @@ class Service:
         model = served.model.with_order(order)
         plan = model.plan(steps, solver=solver, coordinate=coordinate)
         return Asked(served, model, plan)
+
+    def stored(self, name: str | None, asked: Asked) -> ServedStore:
+        """Return a store of the model that is asked.
+
+        Raises:
+            ValueError: for a store that is not served, or another model's.
+        """
+        served = asked.served.name
+        own = [each for each in self.stores.values() if each.served == served]
+        if name is None:
+            if not own:
+                raise ValueError(f"store: no store of the model {served!r} is served; name one")
+            return own[0]
+        found = self.stores.get(name)
+        if found is None:
+            raise ValueError(
+                f"store={name!r}: not served; there are {', '.join(self.stores) or 'none'}"
+            )
+        if found.served != served:
+            raise ValueError(
+                f"store={name!r}: holds latents of the model {found.served!r}, not {served!r}; add "
+                f"model={found.served}"
+            )
+        return found
 
     def encode(self, asked: Asked, x: Tensor, *, errors: bool) -> Future[dict[str, Tensor]]:
         """Encode x (B, C, H, W); results are ``z``, and with errors those and ``x``, decoded."""

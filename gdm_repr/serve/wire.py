@@ -29,6 +29,9 @@ JSON = "application/json"
 NPY = "application/x-npy"
 ARROW = "application/vnd.apache.arrow.stream"
 PNG = "image/png"
+GIF = "image/gif"
+FRAME_MS = 80  # of a film
+FILM_SIDE = 256  # pixels that a film's frames have at least
 
 
 class UploadSource(EncodedSource):
@@ -150,6 +153,19 @@ def as_arrow(encoding: Encoding, metadata: dict[str, str]) -> bytes:
 def as_pngs(x: Tensor) -> list[bytes]:
     """Return each image (C, H, W) as a PNG file."""
     return [as_png(each) for each in x.cpu().numpy()]
+
+
+def as_gif(x: Tensor) -> bytes:
+    """Return images (B, C, H, W) as a film, enlarged by a whole number."""
+    from PIL import Image
+
+    frames = [Image.open(io.BytesIO(data)).convert("RGB") for data in as_pngs(x)]
+    times = max(1, -(-FILM_SIDE // max(frames[0].size)))
+    size = tuple(times * side for side in frames[0].size)
+    large = [frame.resize(size, Image.Resampling.NEAREST) for frame in frames]
+    buffer = io.BytesIO()
+    large[0].save(buffer, "GIF", save_all=True, append_images=large[1:], duration=FRAME_MS, loop=0)
+    return buffer.getvalue()
 
 
 def errors_of(encoding: Encoding) -> dict[str, list[Any]]:
