@@ -10,7 +10,8 @@ from gdm_repr.version import __version__
 
 if TYPE_CHECKING:
     from gdm_repr.api import GDM
+    from gdm_repr.serve.notebook import explore
 
-__all__ = ["GDM", "__version__"]
+__all__ = ["GDM", "__version__", "explore"]
 
-__getattr__, __dir__ = hand_on(__name__, {"GDM": ".api"})
+__getattr__, __dir__ = hand_on(__name__, {"GDM": ".api", "explore": ".serve.notebook"})

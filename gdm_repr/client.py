@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -94,17 +95,87 @@ class Client:
         """Draw images (n, C, H, W), not clipped; number i depends on seed + i alone."""
         return self._array("sample", {"n": n, "seed": seed, **options})
 
-    def _array(self, path: str, options: dict[str, Any], body: Images | None = None) -> Array:
-        answer = self._answer("POST", path, options, body, NPY)
-        found: Array = np.load(io.BytesIO(answer.content), allow_pickle=False)
+    def stores(self) -> list[dict[str, Any]]:
+        """Return the stores: name, model, number of images, labels and their values."""
+        found: list[dict[str, Any]] = self._answer("GET", "stores", {}).json()
         return found
+
+    def edit(
+        self,
+        operation: str,
+        given: Array | Sequence[str],
+        *,
+        latents: bool = False,
+        query: Mapping[str, object] = MappingProxyType({}),
+        **body: object,
+    ) -> Array:
+        """Edit images through their latents.
+
+        Args:
+            operation: mix, vary, set, traverse, interpolate or direction.
+            given: latents (B, C, d), or ids of a store's images.
+            latents: return edited latents (E, C, d) and decode nothing.
+            query: ``model``, ``steps``, ``solver``, ``coordinate``, ``order``.
+            body: what the operation takes, as the service's page says: ``elements=["0"]``.
+
+        Returns:
+            Images (E, C, H, W), not clipped, or latents.
+
+        Raises:
+            Refused: if the service does not do it.
+        """
+        z = {"z": given.tolist()} if isinstance(given, np.ndarray) else {"ids": list(given)}
+        options = {**query, "latents": "true" if latents else None}
+        body = {"operation": operation, **z, **body}
+        return _array_of(self._answer("POST", "edit", options, body, NPY))
+
+    def neighbours(
+        self,
+        given: Array | str,
+        *,
+        query: Mapping[str, object] = MappingProxyType({}),
+        **body: object,
+    ) -> list[dict[str, Any]]:
+        """Return a store's nearest images to one, by band.
+
+        Args:
+            given: its latents (1, C, d), or its id in the store, which is then passed over.
+            query: ``model``.
+            body: ``store``, ``bands``, ``n``.
+
+        Raises:
+            Refused: if the service does not do it.
+        """
+        one = {"z": given.tolist()} if isinstance(given, np.ndarray) else {"ids": [given]}
+        found: list[dict[str, Any]] = self._answer(
+            "POST", "neighbours", dict(query), {**one, **body}
+        ).json()
+        return found
+
+    def direction(
+        self, *, query: Mapping[str, object] = MappingProxyType({}), **learned: object
+    ) -> dict[str, Any]:
+        """Learn a direction from a store's labels; it says how well it tells them apart.
+
+        Args:
+            query: ``model``.
+            learned: ``band``; ``label`` and ``value``, or ids ``positive`` and ``negative``.
+
+        Raises:
+            Refused: if the service does not do it.
+        """
+        found: dict[str, Any] = self._answer("POST", "directions", dict(query), learned).json()
+        return found
+
+    def _array(self, path: str, options: dict[str, Any], body: Images | None = None) -> Array:
+        return _array_of(self._answer("POST", path, options, body, NPY))
 
     def _answer(
         self,
         method: str,
         path: str,
         options: dict[str, Any],
-        body: Images | None = None,
+        body: Images | dict[str, Any] | None = None,
         accept: str = "application/json",
     ) -> requests.Response:
         """Send a request, and again where the service has too much to do."""
@@ -132,7 +203,12 @@ class Client:
         return answer
 
 
-def _held(body: Images | None) -> bool:
+def _array_of(answer: requests.Response) -> Array:
+    found: Array = np.load(io.BytesIO(answer.content), allow_pickle=False)
+    return found
+
+
+def _held(body: Images | dict[str, Any] | None) -> bool:
     return isinstance(body, np.ndarray)
 
 
@@ -141,10 +217,12 @@ def _plain(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _body(body: Images | None, opened: ExitStack) -> dict[str, Any]:
-    """Return the body of a request: an array, or files of a form."""
+def _body(body: Images | dict[str, Any] | None, opened: ExitStack) -> dict[str, Any]:
+    """Return the body of a request: an array, JSON, or files of a form."""
     if body is None:
         return {}
+    if isinstance(body, dict):
+        return {"json": body}
     if isinstance(body, np.ndarray):
         buffer = io.BytesIO()
         np.save(buffer, body, allow_pickle=False)

@@ -26,11 +26,7 @@ def open_work(config: ServeConfig) -> tuple[dict[str, GDM], list[ServedStore]]:
         ValueError: if one is not found or can't be used, two have one name, a store is of none of
             the models, or packages lack.
     """
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(
-            f"gdm-repr serve needs {', '.join(missing)}: pip install 'gdm-repr[serve]'"
-        )
+    require_packages()
     stores = config.stores()
     from gdm_repr.api import GDM
 
@@ -43,6 +39,19 @@ def open_work(config: ServeConfig) -> tuple[dict[str, GDM], list[ServedStore]]:
     return models, [
         open_stored(name, place, models, show=config.is_private) for name, place in stores.items()
     ]
+
+
+def require_packages() -> None:
+    """Refuse to begin without what serving needs.
+
+    Raises:
+        ValueError: naming the packages that lack.
+    """
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f"gdm-repr serve needs {', '.join(missing)}: pip install 'gdm-repr[serve]'"
+        )
 
 
 def open_stored(name: str, place: str, models: dict[str, GDM], *, show: bool = True) -> ServedStore:

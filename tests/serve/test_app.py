@@ -182,6 +182,13 @@ def test_images_come_back(server: Server, model: GDM, x: torch.Tensor) -> None:
             lambda m, z: set_element(z[:2], element_mask("1", 1, 64), 2.0, shift=True),
         ),
         (
+            {"operation": "traverse", "elements": ["1"], "n": 2, "reach": 2.0},
+            ["1 -2", "1 2"] * 2,
+            lambda m, z: torch.stack(
+                [set_element(z[:2], element_mask("1", 1, 64), v) for v in (-2.0, 2.0)], 1
+            ).flatten(0, 1),
+        ),
+        (
             {"operation": "interpolate", "bands": ["0_5"], "n": 3},
             ["0_5 at 0", "0_5 at 0.5", "0_5 at 1"],
             lambda m, z: interpolate(
@@ -189,7 +196,7 @@ def test_images_come_back(server: Server, model: GDM, x: torch.Tensor) -> None:
             )[0],
         ),
     ],
-    ids=["mix", "vary", "set", "interpolate"],
+    ids=["mix", "vary", "set", "traverse", "interpolate"],
 )
 def test_edits_are_those_of_the_command(
     server: Server,
@@ -261,7 +268,7 @@ def test_the_client_asks_for_the_same(
         ("encode", {"params": {"order": "2,1,0"}}, 422, "trained on orders='fixed'"),
         ("encode", {"headers": {"Accept": "text/html"}}, 406, "there is application/json"),
         ("edit", {"json": {"operation": "blur", "z": []}}, 422, "operation"),
-        ("edit", {"json": {"operation": "vary"}}, 422, "images, z: give one of them"),
+        ("edit", {"json": {"operation": "vary"}}, 422, "images, z, ids: give one of them"),
         ("edit", {"json": {"operation": "vary", "z": Z, "fixed": ["9_9"]}}, 422, "band '9_9'"),
         ("edit", {"json": {"operation": "vary", "z": Z, "n": 17}}, 422, "must be 1 to 16"),
         ("edit", {"json": MANY}, 422, "1000000 images: must be 1 to 16"),
@@ -317,14 +324,15 @@ def test_clients_at_once_get_their_own_answers(server: Server, model: GDM) -> No
 
 
 def test_the_pages_of_the_service(server: Server) -> None:
-    for path in ("/healthz", "/readyz", "/metrics", "/docs", "/docs/files/swagger-ui.css"):
+    for path in ("/", "/pages/explorer.js", "/pages/explorer.css", "/healthz", "/readyz", "/metrics", "/docs", "/docs/files/swagger-ui.css"):
         assert requests.get(f"{server.url}{path}", timeout=10).status_code == 200
     assert "//" not in re.sub(
         r"https?://127[^\"']*", "", requests.get(f"{server.url}/docs", timeout=10).text
     )
     assert requests.get(f"{server.url}/v1/models", timeout=10).json()[0]["name"] == "digits"
     paths = requests.get(f"{server.url}/openapi.json", timeout=10).json()["paths"]
-    assert {"/v1/encode", "/v1/decode", "/v1/reconstruct", "/v1/sample"} <= set(paths)
+    named = {"encode", "decode", "reconstruct", "sample", "edit", "traverse", "neighbours"}
+    assert {f"/v1/{name}" for name in named | {"models", "stores", "directions"}} <= set(paths)
     assert "/v1/encode 200" in server.log.read_text()
 
 
@@ -334,6 +342,8 @@ def test_a_key_is_asked_for_and_what_was_accepted_is_finished(serve: Serve, tmp_
     assert requests.get(f"{server.url}/v1/models", timeout=10).status_code == 401
     for headers in ({"X-Api-Key": KEY}, {"Authorization": f"Bearer {KEY}"}):
         assert requests.get(f"{server.url}/v1/models", headers=headers, timeout=10).ok
+    assert requests.get(f"{server.url}/v1/models", cookies={"gdm-key": KEY}, timeout=10).ok
+    assert requests.get(f"{server.url}/", timeout=10).ok  # the page that asks for the key
     assert requests.get(f"{server.url}/healthz", timeout=10).ok
     with ThreadPoolExecutor(3) as clients:
         asked = [
@@ -362,7 +372,7 @@ def test_a_key_is_asked_for_and_what_was_accepted_is_finished(serve: Serve, tmp_
         ("--api-key-file short", "must hold one word of 16 letters"),
         ("--api-key-file none", "can't be read"),
         ("--checkpoint scenes --checkpoint scenes", "another is called 'scenes'"),
-        ("--checkpoint a/b=scenes", "give NAME=MODEL"),
+        ("--checkpoint a/b=scenes", "give NAME=PLACE"),
     ],
 )
 def test_options_that_are_wrong(
