@@ -28,7 +28,7 @@ COMMANDS = {
     "encode": Row("gdm_repr.encode", "turn a data set into a store of grouped latents"),
     "decode": Row("gdm_repr.decode", "turn a store of latents back into images"),
     "sample": Row("gdm_repr.sample", "draw new images from a model"),
-    "edit": Row("gdm_repr.edit", "mix, vary, set or interpolate latents of images"),
+    "edit": Row("gdm_repr.edit", "mix, vary, set, interpolate latents, or move them by labels"),
     "analyse": Row("gdm_repr.analysis.__main__", "say what the latents hold, in a report"),
     "serve": Row("gdm_repr.serve", "answer programs over HTTP: encode, decode, sample"),
     "study": Row("gdm_repr.analysis.study", "train, score and compare choices"),

@@ -1,4 +1,4 @@
-"""Edit images through their latents: mix, vary, set, interpolate (Sec. 4.5)."""
+"""Edit images through their latents: mix, vary, set, interpolate, directions (Sec. 4.5)."""
 
 from gdm_repr.edit.command import main
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gdm_repr.boundary.streams import sturdy_streams
+from gdm_repr.boundary.text import printable
 from gdm_repr.command import build, run
 from gdm_repr.edit.options import AgainConfig, EditConfig
 from gdm_repr.edit.sheets import KINDS, Sheet, check_parts
@@ -41,6 +42,7 @@ kinds:
   vary         keep some bands and draw the rest
   set          set or shift single elements
   interpolate  go from one image's band to another's
+  direction    move along what tells two kinds of images apart
   again        make pictures again from the JSON beside them
 
 example:
@@ -92,7 +94,7 @@ def _make(name: str, config: EditConfig, recipe: Mapping[str, Any] | None) -> in
     paths = [config.out / f"{name}.{suffix}" for suffix in ("json", "png", "gif")]
     sheet = KINDS[name].sheet(editor, config)
     inputs = [sheet.originals, *sheet.others]
-    facts = _facts(name, config, editor, inputs)
+    facts = _facts(name, config, editor, sheet)
     if recipe:
         _require(recipe, facts)
     record, *pictures = paths[: 3 if sheet.moving else 2]
@@ -103,7 +105,8 @@ def _make(name: str, config: EditConfig, recipe: Mapping[str, Any] | None) -> in
     edits = [edit for row in sheet.rows for edit in row.edits]
     data = decode_edits(editor.generation, sheet.originals.states, edits, config.batch_size)
     if not bool(data.isfinite().all()):
-        raise ValueError("the edited images are not finite; use more --steps or smaller --values")
+        numbers = "--amounts" if sheet.directions else "--values"
+        raise ValueError(f"the edited images are not finite; use more --steps or smaller {numbers}")
     measured = list(effects(editor.model.grouping, sheet.originals.data, edits, data))
     with tracking.start(
         f"edit-{name}",
@@ -112,7 +115,9 @@ def _make(name: str, config: EditConfig, recipe: Mapping[str, Any] | None) -> in
         enabled=config.track,
         tags={"fingerprint.checkpoint": facts["checkpoint"]},
     ) as tracked:
-        sources = {each.facts["source"]: each.facts["fingerprint"] for each in inputs}
+        made_of: list[Mapping[str, Any]] = [sheet.learned_from] if sheet.learned_from else []
+        made_of += [each.facts for each in inputs]
+        sources = {each["source"]: each["fingerprint"] for each in made_of}
         for source, digest in sources.items():
             tracked.inputs(Path(source).name, digest, source)
         config.out.mkdir(parents=True, exist_ok=True)
@@ -132,6 +137,8 @@ def _make(name: str, config: EditConfig, recipe: Mapping[str, Any] | None) -> in
             tracked.metrics({EARLY_CHANGE: max(early)})
         for path in (record, *pictures):
             tracked.artifact(path)
+    for direction in sheet.directions:
+        print(printable("\n".join(direction.sentences()), lines=True))
     _report(inputs, measured, editor.model.grouping.names)
     print("\n".join(map(str, (record, *pictures))))
     _require_pictures(recipe, facts)
@@ -176,17 +183,21 @@ def draw(sheet: Sheet, x: Tensor, tile: int, paths: Sequence[Path]) -> None:
         picture.save_animation(path, still=still, moving=moving)
 
 
-def _facts(
-    name: str, config: EditConfig, editor: Editor, inputs: Sequence[Originals]
-) -> dict[str, Any]:
+def _facts(name: str, config: EditConfig, editor: Editor, sheet: Sheet) -> dict[str, Any]:
     """Return what makes the same bytes again, and how exact the reconstructions are."""
     import torch
 
+    inputs = [sheet.originals, *sheet.others]
+    learned = {
+        "learned_from": dict(sheet.learned_from),
+        "directions": [direction.facts() for direction in sheet.directions],
+    }
     return {
         "command": name,
         "options": config.resolved("overwrite"),
         "checkpoint": editor.model.checkpoint.fingerprint,
         "inputs": [dict(each.facts) for each in inputs],
+        **(learned if sheet.directions else {}),
         "made_by": {
             **versions(),
             **git_state(),
@@ -237,8 +248,17 @@ def _identity(
         settings |= {kind: each["fingerprint"], f"{kind} chosen": each["ids"]}
         settings |= {f"plan of {kind}": each["plan"]}
         names[kind] = each["source"]
+    if learned := facts.get("learned_from"):
+        settings["images learned from"] = learned["fingerprint"]
+        names["images learned from"] = learned["source"]
     if options:
-        known = marked(KINDS[facts["command"]].options, Mark.FREE, Mark.CONTENT, Mark.PLAN)
+        model = KINDS[facts["command"]].options
+        known = {*marked(model, Mark.FREE, Mark.CONTENT, Mark.PLAN)}
+        known |= {  # an earlier version's record has not these
+            key
+            for key in marked(model, Mark.LATER)
+            if facts["options"].get(key) in (None, model.model_fields[key].default)
+        }
         settings |= {key: v for key, v in facts["options"].items() if key not in known}
     return settings, names
 

@@ -177,7 +177,7 @@ def learn_from_store(
     Raises:
         ValueError: for an unknown or empty band.
     """
-    mask = _own_mask(band, grouping, store.manifest.shape[0])
+    mask = own_mask(band, grouping, store.manifest.shape[0])
     some = _sampled(contrast.is_positive, _most_images(mask), checked_seed(seed))
     rows = contrast.rows[some]
     return learn_direction(
@@ -237,7 +237,7 @@ def learn_direction(
     folds, seed = count(folds, "folds", 2), checked_seed(seed)
     if z.ndim != 3 or z.shape[2] != grouping.d:
         raise ValueError(f"z: shape {tuple(z.shape)} is not (N, C, {grouping.d}); give latents")
-    mask = _own_mask(band, grouping, z.shape[1])
+    mask = own_mask(band, grouping, z.shape[1])
     is_positive = np.asarray(positive_mask)
     if is_positive.dtype != np.bool_ or is_positive.shape != (len(z),):
         raise ValueError(
@@ -366,8 +366,12 @@ def _moves(
     return tuple(sorted(found, key=lambda moved: -moved.value))
 
 
-def _own_mask(band: str, grouping: Grouping, channels: int) -> Mask:
-    """Return a band's mask (C, d), of at least one number."""
+def own_mask(band: str, grouping: Grouping, channels: int) -> Mask:
+    """Return a band's mask (C, d).
+
+    Raises:
+        ValueError: if there is no such band, or it has no numbers.
+    """
     mask = band_mask(band, grouping, channels)
     if not mask.any():
         raise ValueError(f"band {band!r}: has no numbers to learn from; choose another")

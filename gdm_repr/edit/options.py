@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from gdm_repr.command import Command, UserPath, UserPlace
 from gdm_repr.config import IMAGES, Ids, Numbers, Seed, SolverConfig, Words
 from gdm_repr.files import user_place
-from gdm_repr.identity import ByContent, Free, OfPlan
+from gdm_repr.identity import ByContent, Free, Later, OfPlan
 
 Places = Annotated[Words, AfterValidator(lambda words: tuple(map(user_place, words)))]
+Word = Annotated[
+    str | None, BeforeValidator(lambda value: value if value is None else str(value))
+]  # a number of a YAML file is one, too
 
 
 class EditConfig(SolverConfig):
@@ -107,7 +110,7 @@ class VaryConfig(EditConfig):
 class SetConfig(EditConfig):
     """Set single elements of images' latents to values, or shift them by these (Fig. 8).
 
-    One row an item and element, one column a value.
+    One row an item and element, one column a value; or --together, one picture an item.
 
     Example:
       python -m gdm_repr.edit set --checkpoint runs/digits --data digits --items 3 --elements 1,2:0 --values -3:3:7 --out runs/digits/set
@@ -122,6 +125,17 @@ class SetConfig(EditConfig):
         description="In units of the latents' std: -3:3:7 (7 steps; YAML: '-3:3:7'), or -1,2.",
     )
     shift: bool = Field(False, description="Add the values to the elements.")
+    together: Later[bool] = Field(
+        False, description="Set all elements in one picture, each to its own of the values."
+    )
+
+    def check(self) -> None:
+        """Refuse another number of values than of elements that are set together."""
+        super().check()
+        if self.together and len(self.values) != (n := len(self.elements)):
+            raise ValueError(
+                f"--values: {len(self.values)} for {n} elements; --together takes one for each"
+            )
 
 
 class InterpolateConfig(EditConfig):
@@ -144,6 +158,70 @@ class InterpolateConfig(EditConfig):
         super().check()
         if len(self.items) != 2:
             raise ValueError(f"--items: interpolate needs two items, {len(self.items)} given")
+
+
+class DirectionConfig(EditConfig):
+    """Move images along what tells two kinds of images apart in a band, learned from labels.
+
+    One row an item and entry of --bands, one column an amount. The kinds are those of a label's
+    value and of all others, or are picked by files of ids. How well the direction tells images
+    apart that it was not learned from is printed, beside what permuted labels give.
+
+    Example:
+      python -m gdm_repr.edit direction --checkpoint runs/digits --latents runs/digits/latents --items 3 --label digit --value 3 --out runs/digits/three
+      python -m gdm_repr.edit direction --data a.png --learn-from latents --positive-ids picked.txt --bands 0_29 --out moved
+    """  # noqa: E501
+
+    learn_from: ByContent[UserPath | None] = Field(
+        None, description="Latent store that directions are learned from; --latents by default."
+    )
+    label: Word = Field(None, description="Label of that store that parts its images.")
+    value: Word = Field(
+        None, description="Value of the kind to move to; median parts numbers in two halves."
+    )
+    against: Word = Field(
+        None, description="Value of the kind to move away from; all other values by default."
+    )
+    positive_ids: ByContent[UserPath | None] = Field(
+        None, description="Instead of a label, the kind to move to: a file with one id a line."
+    )
+    negative_ids: ByContent[UserPath | None] = Field(
+        None, description="And the kind to move away from; all other images by default."
+    )
+    bands: Words = Field(
+        (), description="By name, number or indices 0-29; + joins several. Each group by default."
+    )
+    amounts: Numbers = Field(
+        (-3.0, -1.5, 0.0, 1.5, 3.0),
+        min_length=1,
+        description="In stds of images along the direction: -3:3:7 (7 steps; YAML: '-3:3:7').",
+    )
+    seed: Seed = Field(0, description="Of the sample of images, the folds and permuted labels.")
+
+    def check(self) -> None:
+        """Refuse kinds that are given twice, by half, or not at all, and images without a store."""
+        super().check()
+        if (self.label is None) == (self.positive_ids is None):
+            given = "neither" if self.label is None else "both"
+            raise ValueError(
+                f"--label, --positive-ids: {given} given; give --label and --value, or a file of "
+                "ids"
+            )
+        needs = {"value": "label", "against": "label", "negative_ids": "positive_ids"}
+        for name, needed in needs.items():
+            if getattr(self, name) is not None and getattr(self, needed) is None:
+                flag, other = (f"--{each.replace('_', '-')}" for each in (name, needed))
+                raise ValueError(
+                    f"{flag} {str(getattr(self, name))!r}: goes with {other}; give that, too"
+                )
+        if self.label is not None and self.value is None:
+            raise ValueError(
+                f"--value: is needed with --label {self.label!r}; give the value to move to"
+            )
+        if self.latents is None and self.learn_from is None:
+            raise ValueError(
+                "--learn-from: is needed with --data; give a latent store of images with labels"
+            )
 
 
 class AgainConfig(Command):

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from gdm_repr.data.loading import open_data
 from gdm_repr.edit.options import EditConfig
 from gdm_repr.generation import Generation
 from gdm_repr.latents.matching import open_latents
+from gdm_repr.latents.store import LatentStore
 from gdm_repr.ode import Plan, encode
 from gdm_repr.solvers import SOLVERS
 
@@ -136,6 +138,29 @@ class Editor:
                 "plan": asdict(self.plan),
             },
         )
+
+    def labelled_store(self, path: Path | None) -> LatentStore:
+        """Return the store that directions are learned from: one of the model's latents.
+
+        Args:
+            path: its folder; None for the store that items come from.
+
+        Raises:
+            ValueError: if it can't be read, or its latents are of another model or order.
+        """
+        if path is None:
+            assert self.store is not None
+            return self.store
+        try:
+            model, store, _ = open_latents(path, self.model, self.config.checkpoint)
+        except ValueError as error:
+            raise ValueError(f"--learn-from {str(path)!r}: {error}") from None
+        if model.grouping.order != self.model.grouping.order:
+            raise ValueError(
+                f"--learn-from {str(path)!r}: was encoded in the order {model.grouping.order}, the "
+                f"items in {self.model.grouping.order}; learn from latents of one order"
+            )
+        return store
 
     def _encoded(self, data: str, items: Sequence[str], flag: str) -> Originals:
         dataset, x, ids = self._read(data, items, flag)
