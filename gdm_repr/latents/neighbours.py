@@ -31,6 +31,7 @@ from gdm_repr.progress import tick
 ALL = "all"  # the band of all latents
 ROWS = 1024  # of the store that are compared at a time
 KEPT = 2**28  # bytes: latents of a store that has no more are read once, and kept
+RARE, MUCH_NEARER = 0.01, 0.5  # share and part of the usual distance of a near-duplicate
 _TIE = 1 + 1e-9  # distances of one pair of images, summed in two orders, differ by less
 
 Part = tuple[int, NDArray[np.int64] | slice]  # of a band: a band of the store, and its columns
@@ -49,6 +50,7 @@ class Neighbours:
         closer: share of the store's own images whose nearest other image is at least as near as
             the first of these rows, in [0, 1]; near 0 for a near-duplicate.
         of: how many of the store's images that share is of, a random sample.
+        typical: median of these images' distances to their nearest others.
     """
 
     band: str
@@ -57,6 +59,15 @@ class Neighbours:
     distances: NDArray[np.float64]
     closer: float
     of: int
+    typical: float
+
+    @property
+    def near_duplicate(self) -> bool:
+        """Whether the first row is as near as next to none of the store's images are to another.
+
+        Some image is always the nearest of all, so that it also has to be much nearer than usual.
+        """
+        return self.closer <= RARE and bool(self.distances[0] <= MUCH_NEARER * self.typical)
 
 
 class NearestIndex:
@@ -151,10 +162,18 @@ class NearestIndex:
         found = []
         for band, (rows, squared) in best.items():
             distances = np.sqrt(squared / masks[band].sum())
-            as_near = self._own[band][counted] <= distances[0] * _TIE
-            ids = [self.ids[row] for row in rows]
-            closer, of = float(as_near.mean()), int(counted.sum())
-            found.append(Neighbours(band, rows, ids, distances, closer, of))
+            own = self._own[band][counted]
+            found.append(
+                Neighbours(
+                    band,
+                    rows,
+                    ids=[self.ids[row] for row in rows],
+                    distances=distances,
+                    closer=float((own <= distances[0] * _TIE).mean()),
+                    of=len(own),
+                    typical=float(np.median(own)),
+                )
+            )
         return found
 
     def masks(self, bands: Sequence[str] = ()) -> dict[str, Mask]:

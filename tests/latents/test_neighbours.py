@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,9 @@ def test_a_near_duplicate_is_told_from_an_ordinary_neighbour(store: LatentStore)
     assert twin.closer == 1 / (N - 1)  # the twin itself
     other = index.nearest(Z[0], ["all"], 1, without=0)[0]
     assert other.closer > 2 / N
+    assert (twin.near_duplicate, other.near_duplicate) == (False, False)  # 1 of 39 is not rare
+    assert dataclasses.replace(twin, closer=0.0).near_duplicate
+    assert not dataclasses.replace(other, closer=0.0).near_duplicate  # near, but not much nearer
     np.testing.assert_allclose(
         index.own_distances("all"),
         (table(store, np.ones((C, D), bool)) + np.diag(np.full(N, np.inf))).min(1),
