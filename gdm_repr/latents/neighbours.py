@@ -11,6 +11,7 @@ own images' distances to their nearest other image are the null that a distance 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
@@ -49,7 +50,8 @@ class Neighbours:
             latents have sqrt(2).
         closer: share of the store's own images whose nearest other image is at least as near as
             the first of these rows, in [0, 1]; near 0 for a near-duplicate.
-        of: how many of the store's images that share is of, a random sample.
+        of: how many of the store's images that share is of, a random sample; not the image itself
+            and its nearest one, where it is of the store. With 0 the share is NaN.
         typical: median of these images' distances to their nearest others.
     """
 
@@ -158,20 +160,21 @@ class NearestIndex:
                 squared = np.concatenate([best[band][1], squared[here]])
                 first = np.argsort(squared, kind="stable")[:n]
                 best[band] = rows[first], squared[first]
-        counted = self.sample != left_out
         found = []
         for band, (rows, squared) in best.items():
             distances = np.sqrt(squared / masks[band].sum())
-            own = self._own[band][counted]
+            # an image of the store and its nearest one: the pair itself says nothing of the others
+            pair = () if without is None else (left_out, rows[0])
+            own = self._own[band][~np.isin(self.sample, pair)]
             found.append(
                 Neighbours(
                     band,
                     rows,
                     ids=[self.ids[row] for row in rows],
                     distances=distances,
-                    closer=float((own <= distances[0] * _TIE).mean()),
+                    closer=float((own <= distances[0] * _TIE).mean()) if len(own) else math.nan,
                     of=len(own),
-                    typical=float(np.median(own)),
+                    typical=float(np.median(own)) if len(own) else math.nan,
                 )
             )
         return found
