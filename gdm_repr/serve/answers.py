@@ -1,9 +1,12 @@
 """What the API answers and what it takes, as its page describes them."""
 
+import reprlib
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from gdm_repr.boundary.text import printable
 from gdm_repr.serve import wire
 
 MULTIPART = "multipart/form-data"
@@ -177,6 +180,17 @@ class EditAnswer(ImagesAnswer):
     """Results of an edit: of the first image first, each with what was done to it."""
 
     names: list[str]
+
+
+def one_line(error: Mapping[str, Any], skip: int = 0) -> str:
+    """Say what is wrong with a field: its name, what was given, the rule.
+
+    Args:
+        error: one of pydantic's.
+        skip: parts of the name that are not the request's own.
+    """
+    name = ".".join(str(part) for part in error["loc"][skip:])[:200] or "body"
+    return printable(f"{name}={reprlib.repr(error.get('input'))}: {error['msg']}")
 
 
 REFUSALS = {

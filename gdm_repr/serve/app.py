@@ -24,6 +24,7 @@ from gdm_repr.serve.answers import (
     Refusal,
     describe_answers,
     describe_body,
+    one_line,
 )
 from gdm_repr.serve.door import Door, Metrics
 from gdm_repr.serve.edits import AnyEdit, DirectionRequest, MixRequest, TraverseRequest
@@ -41,10 +42,10 @@ from gdm_repr.serve.exchange import (
     refusing,
 )
 from gdm_repr.serve.explorer import add_explorer
-from gdm_repr.serve.service import Asked, Service, encoding_of
+from gdm_repr.serve.inference_v2 import add_inference_v2
+from gdm_repr.serve.service import JOINABLE, Asked, Service, encoding_of
 from gdm_repr.serve.stores_api import add_stores
 from gdm_repr.serve.worker import Busy, Closed
-from gdm_repr.solvers import SOLVERS
 
 MOST_SEED = 2**63 - 1
 
@@ -52,8 +53,7 @@ if TYPE_CHECKING:
     Solver = str
     Coordinate = str
 else:
-    # Dopri5's steps depend on all images of a batch, so that requests can't be joined.
-    Solver = Literal[tuple(name for name in SOLVERS if name != "dopri5")]
+    Solver = Literal[JOINABLE]
     Coordinate = Literal[tuple(COORDINATES)]
 
 
@@ -253,6 +253,7 @@ def build_app(service: Service, metrics: Metrics, key: str | None) -> FastAPI:
 
     add_stores(app, service, exchange, Depends(ask))
     add_explorer(app, config)
+    add_inference_v2(app, service, exchange.reading, finished)
     _serve_docs(app)
     return app
 
@@ -260,10 +261,7 @@ def build_app(service: Service, metrics: Metrics, key: str | None) -> FastAPI:
 def _say_errors_in_one_line(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"][1:])
-        given = repr(first.get("input"))[:80]
-        return JSONResponse({"detail": f"{name}={given}: {first['msg']}"}, 422)
+        return JSONResponse({"detail": one_line(error.errors()[0], 1)}, 422)
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> JSONResponse:
@@ -275,9 +273,7 @@ def _say_errors_in_one_line(app: FastAPI) -> None:
 
     @app.exception_handler(Busy)
     async def busy(request: Request, error: Busy) -> JSONResponse:
-        return JSONResponse(
-            {"detail": str(error)}, 429, headers={"Retry-After": str(round(error.seconds + 0.5))}
-        )
+        return JSONResponse({"detail": str(error)}, 429, headers={"Retry-After": error.retry_after})
 
 
 def _serve_docs(app: FastAPI) -> None:

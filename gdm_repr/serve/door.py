@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("gdm_repr.serve")
 # Without a key: for whoever watches the process, and the page that asks for the key.
-OPEN = ("/", "/healthz", "/readyz")
+OPEN = ("/", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
 PAGES = "/pages/"
 COOKIE = "gdm-key"  # of the page
+HELD = 8  # bodies of the largest size that are held at once
+CROWDED = "too many large bodies at once; try again in a second"
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 
@@ -84,14 +86,14 @@ class Door:
     def __init__(self, app: ASGIApp, *, metrics: Metrics, key: str | None, most_bytes: int) -> None:
         """Keep the application, and what requests must keep to."""
         self._app, self._metrics = app, metrics
-        self._key, self._most = key, most_bytes
+        self._key, self._most, self._held = key, most_bytes, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.monotonic(), 500
+        began, status, seen = time.monotonic(), 500, 0
 
         async def counted(message: Message) -> None:
             nonlocal status
@@ -99,13 +101,26 @@ class Door:
                 status = message["status"]
             await send(message)
 
+        async def limited() -> Message:
+            nonlocal seen
+            message = await receive()
+            size = len(message.get("body", b""))
+            seen += size
+            self._held += size
+            if size and seen > self._most:
+                raise HTTPException(413, self._too_large())
+            if size and self._held > HELD * self._most:
+                raise HTTPException(429, CROWDED, {"Retry-After": "1"})
+            return message
+
         try:
             refused = self._refusal(scope)
             if refused is not None:
                 await refused(scope, receive, counted)
             else:
-                await self._app(scope, self._limited(receive), counted)
+                await self._app(scope, limited, counted)
         finally:
+            self._held -= seen
             seconds = time.monotonic() - began
             route = scope.get("route")
             path = getattr(route, "path", "other")
@@ -115,6 +130,7 @@ class Door:
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)
         path = scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
+        said = "error" if path.startswith("/v2") else "detail"  # as each API has it
         if self._key is not None and path not in OPEN and not path.startswith(PAGES):
             given = (
                 headers.get("x-api-key")
@@ -123,28 +139,14 @@ class Door:
             )
             if not hmac.compare_digest(given.encode(), self._key.encode()):
                 return JSONResponse(
-                    {"detail": "the key is missing or wrong: send it as X-Api-Key"},
+                    {said: "the key is missing or wrong: send it as X-Api-Key"},
                     401,
                     headers={"WWW-Authenticate": "Bearer"},
                 )
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._most:
-            return JSONResponse({"detail": self._too_large()}, 413)
+            return JSONResponse({said: self._too_large()}, 413)
         return None
-
-    def _limited(self, receive: Receive) -> Receive:
-        """Count what comes, where its length is not said beforehand."""
-        seen = 0
-
-        async def limited() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self._most:
-                raise HTTPException(413, self._too_large())
-            return message
-
-        return limited
 
     def _too_large(self) -> str:
         return f"the body is larger than {self._most:,} bytes; send fewer images at once"

@@ -29,17 +29,21 @@ PICTURES = (wire.JSON, wire.NPY, wire.PNG, wire.GIF)
 
 
 class Exchange:
-    """Reads requests for a service, and writes its answers."""
+    """Reads requests for a service, and writes its answers.
+
+    Attributes:
+        reading: limits how many bodies are read at once.
+    """
 
     def __init__(self, service: Service) -> None:
         """Keep the service."""
         self._service = service
-        self._reading = anyio.CapacityLimiter(READERS)
+        self.reading = anyio.CapacityLimiter(READERS)
 
     async def read(self, make: Callable[[], Tensor]) -> Tensor:
         """Read in a thread; what is wrong is refused."""
         with refusing():
-            return await anyio.to_thread.run_sync(make, limiter=self._reading)
+            return await anyio.to_thread.run_sync(make, limiter=self.reading)
 
     async def images_of(self, request: Request, asked: Asked) -> Tensor:
         """Return the images of a body as x (B, C, H, W)."""
@@ -118,9 +122,9 @@ class Exchange:
         made = made_by(asked)
         if form == wire.NPY:
             return answer(wire.as_npy(x), form, made)
-        files = await anyio.to_thread.run_sync(lambda: wire.as_pngs(x), limiter=self._reading)
+        files = await anyio.to_thread.run_sync(lambda: wire.as_pngs(x), limiter=self.reading)
         if form == wire.GIF:
-            film = await anyio.to_thread.run_sync(lambda: wire.as_gif(x), limiter=self._reading)
+            film = await anyio.to_thread.run_sync(lambda: wire.as_gif(x), limiter=self.reading)
             return answer(film, form, made)
         if form == wire.PNG:
             if len(files) > 1:

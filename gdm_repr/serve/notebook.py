@@ -89,11 +89,10 @@ def explore(
     from gdm_repr.serve.command import open_stored, require_packages
 
     require_packages()
+    from gdm_repr.api import GDM
     from gdm_repr.serve.app import build_app
     from gdm_repr.serve.door import Metrics
     from gdm_repr.serve.service import Service
-
-    from gdm_repr.api import GDM
 
     place = "model" if isinstance(model, GDM) else str(model)
     model = model if isinstance(model, GDM) else GDM.from_pretrained(model)

@@ -14,6 +14,7 @@ from gdm_repr.api import GDM, model_preprocess
 from gdm_repr.encoding import ERRORS, Encoding
 from gdm_repr.ode import Plan
 from gdm_repr.serve.worker import Worker
+from gdm_repr.solvers import SOLVERS
 from gdm_repr.timing import Speed, measure_speed
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 ERROR_PASSES = 4  # encoding, the same by twice the steps, and decoding again
 NAMES = [name for error in ERRORS for name in (error, f"{error}_by_group")]
+JOINABLE = tuple(name for name in SOLVERS if name != "dopri5")
+"""Solvers by which requests can be computed together: dopri5's steps depend on the whole batch."""
 
 
 @dataclass(frozen=True)
@@ -136,11 +139,13 @@ class Service:
         """Resolve what a request says about the model.
 
         Raises:
-            ValueError: for a model that is not served, or steps that it can't be solved by.
+            ValueError: for a model that is not served, or a solver or steps that do not fit.
         """
         served = self.models.get(name or next(iter(self.models)))
         if served is None:
             raise ValueError(f"model={name!r}: not served; there are {', '.join(self.models)}")
+        if solver not in JOINABLE:
+            raise ValueError(f"solver={solver!r}: must be one of {', '.join(JOINABLE)}")
         if steps > self.config.most_steps:
             raise ValueError(f"steps={steps}: at most {self.config.most_steps} are computed here")
         model = served.model.with_order(order)

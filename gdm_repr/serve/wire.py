@@ -86,7 +86,7 @@ def images_of_json(images: object, shape: Shape, preprocess: Preprocess) -> Tens
         raise ValueError('images: must be a list of one at least, as {"images": ["iVBORw0..."]}')
     if all(isinstance(each, str) for each in images):
         return images_of_files([_decoded(each, i) for i, each in enumerate(images)], preprocess)
-    return images_of_array(_floats(images, "images"), shape)
+    return images_of_array(floats(images, "images"), shape)
 
 
 def images_of_array(array: object, shape: Shape) -> Tensor:
@@ -106,7 +106,7 @@ def latents_of_json(z: object, shape: tuple[int, int]) -> Tensor:
     Raises:
         ValueError: for another shape, or values that are not finite.
     """
-    return latents_of_array(_floats(z, "z"), shape)
+    return latents_of_array(floats(z, "z"), shape)
 
 
 def latents_of_array(array: object, shape: tuple[int, int]) -> Tensor:
@@ -213,7 +213,12 @@ def _decoded(text: str, index: int) -> bytes:
         raise ValueError(f"images[{index}]: is no base64 of an image file") from None
 
 
-def _floats(values: object, name: str) -> Any:  # noqa: ANN401
+def floats(values: object, name: str) -> Any:  # noqa: ANN401
+    """Return nested lists of numbers as an array of float32.
+
+    Raises:
+        ValueError: if they are none, or of unequal length.
+    """
     try:
         return np.asarray(values, np.float32)
     except (TypeError, ValueError, OverflowError):

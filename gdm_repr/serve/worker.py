@@ -38,6 +38,11 @@ class Busy(Exception):
         super().__init__(f"too much is asked at once; try again in {seconds:.0f} seconds")
         self.seconds = seconds
 
+    @property
+    def retry_after(self) -> str:
+        """Whole seconds, as HTTP has them."""
+        return str(round(self.seconds + 0.5))
+
 
 @dataclass(eq=False)
 class _Job:

@@ -324,7 +324,16 @@ def test_clients_at_once_get_their_own_answers(server: Server, model: GDM) -> No
 
 
 def test_the_pages_of_the_service(server: Server) -> None:
-    for path in ("/", "/pages/explorer.js", "/pages/explorer.css", "/healthz", "/readyz", "/metrics", "/docs", "/docs/files/swagger-ui.css"):
+    for path in (
+        "/",
+        "/pages/explorer.js",
+        "/pages/explorer.css",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/docs",
+        "/docs/files/swagger-ui.css",
+    ):
         assert requests.get(f"{server.url}{path}", timeout=10).status_code == 200
     assert "//" not in re.sub(
         r"https?://127[^\"']*", "", requests.get(f"{server.url}/docs", timeout=10).text

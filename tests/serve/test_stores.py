@@ -88,13 +88,13 @@ def test_neighbours_and_directions_are_those_of_the_library(
     assert told["said"] == direction.sentences()
     np.testing.assert_array_equal(told["vector"], direction.vector.numpy())
     z = torch.from_numpy(store.z([1, 2]))
-    moved = service.edit(
-        "direction", z.numpy(), latents=True, learned=learned, amounts=[-1.0, 2.0]
-    )
+    moved = service.edit("direction", z.numpy(), latents=True, learned=learned, amounts=[-1.0, 2.0])
     torch.testing.assert_close(
         torch.from_numpy(moved), move(z, direction, [-1.0, 2.0]).flatten(0, 1)
     )
-    x = service.edit("direction", [store.ids[1]], learned=learned, amounts=[2.0], query={"steps": 6})
+    x = service.edit(
+        "direction", [store.ids[1]], learned=learned, amounts=[2.0], query={"steps": 6}
+    )
     torch.testing.assert_close(
         torch.from_numpy(x),
         model.decode(move(z[:1], direction, [2.0])[:, 0], model.plan(6)),
