@@ -1,4 +1,4 @@
-"""A served store gives its own latents, neighbours and directions; the page has what it asks for."""
+"""A served store gives its latents, neighbours and directions; the page has what it asks for."""
 
 from __future__ import annotations
 
