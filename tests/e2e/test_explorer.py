@@ -10,9 +10,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -22,6 +23,8 @@ CHROMIUM = next(
 )
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
 
+Page: TypeAlias = Any  # Playwright's, where it is installed
+Browser: TypeAlias = Any
 SHOWN = 60_000  # milliseconds that something may take to be seen
 FRAME = (1120, 760)
 FRAME_MS = 400
@@ -47,7 +50,7 @@ def url(
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser() -> Iterator[Browser]:
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
@@ -55,7 +58,7 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def page(browser: Any, url: str) -> Iterator[Any]:  # noqa: ANN401
+def page(browser: Browser, url: str) -> Iterator[Page]:
     """The page, opened; nothing may go wrong on it unseen, and it asks no other host."""
     with opened(browser, url) as page:
         yield page
@@ -64,11 +67,11 @@ def page(browser: Any, url: str) -> Iterator[Any]:  # noqa: ANN401
 class opened:
     """A window of the page."""
 
-    def __init__(self, browser: Any, url: str, **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, browser: Browser, url: str, **options: object) -> None:
         self.context = browser.new_context(viewport={"width": 1200, "height": 900}, **options)
         self.url, self.wrong, self.hosts = url, [], set()
 
-    def __enter__(self) -> Any:  # noqa: ANN401
+    def __enter__(self) -> Page:
         page = self.context.new_page()
         page.set_default_timeout(SHOWN)
         page.on("pageerror", lambda error: self.wrong.append(str(error)))
@@ -84,18 +87,18 @@ class opened:
         assert self.hosts <= {self.url.split("/")[2], ""}
 
 
-def source(page: Any, id: str = "edited") -> str:  # noqa: ANN401
+def source(page: Page, id: str = "edited") -> str:
     return str(page.locator(f"#{id}").get_attribute("src"))
 
 
-def changed(page: Any, before: str, id: str = "edited") -> str:  # noqa: ANN401
+def changed(page: Page, before: str, id: str = "edited") -> str:
     page.wait_for_function(
         "([id, was]) => document.getElementById(id).src !== was", arg=[id, before]
     )
     return source(page, id)
 
 
-def pixels(page: Any, id: str) -> Any:  # noqa: ANN401
+def pixels(page: Page, id: str) -> npt.NDArray[np.float64]:
     """The picture that an element shows, as numbers."""
     script = """async (id) => {
       const data = await (await fetch(document.getElementById(id).src)).arrayBuffer();
@@ -105,7 +108,7 @@ def pixels(page: Any, id: str) -> Any:  # noqa: ANN401
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.float64)
 
 
-def slide(page: Any, name: str, value: float, exact: bool = True) -> None:  # noqa: ANN401
+def slide(page: Page, name: str, value: float, exact: bool = True) -> None:
     """Drag a slider to a value, and let it go."""
     script = """([name, value, exact]) => {
       const input = document.querySelector(`.slider input[aria-label="${name}"]`);
@@ -116,7 +119,7 @@ def slide(page: Any, name: str, value: float, exact: bool = True) -> None:  # no
     page.evaluate(script, [name, value, exact])
 
 
-def tool(page: Any, name: str) -> None:  # noqa: ANN401
+def tool(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name, exact=True).click()
 
 
@@ -128,7 +131,7 @@ def picture(path: Path, size: int = 64) -> Path:
     return path
 
 
-def test_a_file_is_encoded_and_its_errors_are_shown(page: Any, tmp_path: Path) -> None:  # noqa: ANN401
+def test_a_file_is_encoded_and_its_errors_are_shown(page: Page, tmp_path: Path) -> None:
     before = source(page, "original")
     page.get_by_role("tab", name="File").click()
     page.set_input_files("#file", picture(tmp_path / "mine.png"))
@@ -141,7 +144,7 @@ def test_a_file_is_encoded_and_its_errors_are_shown(page: Any, tmp_path: Path) -
     assert np.abs(pixels(page, "original") - pixels(page, "reconstruction")).mean() < 8
 
 
-def test_a_broken_file_is_refused_and_nothing_is_lost(page: Any, tmp_path: Path) -> None:  # noqa: ANN401
+def test_a_broken_file_is_refused_and_nothing_is_lost(page: Page, tmp_path: Path) -> None:
     before = source(page, "reconstruction")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
     page.get_by_role("tab", name="File").click()
@@ -151,7 +154,7 @@ def test_a_broken_file_is_refused_and_nothing_is_lost(page: Any, tmp_path: Path)
     assert source(page, "reconstruction") == before
 
 
-def test_a_slider_changes_the_picture_and_goes_back(page: Any) -> None:  # noqa: ANN401
+def test_a_slider_changes_the_picture_and_goes_back(page: Page) -> None:
     name = str(page.locator(".slider input").first.get_attribute("aria-label"))
     page.wait_for_function("document.getElementById('edited').src.startsWith('blob:')")
     start = pixels(page, "edited")
@@ -167,7 +170,7 @@ def test_a_slider_changes_the_picture_and_goes_back(page: Any) -> None:  # noqa:
     np.testing.assert_array_equal(pixels(page, "edited"), start)
 
 
-def test_bands_are_mixed_and_filmed(page: Any, tmp_path: Path) -> None:  # noqa: ANN401
+def test_bands_are_mixed_and_filmed(page: Page, tmp_path: Path) -> None:
     tool(page, "Mix")
     page.get_by_role("button", name="Choose a second image").click()
     before = source(page)
@@ -189,7 +192,7 @@ def test_bands_are_mixed_and_filmed(page: Any, tmp_path: Path) -> None:  # noqa:
     page.get_by_role("button", name="Stop").click()
 
 
-def test_the_rest_is_drawn_anew(page: Any) -> None:  # noqa: ANN401
+def test_the_rest_is_drawn_anew(page: Page) -> None:
     tool(page, "Vary")
     page.wait_for_selector("#tool .strip figure")
     assert page.locator("#tool .strip figure").count() == 8
@@ -198,7 +201,7 @@ def test_the_rest_is_drawn_anew(page: Any) -> None:  # noqa: ANN401
     changed(page, before)
 
 
-def test_a_direction_is_learned_with_its_accuracy(page: Any) -> None:  # noqa: ANN401
+def test_a_direction_is_learned_with_its_accuracy(page: Page) -> None:
     tool(page, "Direction")
     page.get_by_role("button", name="Learn").click()
     page.wait_for_selector("#tool .said")
@@ -210,7 +213,7 @@ def test_a_direction_is_learned_with_its_accuracy(page: Any) -> None:  # noqa: A
     changed(page, before)
 
 
-def test_a_direction_between_two_picked_groups(page: Any) -> None:  # noqa: ANN401
+def test_a_direction_between_two_picked_groups(page: Page) -> None:
     tool(page, "Direction")
     page.locator("#tool select").first.select_option(label="two picked groups")
     for group, first in (("+ group", 0), ("− group", 10)):
@@ -223,7 +226,7 @@ def test_a_direction_between_two_picked_groups(page: Any) -> None:  # noqa: ANN4
     assert "8 images of the first kind" in page.locator("#tool .said").inner_text()
 
 
-def test_neighbours_of_a_stored_image_are_others(page: Any) -> None:  # noqa: ANN401
+def test_neighbours_of_a_stored_image_are_others(page: Page) -> None:
     tool(page, "Neighbours")
     page.wait_for_selector("#tool .strip img")
     own = str(page.locator("#grid button.chosen").first.get_attribute("data-id"))
@@ -232,7 +235,7 @@ def test_neighbours_of_a_stored_image_are_others(page: Any) -> None:  # noqa: AN
     assert own not in [caption.split(" · ")[1] for caption in captions]
 
 
-def test_two_models_side_by_side(page: Any) -> None:  # noqa: ANN401
+def test_two_models_side_by_side(page: Page) -> None:
     tool(page, "Two models")
     page.wait_for_selector("#tool .tiles table")
     captions = page.locator("#tool .tiles figcaption").all_inner_texts()
@@ -240,13 +243,13 @@ def test_two_models_side_by_side(page: Any) -> None:  # noqa: ANN401
     assert captions[0].split(":")[1] == captions[1].split(":")[1]
 
 
-def test_reports_are_one_click_away(page: Any) -> None:  # noqa: ANN401
+def test_reports_are_one_click_away(page: Page) -> None:
     with page.context.expect_page() as found:
         page.get_by_role("link", name="Reports").click()
     assert "The reports" in found.value.content()
 
 
-def test_two_windows_do_not_mix(browser: Any, url: str) -> None:  # noqa: ANN401
+def test_two_windows_do_not_mix(browser: Browser, url: str) -> None:
     with opened(browser, url) as one, opened(browser, url) as other:
         before = source(other, "reconstruction")
         other.locator("#grid button").nth(7).click()
@@ -262,7 +265,7 @@ def test_two_windows_do_not_mix(browser: Any, url: str) -> None:  # noqa: ANN401
         assert np.abs(pixels(one, "edited") - pixels(other, "edited")).mean() > 1
 
 
-def test_what_is_copied_runs(page: Any, tmp_path: Path) -> None:  # noqa: ANN401
+def test_what_is_copied_runs(page: Page, tmp_path: Path) -> None:
     name = str(page.locator(".slider input").first.get_attribute("aria-label"))
     slide(page, name, 2)
     page.wait_for_function("document.getElementById('edited-note').textContent === 'exact'")
@@ -288,10 +291,10 @@ def test_what_is_copied_runs(page: Any, tmp_path: Path) -> None:  # noqa: ANN401
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1200])
 def test_it_fits_the_window(
-    browser: Any,
+    browser: Browser,
     url: str,
     width: int,
-    scheme: Any,
+    scheme: str,
     tmp_path: Path,
 ) -> None:
     with opened(browser, url, color_scheme=scheme) as page:
@@ -306,7 +309,7 @@ def test_it_fits_the_window(
             )
 
 
-def test_the_picture_and_the_film_of_the_docs(browser: Any, url: str, tmp_path: Path) -> None:  # noqa: ANN401
+def test_the_picture_and_the_film_of_the_docs(browser: Browser, url: str, tmp_path: Path) -> None:
     """Half a minute: sliders, a mix, a variation, a direction, neighbours."""
     out = folder(tmp_path)
     frames: list[Image.Image] = []
