@@ -77,8 +77,10 @@ class NearestAnswer(BaseModel):
     """The nearest images in a band, and how many of the store's own have as near a one."""
 
     band: str
-    closer: float = Field(description="Share of the store's images; near 0 for a near-duplicate.")
+    near_duplicate: bool = Field(description="Whether next to none come as near, by far.")
+    closer: float | None = Field(description="Share of the store's images; null where there are 0.")
     of: int
+    typical: float | None = Field(description="Median distance of these to their nearest others.")
     neighbours: list[NeighbourAnswer]
 
 

@@ -223,8 +223,10 @@ def add_stores(app: FastAPI, service: Service, exchange: Exchange, chosen: Any) 
         images = await pictures.of(request, store, rows) if with_pictures else [None] * len(rows)
         return NearestAnswer(
             band=found.band,
-            closer=found.closer,
+            near_duplicate=found.near_duplicate,
+            closer=found.closer if found.of else None,
             of=found.of,
+            typical=found.typical if found.of else None,
             neighbours=[
                 NeighbourAnswer(**store.item(row), image=image, distance=float(distance))
                 for row, image, distance in zip(rows, images, found.distances, strict=True)

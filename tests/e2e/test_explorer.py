@@ -216,11 +216,11 @@ def test_a_direction_is_learned_with_its_accuracy(page: Page) -> None:
 def test_a_direction_between_two_picked_groups(page: Page) -> None:
     tool(page, "Direction")
     page.locator("#tool select").first.select_option(label="two picked groups")
-    for group, first in (("+ group", 0), ("− group", 10)):
+    for group, first in (("+ group", 0), ("- group", 10)):
         page.get_by_role("radio", name=group).click()
         for place in range(first, first + 8):
             page.locator("#grid button").nth(place).click()
-    assert "8 +, 8 −" in page.locator("#tool").inner_text()
+    assert "8 +, 8 -" in page.locator("#tool").inner_text()
     page.get_by_role("button", name="Learn").click()
     page.wait_for_selector("#tool .said")
     assert "8 images of the first kind" in page.locator("#tool .said").inner_text()

@@ -8,7 +8,7 @@ export const $ = (id) => document.getElementById(id);
 export const QUICK = 12; // steps while a slider is dragged
 const NPY = "application/x-npy";
 const PAGE = 24; // pictures of a store at a time
-const TARGETS = { a: "Image", b: "Second image", plus: "+ group", minus: "− group" };
+const TARGETS = { a: "Image", b: "Second image", plus: "+ group", minus: "- group" };
 const FROM = { store: "Store", file: "File", sample: "Sample" };
 
 // All that the page knows. An image: { kind, name, z, url, file?, item?, seed? }.

@@ -214,7 +214,7 @@ function openDirection(box) {
   const [band, bandBox] = select("Band", bands().map((name) => [name, name]));
   const picked = element("p", { className: "quiet" });
   const result = element("div");
-  const countGroups = () => { picked.textContent = `Picked: ${state.plus.length} +, ${state.minus.length} −. Choose "+ group" or "− group" at the left, then images of the store.`; };
+  const countGroups = () => { picked.textContent = `Picked: ${state.plus.length} +, ${state.minus.length} -. Choose "+ group" or "- group" at the left, then images of the store.`; };
   const openLabel = () => {
     const groups = label.value === GROUPS;
     valueBox.hidden = groups;
@@ -265,15 +265,17 @@ function openNeighbours(box) {
     result.replaceChildren(...found.flatMap((each) => {
       const [first] = each.neighbours;
       const part = first.held_out === null ? "" : first.held_out ? " It was held out." : " It is a training image.";
-      const near = each.closer <= 0.01;
       const lines = [
-        near
-          ? `Band ${each.band}: nearer than images of this store come to each other.${part}`
-          : `Band ${each.band}: the nearest image is at ${first.distance.toFixed(2)}.${part}`,
-        `${percent(each.closer)} of ${each.of} of the store's own images have as near a neighbour.`,
+        each.near_duplicate
+          ? `Band ${each.band}: a near-duplicate, at ${first.distance.toFixed(2)}.${part}`
+          : `Band ${each.band}: the nearest image is at ${first.distance.toFixed(2)}, no near-duplicate.${part}`,
+        ...(each.of ? [
+          `${percent(each.closer)} of ${each.of} of the store's own images have as near a neighbour.`,
+          `Their nearest others are at ${each.typical.toFixed(2)} (median).`,
+        ] : []),
       ];
       const strip = element("div", { className: "strip" }, ...each.neighbours.map((one) => figure(picture(one.image), `${one.distance.toFixed(2)} · ${one.id}`)));
-      return [said(lines, near), strip];
+      return [said(lines, each.near_duplicate), strip];
     }), element("p", { className: "quiet", textContent: "Distances are RMS over a band's numbers; two independent images have about 1.41." }));
   }, "Looking for neighbours");
   box.append(stores.length > 1 ? storeBox : "", result);
