@@ -531,3 +531,45 @@ Numbers = Annotated[
     NoDecode,
     BeforeValidator(_numbers),
 ]
+
+
+class NeighboursConfig(OfModel):
+    """Find the images of a store that are nearest to some images, band by band.
+
+    It says first whether the nearest one is a near-duplicate, and whether training may have seen
+    it. One row of the picture an image and band. Images of --data are encoded as the store was.
+
+    Example:
+      gdm-repr neighbours --checkpoint runs/digits --latents runs/digits/latents --items 3,7 --out runs/digits/near
+      gdm-repr neighbours --checkpoint runs/faces --latents runs/faces/latents --data mine/ --items me.png --bands 0_29,all --out near
+    """  # noqa: E501
+
+    latents: UserPath = Field(description="Latent store that is searched.")
+    ids: Ids = None
+    data: ByContent[UserPlace | None] = Field(
+        None, description=f"Where --items are from, when not from the store. {IMAGES}"
+    )
+    items: ByContent[Words] = Field(
+        ("0",),
+        min_length=1,
+        description="Images whose neighbours are found, by id or number: 0,5. One of the store is "
+        "not its own neighbour.",
+    )
+    bands: Words = Field(
+        (),
+        description="By name, number or indices 0-29; + joins several; all is all latents. Each "
+        "group, then all, by default.",
+    )
+    n: int = Field(5, ge=1, le=MOST_VALUES, description="Neighbours of each image.")
+    sample: int = Field(
+        256,
+        ge=2,
+        le=MANY,
+        description="Images of the store whose own nearest ones say how near is near.",
+    )
+    seed: Seed = Field(0, description="Seed of their choice.")
+    out: Free[UserPath] = Field(description="Folder for the table and the picture.")
+    overwrite: Free[bool] = Field(False, description="Remove those of other settings in --out.")
+    tile: int = Field(
+        96, ge=1, le=4096, description="Enlarge small images to about this many pixels."
+    )

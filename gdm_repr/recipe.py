@@ -1,6 +1,6 @@
 """What made the files of a folder: a recipe, by which a second run knows what the first one left.
 
-``sample`` and ``decode`` write ``COMMAND.json`` before their first image. It holds
+``sample``, ``decode`` and ``neighbours`` write ``COMMAND.json`` before their first file. It holds
 
     command   that made the files
     settings  that decide them, by content: a model's digest, not its path
@@ -24,7 +24,7 @@ from typing import Any
 
 from gdm_repr.files import parse_json, read_text, write_text
 
-COMMANDS = ("sample", "decode")  # whose files lie at the same places
+COMMANDS = ("sample", "decode", "neighbours")  # none of which writes into another's folder
 IMAGES, ARRAY, SHEET, PROCESS = "images", "images.npy", "sheet.png", "process.png"
 MOST_RECIPE = 1 << 30  # bytes: it names every image
 _SHOWN = 80  # characters of a value in a message
