@@ -168,7 +168,7 @@ def sentences(work: Work, name: str, bands: Sequence[Neighbours]) -> list[str]:
             f"  As near a neighbour has {found.closer:.1%} of the store's own images, by a sample "
             f"of {found.of}."
         )
-    if held_out is None:
+    if work.held_out is None:
         said.append(f"  Whether training has seen {nearest} is not known.")
     elif work.held_out[found.rows[0]]:
         said.append(f"  Training held {nearest} out.")
