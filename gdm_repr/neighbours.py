@@ -153,7 +153,7 @@ def sentences(work: Work, name: str, bands: Sequence[Neighbours]) -> list[str]:
         name: the image's id.
         bands: its neighbours; those in all latents are judged, else those in the last band.
     """
-    from gdm_repr.latents.neighbours import ALL
+    from gdm_repr.latents.bands import ALL
 
     found = {each.band: each for each in bands}.get(ALL, bands[-1])
     nearest = printable(found.ids[0])

@@ -24,18 +24,22 @@ from gdm_repr.boundary.arguments import count, integer
 from gdm_repr.boundary.arguments import seed as checked_seed
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.grouping import Grouping
+from gdm_repr.latents.bands import (
+    Part,
+    band_masks,
+    band_parts,
+    in_store_order,
+    read_group,
+)
 from gdm_repr.latents.format import grouping_of
 from gdm_repr.latents.store import Floats, Ints, LatentStore
-from gdm_repr.masks import Mask, band_mask
+from gdm_repr.masks import Mask
 from gdm_repr.progress import tick
 
-ALL = "all"  # the band of all latents
 ROWS = 1024  # of the store that are compared at a time
 KEPT = 2**28  # bytes: latents of a store that has no more are read once, and kept
 RARE, MUCH_NEARER = 0.01, 0.5  # share and part of the usual distance of a near-duplicate
 _TIE = 1 + 1e-9  # distances of one pair of images, summed in two orders, differ by less
-
-Part = tuple[int, NDArray[np.int64] | slice]  # of a band: a band of the store, and its columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,11 +148,11 @@ class NearestIndex:
         if n > others:
             more = "" if without is None else "other "
             raise ValueError(f"n={n}: the store holds {others} {more}images; ask for fewer")
-        parts = {band: self._parts(mask) for band, mask in masks.items()}
+        parts = {band: band_parts(self.store, mask) for band, mask in masks.items()}
         if new := {band: each for band, each in parts.items() if band not in self._own}:
             self._own |= self._own_distances(new)
         best = {band: (np.empty(0, np.int64), np.empty(0)) for band in parts}
-        targets = self._stored(query, parts)
+        targets = in_store_order(self.store, query)
         for start, block in self._blocks(parts):
             for band, each in parts.items():
                 squared = _total(
@@ -164,7 +168,7 @@ class NearestIndex:
         for band, (rows, squared) in best.items():
             distances = np.sqrt(squared / masks[band].sum())
             # an image of the store and its nearest one: the pair itself says nothing of the others
-            pair = () if without is None else (left_out, rows[0])
+            pair = [] if without is None else [left_out, int(rows[0])]
             own = self._own[band][~np.isin(self.sample, pair)]
             found.append(
                 Neighbours(
@@ -185,16 +189,7 @@ class NearestIndex:
         Raises:
             ValueError: for an unknown band, or one without elements.
         """
-        channels, names = self.store.manifest.shape[0], self.grouping.names
-        masks = {}
-        for band in bands or (*names, ALL):
-            if band == ALL and ALL not in names:
-                masks[band] = np.ones((channels, self.grouping.d), np.bool_)
-            else:
-                masks[band] = band_mask(band, self.grouping, channels)
-            if not masks[band].any():
-                raise ValueError(f"band {band!r}: holds no element; name one that does")
-        return masks
+        return band_masks(self.store, bands)
 
     def own_distances(self, band: str) -> NDArray[np.float64]:
         """Return how far the sample's images are from their nearest others in a band, (of,).
@@ -204,7 +199,7 @@ class NearestIndex:
         """
         if band not in self._own:
             mask = self.masks([band])[band]
-            self._own |= self._own_distances({band: self._parts(mask)})
+            self._own |= self._own_distances({band: band_parts(self.store, mask)})
         return self._own[band]
 
     @isolated
@@ -244,30 +239,6 @@ class NearestIndex:
             raise ValueError("z: holds numbers that are not finite; give an image's latents")
         return values
 
-    def _in_store_order(self, values: NDArray[Any], position: int) -> NDArray[Any]:
-        """Return values (C, d) of a band's elements as the store has them, flat."""
-        elements = self.store.elements(position)
-        if self.store.manifest.per_channel:
-            return values.ravel()[elements]
-        return values[:, elements].ravel()
-
-    def _parts(self, mask: Mask) -> list[Part]:
-        """Return where the store has the elements of a mask (C, d)."""
-        parts: list[Part] = []
-        for position in range(len(self.store.manifest.bands)):
-            here = self._in_store_order(mask, position)
-            if here.all():
-                parts.append((position, slice(None)))
-            elif here.any():
-                parts.append((position, np.flatnonzero(here)))
-        return parts
-
-    def _stored(
-        self, z: Floats, parts: Mapping[str, Sequence[Part]]
-    ) -> dict[int, NDArray[np.float32]]:
-        positions = {p for each in parts.values() for p, _ in each}
-        return {p: self._in_store_order(z, p).astype(np.float32) for p in positions}
-
     def _blocks(
         self, parts: Mapping[str, Sequence[Part]]
     ) -> Iterator[tuple[int, dict[int, Floats]]]:
@@ -284,8 +255,7 @@ class NearestIndex:
         key = (position, rows.start)
         if (kept := self._kept.get(key)) is not None:
             return kept
-        values = self.store.band(position, rows)
-        values = values.reshape(len(values), -1)
+        values = read_group(self.store, position, rows)
         if 4 * len(self.store) * self.store.manifest.shape[0] * self.grouping.d <= KEPT:
             self._kept[key] = values
         return values
