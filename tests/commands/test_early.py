@@ -61,6 +61,7 @@ def lines(trained: Path, encoded: Path, tmp_path_factory: pytest.TempPathFactory
         "edit vary": f"edit vary {edit}",
         "edit set": f"edit set {edit} --elements 1",
         "edit interpolate": f"edit interpolate {edit}",
+        "edit direction": f"edit direction {store} --items 0,1 --label digit --value 3",
         "study": f"study {home}/study.yaml --no-track",
         "compare": "compare",
         "analyse all": f"analyse all {store} {DRAWN} --settings "
@@ -74,7 +75,7 @@ def lines(trained: Path, encoded: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 NAMES = ["init", "prepare", "train", "encode", "decode", "sample", "edit mix", "edit vary",
-         "edit set", "edit interpolate", "study", "compare", "analyse all",
+         "edit set", "edit interpolate", "edit direction", "study", "compare", "analyse all",
          *(f"analyse {name}" for name in QUICK)]  # fmt: skip
 
 
@@ -189,8 +190,11 @@ CASES: list[tuple[str, str, str]] = [
     ("edit set", "--elements 64", "64"),
     ("edit set", "--values=0:1:999999999", "at most 1000"),
     ("edit set", "--values 0,inf", "finite"),
+    ("edit set", "--together", "7 for 1 elements"),
     ("edit interpolate", "--items 1", "needs two items"),
     ("edit interpolate", "--solver ab3", "one-step"),
+    ("edit direction", "--value 12", "no image has it as its digit"),
+    ("edit direction", "--items 96", "no such item"),
     ("analyse band_variance", "--anchors 97", "the store holds 96 images"),
     ("analyse band_variance", "--latents nowhere", "no latent store"),
     ("analyse band_variance", "--data nowhere", "nowhere"),

@@ -320,6 +320,39 @@ def test_an_edit_is_made_again_to_the_same_bytes(
         assert line.startswith("gdm-repr edit again: error: ") and says in line
 
 
+def test_elements_are_set_together_in_one_picture(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "x"
+    flags = ["--items", "3,4", "--elements", "0,30:0", "--values", "1.5,-2", "--together"]
+    argv = arguments("set", trained, out, *flags)
+    config = parse(SetConfig, "edit", argv[1:])
+    sheet = KINDS["set"].sheet(Editor(config), config)
+    assert [len(row.edits) for row in sheet.rows] == [1, 1]
+    assert sheet.columns == ["original", "0 = 1.5\n30:0 = -2"] and not sheet.moving
+    for row, original in zip(sheet.rows, sheet.originals.z, strict=True):
+        expected = original.clone()
+        expected[0, 0], expected[0, 30] = 1.5, -2
+        assert torch.equal(row.edits[0].z, expected)
+        assert np.flatnonzero(row.edits[0].changed).tolist() == [0, 30]
+    assert edit.main(argv) == 0
+    assert not (out / "set.gif").exists()
+    capsys.readouterr()
+    # a record of before the option is the same edit as one without it
+    argv = arguments("set", trained, tmp_path / "y", *flags[:-1])
+    assert edit.main(argv) == 0
+    record = tmp_path / "y" / "set.json"
+    facts = json.loads(record.read_text())
+    assert facts["options"].pop("together") is False
+    record.write_text(json.dumps(facts))
+    capsys.readouterr()
+    assert edit.main(argv) == 0 and "finished already" in capsys.readouterr().out
+    again = ["again", "--recipe", str(record), "--out", str(tmp_path / "z"), "--no-track"]
+    assert edit.main(again) == 0 and "the same bytes" in capsys.readouterr().out
+    assert edit.main([*argv, "--together"]) == 2
+    assert "(together None, now True)" in capsys.readouterr().err
+
+
 def test_a_store_is_edited_as_it_was_encoded(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -401,6 +434,8 @@ CASES = [
     (SET + "--elements 3 --values nan", "finite"),
     (SET + "--elements 3 --values 1e38", "not finite"),
     (SET, "--elements is required"),
+    (SET + "--elements 1,2 --values 1 --together", "1 for 2 elements"),
+    (SET + "--elements 1,1:0 --values 1,2 --together", "is among those before it"),
     (VARY, "neither given"),
     (VARY + "--data digits --latents z", "both given"),
     (VARY + "--data digits --n 0", "greater than or equal to 1"),
@@ -473,4 +508,4 @@ def test_the_kinds_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     for argv in ([], ["erase"]):
         assert edit.main(argv) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert "choose from mix, vary, set, interpolate, again" in line
+        assert "choose from mix, vary, set, interpolate, direction, again" in line
