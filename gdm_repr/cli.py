@@ -28,7 +28,7 @@ COMMANDS = {
     "encode": Row("gdm_repr.encode", "turn a data set into a store of grouped latents"),
     "decode": Row("gdm_repr.decode", "turn a store of latents back into images"),
     "sample": Row("gdm_repr.sample", "draw new images from a model"),
-"edit": Row("gdm_repr.edit", "mix, vary, set, interpolate latents, or move them by labels"),
+    "edit": Row("gdm_repr.edit", "mix, vary, set, interpolate latents, or move them by labels"),
     "neighbours": Row("gdm_repr.neighbours", "find the nearest images of a store, by band"),
     "map": Row("gdm_repr.map", "lay the images of a store out on a plane, by their latents"),
     "analyse": Row("gdm_repr.analysis.__main__", "say what the latents hold, in a report"),
