@@ -18,8 +18,8 @@ PAGES = Path(__file__).parent / "pages"
 INDEX, REPORT = "index.html", "report.html"
 # The page asks this service alone, and runs no script but its own.
 POLICY = (
-    "default-src 'self'; img-src 'self' data: blob:; style-src 'self'; object-src 'none'; "
-    "base-uri 'none'; form-action 'none'"
+    "default-src 'self'; img-src 'self' data: blob:; connect-src 'self' data: blob:; "
+    "object-src 'none'; base-uri 'none'; form-action 'none'"
 )
 
 

@@ -128,6 +128,7 @@ export const decoded = (z, steps, signal) =>
 
 async function take(kind, given) {
   const image = { kind, ...given };
+  const { target } = state;
   await doing(async () => {
     if (kind === "store") image.z = await latentsOfStore(image.store, image.name);
     if (kind === "file") {
@@ -136,9 +137,13 @@ async function take(kind, given) {
     }
     if (kind === "sample") image.z = await latentsOfSample(image.seed);
     image.url = await decoded(image.z);
-    state[state.target] = image;
-    if (state.target === "a") await showImage();
-    else state.edit?.second?.();
+    if (target === "b" && state.a) {
+      state.b = image;
+      state.edit?.second?.();
+    } else {
+      state.a = image;
+      await showImage();
+    }
   }, kind === "file" ? "Encoding" : "");
 }
 
