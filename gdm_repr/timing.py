@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from gdm_repr.ode import Plan
 
 TRIAL = 1.0  # seconds that a call is repeated for
-TIMES = 5  # at most
+TIMES = 20  # at most
 MOST_TIMED = 64  # images at once
 LONGEST = 5.0  # seconds that they may take, if each takes what one alone does
 
 
 def shortest(call: Callable[[], object]) -> float:
-    """Return the shortest time of a call in seconds, made 2 to 5 times in about a second.
+    """Return the shortest time of a call in seconds, made 2 to 20 times in about a second.
 
     The first is slow: memory is taken and kernels are made. Others may be slow where something
     else is computed beside, as by the sender of an earlier command.

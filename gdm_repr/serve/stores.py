@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gdm_repr.analysis.subject import Subject
 from gdm_repr.edit.contrast import Contrast, label_contrast, picked_contrast
 from gdm_repr.edit.direction import Direction, learn_from_store
 from gdm_repr.latents.neighbours import NearestIndex, Neighbours
@@ -54,6 +55,20 @@ class ServedStore:
         self.labels = {name: self.store.labels(name) for name in self.store.manifest.labels}
         self.held_out = self.store.held_out
         self._places = {name: row for row, name in enumerate(self.ids)}
+
+    @cached_property
+    def _subject(self) -> Subject:
+        return Subject(self.model, self.store.path, checkpoint=self.served, part="all")
+
+    def images(self, ids: Sequence[str]) -> Tensor:
+        """Return the images that were encoded, (B, C, H, W), where the store's word finds them.
+
+        Raises:
+            ValueError: if they are not at hand, have changed, or there is no such image.
+        """
+        rows = self.rows(ids)
+        with self._lock:  # they are compared with what was encoded, once
+            return self._subject.images(rows)
 
     @cached_property
     def _index(self) -> NearestIndex:

@@ -19,6 +19,7 @@ from gdm_repr.serve.answers import (
     DirectionAnswer,
     ElementsAnswer,
     EstimateAnswer,
+    ImagesAnswer,
     ItemAnswer,
     ItemsAnswer,
     MovedAnswer,
@@ -31,7 +32,15 @@ from gdm_repr.serve.answers import (
 )
 from gdm_repr.serve.atlas import read_atlas, trial_effects, trial_elements, trial_latents
 from gdm_repr.serve.edits import Bands, Given, Learned
-from gdm_repr.serve.exchange import Exchange, answer, choose, finished, json_answer, refusing
+from gdm_repr.serve.exchange import (
+    PICTURES,
+    Exchange,
+    answer,
+    choose,
+    finished,
+    json_answer,
+    refusing,
+)
 from gdm_repr.serve.service import Asked, Service
 from gdm_repr.serve.stores import ServedStore
 
@@ -57,7 +66,8 @@ class Pictures:
         self._service = service
         self._kept: OrderedDict[tuple[str, int], str] = OrderedDict()
 
-    def _asked(self, stored: ServedStore) -> Asked:
+    def asked(self, stored: ServedStore) -> Asked:
+        """Return how a store's pictures are decoded."""
         order = stored.model.grouping.order
         return self._service.ask(stored.served, QUICK_STEPS, "ab3", "whitened", order)
 
@@ -65,7 +75,7 @@ class Pictures:
         """Return PNG files in base64."""
         size = self._service.config.batch_size
         lacking = [row for row in rows if (stored.name, row) not in self._kept]
-        asked = self._asked(stored)
+        asked = self.asked(stored)
         for start in range(0, len(lacking), size):
             part = lacking[start : start + size]
             z = await anyio.to_thread.run_sync(lambda part=part: stored.store.z(part))
@@ -170,6 +180,22 @@ def add_stores(app: FastAPI, service: Service, exchange: Exchange, chosen: Any) 
             | {"errors": store.errors(ids)},
             made,
         )
+
+    @app.get(
+        "/v1/stores/{name}/images",
+        tags=["stores"],
+        summary="Return images of a store as they were encoded, where they are at hand",
+        responses=describe_answers(ImagesAnswer, wire.NPY, wire.PNG, wire.GIF),
+    )
+    async def images(
+        request: Request,
+        name: Name,
+        ids: Annotated[list[str], Query(min_length=1, max_length=MOST_ITEMS)],
+    ) -> Response:
+        form = choose(request, *PICTURES)
+        store = stored(name)
+        x = await _thread(lambda: store.images(ids))
+        return await exchange.pictures(x, form, pictures.asked(store))
 
     @app.get(
         "/v1/elements",

@@ -74,6 +74,17 @@ export async function latentsOfStore(store, id) {
   return fromNpy(await (await ask(path, { headers: { Accept: NPY } })).arrayBuffer());
 }
 
+// The image itself, where the service has it at hand; null where it has not.
+export async function imageOfStore(store, id) {
+  const path = `v1/stores/${encodeURIComponent(store)}/images` + query({ ids: id });
+  try {
+    return await (await ask(path, { headers: { Accept: "image/png" } })).blob();
+  } catch (error) {
+    if (error instanceof Refused) return null;
+    throw error;
+  }
+}
+
 export function asNpy(values, shape) {
   const text = `{'descr': '<f4', 'fortran_order': False, 'shape': (${shape.join(", ")},), }`;
   const header = text.padEnd(Math.ceil((text.length + 11) / 64) * 64 - 11) + "\n";

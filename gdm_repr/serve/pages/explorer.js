@@ -1,6 +1,6 @@
 // The page: which image is looked at, its three pictures, and the tool that edits it.
 
-import { Refused, get, latentsOfFile, latentsOfStore, picture, post } from "./api.js";
+import { Refused, get, imageOfStore, latentsOfFile, latentsOfStore, picture, post } from "./api.js";
 import { asCommand, asPython } from "./recipes.js";
 import { TOOLS } from "./tools.js";
 
@@ -130,7 +130,9 @@ async function take(kind, given) {
   const image = { kind, ...given };
   const { target } = state;
   await doing(async () => {
-    if (kind === "store") image.z = await latentsOfStore(image.store, image.name);
+    if (kind === "store") {
+      [image.z, image.original] = await Promise.all([latentsOfStore(image.store, image.name), imageOfStore(image.store, image.name)]);
+    }
     if (kind === "file") {
       image.original = await post("v1/prepare", asked(), image.file, "image/png");
       image.z = await latentsOfFile(asked(), image.file);
@@ -155,8 +157,9 @@ async function showImage() {
   show("original", a.original ?? a.url);
   show("reconstruction", a.url);
   show("edited", a.url);
-  $("original-note").textContent = a.original ? a.name : { store: "of a store: its reconstruction", sample: `drawn, seed ${a.seed}` }[a.kind];
-  $("reconstruction-note").textContent = a.item ? describe(a.item) : "";
+  const stands = { store: "not at hand: its reconstruction", sample: `drawn, seed ${a.seed}` }[a.kind];
+  $("original-note").textContent = a.original ? (a.item ? describe(a.item) : a.name) : stands;
+  $("reconstruction-note").textContent = "";
   $("edited-note").textContent = "";
   $("errors").replaceChildren();
   $("errors-said").textContent = "Errors by band";

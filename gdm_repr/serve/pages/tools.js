@@ -292,7 +292,7 @@ function openCompare(box) {
   const result = element("div");
   const compare = () => doing(async () => {
     const { a } = state;
-    const file = a.kind === "file" ? a.file : a.url; // of a store the reconstruction stands for it
+    const file = a.file ?? a.original ?? a.url; // at worst the reconstruction stands for it
     const both = [state.model, others.find((each) => each.name === other.value)];
     const found = await Promise.all(both.map((each) => post("v1/reconstruct", { model: each.name }, file)));
     if (a !== state.a) return;
@@ -304,7 +304,7 @@ function openCompare(box) {
       made.append(element("table", {}, head, ...rows));
       return made;
     });
-    const stands = a.kind === "file" ? [] : [element("p", { className: "quiet", textContent: `The image is ${state.model.name}'s reconstruction, which favours that model.` })];
+    const stands = a.original ? [] : [element("p", { className: "quiet", textContent: `The image is ${state.model.name}'s reconstruction, which favours that model.` })];
     result.replaceChildren(...stands, element("div", { className: "tiles" }, ...cards));
   }, "Encoding by both");
   box.append(otherBox, result);
