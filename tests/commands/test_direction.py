@@ -59,7 +59,7 @@ def test_a_known_direction_is_found_and_its_accuracy_is_that_of_other_images() -
     assert low < value < high < low + 0.1
     # the threshold's place is not part of a direction: the best one on images not seen
     z, labels, _ = made(20_000, seed=1)
-    along = (z * found.vector).sum((1, 2))
+    along = (z * found.vector).sum((1, 2)).numpy()
 
     def accuracy(at: float) -> float:
         return float(np.mean(along[labels] > at) + np.mean(along[~labels] <= at)) / 2
