@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from gdm_repr.analysis.intervals.estimate import number
 from gdm_repr.boundary import numerals
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.boundary.text import listed
-from gdm_repr.files import read_text
 from gdm_repr.latents.store import LatentStore
 
 MEDIAN = "median"  # a value that parts a label of numbers in two halves
@@ -159,18 +157,6 @@ def _find(ids: Sequence[str], places: Mapping[str, int], kind: str) -> list[int]
             f"ids of the store, such as {next(iter(places))!r}"
         )
     return [places[name] for name in ids]
-
-
-def read_picked(path: Path, option: str) -> list[str]:
-    """Read a file with one id a line.
-
-    Raises:
-        ValueError: if it is no text, or holds no id.
-    """
-    lines = (line.removesuffix("\r") for line in read_text(path, option).split("\n"))
-    if ids := [line for line in lines if line]:
-        return ids
-    raise ValueError(f"{option} {str(path)!r}: holds no id; write one a line")
 
 
 def require_enough(is_positive: Bools, positive: str, negative: str) -> None:

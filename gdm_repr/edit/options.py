@@ -183,7 +183,7 @@ class DirectionConfig(EditConfig):
         None, description="Value of the kind to move away from; all other values by default."
     )
     positive_ids: ByContent[UserPath | None] = Field(
-        None, description="Instead of a label, the kind to move to: a file with one id a line."
+        None, description="Instead of a label, the kind to move to: a file of ids, as --ids takes."
     )
     negative_ids: ByContent[UserPath | None] = Field(
         None, description="And the kind to move away from; all other images by default."

@@ -252,7 +252,8 @@ def direction(editor: Editor, config: DirectionConfig) -> Sheet:
 
 def _contrast(editor: Editor, config: DirectionConfig) -> tuple[LatentStore, Contrast]:
     """Return the store that a direction is learned from, and the two kinds of its images."""
-    from gdm_repr.edit.contrast import label_contrast, picked_contrast, read_picked
+    from gdm_repr.edit.contrast import label_contrast, picked_contrast
+    from gdm_repr.latents.ids import read_ids
 
     store = editor.labelled_store(config.learn_from)
     if config.label is not None and config.value is not None:
@@ -261,8 +262,8 @@ def _contrast(editor: Editor, config: DirectionConfig) -> tuple[LatentStore, Con
     assert first is not None
     return store, picked_contrast(
         store,
-        read_picked(first, "--positive-ids"),
-        None if others is None else read_picked(others, "--negative-ids"),
+        read_ids(first, "--positive-ids"),
+        None if others is None else read_ids(others, "--negative-ids"),
         positive=f"the images of {first.name}",
         negative="the others" if others is None else f"those of {others.name}",
     )

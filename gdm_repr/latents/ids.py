@@ -42,20 +42,20 @@ def select_ids(store: LatentStore, path: Path) -> LatentStore:
     return store.select(np.flatnonzero([name in wanted for name in ids]))
 
 
-def read_ids(path: Path) -> list[str]:
-    """Read the ids of a file, as they stand there.
+def read_ids(path: Path, option: str = OPTION) -> list[str]:
+    """Read the ids of a file, which an option named, as they stand there.
 
     Raises:
         ValueError: if it is no such file, or has no column of ids.
     """
     if not path.is_file():
-        raise ValueError(f"{OPTION} {str(path)!r}: no such file; give one with an id a line")
+        raise ValueError(f"{option} {str(path)!r}: no such file; give one with an id a line")
     kind = path.suffix.lower()
     if kind == ".parquet":
-        return _of_parquet(path)
-    text = read_text(path, OPTION)
+        return _of_parquet(path, option)
+    text = read_text(path, option)
     if kind == ".csv":
-        return _of_csv(path, text)
+        return _of_csv(path, text, option)
     # an id may hold any other character that Python takes for the end of a line
     lines = (line.removesuffix("\r") for line in text.split("\n"))
     return [line for line in lines if line]
@@ -71,32 +71,32 @@ def ids_digest(path: Path) -> str:
     return hashlib.sha256(json.dumps(sorted({*read_ids(path)})).encode()).hexdigest()
 
 
-def _of_parquet(path: Path) -> list[str]:
+def _of_parquet(path: Path, option: str) -> list[str]:
     try:
         with open_shard(path) as opened, pq.ParquetFile(opened) as parquet:
             names = parquet.schema_arrow.names
             values = parquet.read(columns=[COLUMN]).column(0) if COLUMN in names else None
     except Exception as error:  # of damaged bytes Arrow raises as many kinds as there are
         reason = (str(error).splitlines() or [repr(error)])[0][:200]
-        raise ValueError(f"{OPTION} {str(path)!r}: no readable Parquet file ({reason})") from None
+        raise ValueError(f"{option} {str(path)!r}: no readable Parquet file ({reason})") from None
     if values is None:
-        raise _no_column(path, names)
+        raise _no_column(path, names, option)
     return [str(value) for value in values.to_pylist() if value is not None]
 
 
-def _of_csv(path: Path, text: str) -> list[str]:
+def _of_csv(path: Path, text: str, option: str) -> list[str]:
     try:
         rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         names = [*(rows.fieldnames or ())]
         if COLUMN not in names:
-            raise _no_column(path, names)
+            raise _no_column(path, names, option)
         return [row[COLUMN] for row in rows if row[COLUMN]]
     except csv.Error as error:
-        raise ValueError(f"{OPTION} {str(path)!r}: no readable CSV ({error})") from None
+        raise ValueError(f"{option} {str(path)!r}: no readable CSV ({error})") from None
 
 
-def _no_column(path: Path, names: list[str]) -> ValueError:
+def _no_column(path: Path, names: list[str], option: str) -> ValueError:
     shown = ", ".join(names[:8]) + (", .." if len(names) > 8 else "")
     return ValueError(
-        f"{OPTION} {str(path)!r}: has no column {COLUMN!r}, only {shown or 'none'}; name it so"
+        f"{option} {str(path)!r}: has no column {COLUMN!r}, only {shown or 'none'}; name it so"
     )

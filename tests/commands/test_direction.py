@@ -338,7 +338,7 @@ def test_kinds_may_be_files_of_ids(
     assert "holds pictures of another edit (images learned from" in capsys.readouterr().err
     (tmp_path / "some.txt").write_text("\n")
     assert run(line + "--overwrite", **places) == 2
-    assert "holds no id" in capsys.readouterr().err
+    assert "the images of some.txt: 0 images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_kinds_may_be_files_of_ids(
         ("--latents {store} --label digit --value 12", "no image has it as its digit"),
         ("--latents {store} --label digit --value 3 --bands none", "has no numbers"),
         ("--latents {store} --label digit --value 3 --bands 7", "band '7': unknown"),
-        ("--latents {store} --positive-ids {model}/none.txt", "No such file"),
+        ("--latents {store} --positive-ids {model}/none.txt", "no such file"),
         ("--latents {store} --label digit --value 3 --amounts 1e38", "smaller --amounts"),
     ],
 )
