@@ -20,12 +20,10 @@ from gdm_repr.boundary.arguments import Rows, count, row_numbers
 from gdm_repr.boundary.isolation import isolated
 from gdm_repr.data.dataset import ImageDataset
 from gdm_repr.data.hold_out import HELD_OUT, Part
-from gdm_repr.data.images import Preprocess
-from gdm_repr.data.loading import open_data
 from gdm_repr.generation import Generation
+from gdm_repr.latents.images import encoded_images
 from gdm_repr.latents.matching import open_latents
 from gdm_repr.latents.store import Ints, LatentStore
-from gdm_repr.progress import notice
 
 if TYPE_CHECKING:
     from gdm_repr.analysis.cost import Rates
@@ -170,64 +168,7 @@ class Subject:
         Raises:
             ValueError: if they can't be found, or are not those.
         """
-        manifest = self.store.manifest
-        settings = manifest.settings
-        data = self._data or settings["source"]
-        preprocess = Preprocess.model_validate(settings["preprocess"])
-        # stores of earlier versions do not say how their items were chosen: the first were
-        sample = settings.get("chosen") == "sample"
-        looking = "looking whether the images are those that were encoded"
-        try:
-            with notice(looking):
-                dataset = open_data(
-                    data,
-                    preprocess,
-                    labels=self._labels,
-                    limit=manifest.items if sample else None,
-                    first=None if sample else manifest.items,
-                    seed=settings["seed"],
-                    part=settings.get("part", "all"),
-                    hold_out=settings.get("hold_out"),
-                )
-        except ValueError as error:
-            if self._data:
-                raise
-            raise ValueError(
-                f"--data: the latents are of {data!r}, which is not found by its name alone "
-                f"({error}); give its path"
-            ) from None
-        with notice(looking):
-            fingerprint = dataset.fingerprint()
-        if fingerprint != manifest.fingerprint["data"]:
-            raise ValueError(
-                f"--data {data!r}: not the images that {str(self.store.path)!r} was encoded from: "
-                f"{self._other(dataset)}"
-            )
-        return dataset
-
-    def _other(self, dataset: ImageDataset) -> str:
-        """Say in what images and labels differ from those that were encoded, and what to do."""
-        store, manifest = self.store, self.store.manifest
-        if len(dataset) < manifest.items:
-            return f"it holds {len(dataset)} of them, there were {manifest.items}; give them all"
-        there = [dataset.ids[index] for index in store.index.tolist()]
-        for stood, stands in zip(store.ids, there, strict=True):
-            if stood != stands:
-                return f"{stands!r} stands where {stood!r} stood; give the same files"
-        was, now = set(manifest.labels), set(dataset.labels)
-        if was != now:
-            told = [", ".join(sorted(names)) or "none" for names in (was, now)]
-            return f"it had the labels {told[0]}, now {told[1]}; give the --labels used then"
-        for name in sorted(was):
-            before = store.labels(name).tolist()
-            values = [dataset.labels[name][index] for index in store.index.tolist()]
-            for each, value, other in zip(store.ids, before, values, strict=True):
-                if value != other and not (value != value and other is None):  # NaN: missing
-                    return (
-                        f"the label {name!r} of {each!r} was {value!r}, now {other!r}; give the "
-                        "--labels used then"
-                    )
-        return "its files have changed since; give them as they were, or encode them again"
+        return encoded_images(self.store, self._data, self._labels)
 
     def require_images(self) -> None:
         """See that the images are at hand.

@@ -573,3 +573,55 @@ class NeighboursConfig(OfModel):
     tile: int = Field(
         96, ge=1, le=4096, description="Enlarge small images to about this many pixels."
     )
+
+
+class MapConfig(Command):
+    """Lay the images of a store out on a plane, by the latents of a band, as one Parquet file.
+
+    Near neighbours in the band stay near: by t-SNE where openTSNE is installed (pip install
+    'gdm-repr[map]'), with principal components beside it, else by these alone. embedding-atlas
+    opens the file as it is, and what is selected there and exported goes into --ids.
+
+    Example:
+      gdm-repr map --latents runs/digits/latents --band 0_29 --data digits --out map.parquet
+      gdm-repr map --latents latents --checkpoint scenes --out map.parquet
+    """
+
+    latents: UserPath = Field(description="Latent store.")
+    ids: Ids = None
+    band: str = Field(
+        "all", description="By name, number or indices 0-29; + joins several; all is all latents."
+    )
+    data: ByContent[UserPlace | None] = Field(
+        None, description="The images it was encoded from: thumbnails are made of them."
+    )
+    labels: Labels = None
+    checkpoint: Free[UserPlace | None] = Field(
+        None,
+        description="Or the model it was encoded by: thumbnails are decoded by it, in few steps.",
+    )
+    device: Free[Device] = Field("auto", description="auto takes CUDA where there is one.")
+    batch_size: Free[Held] = Field(256, description="Images that are decoded at a time.")
+    fit_rows: int = Field(
+        100_000,
+        ge=5,
+        le=MANY,
+        description="Images that the map is fitted to, at random; the others are placed among "
+        "them, and neighbours are found among them.",
+    )
+    seed: Seed = Field(0, description="Seed of their choice.")
+    out: Free[UserPath] = Field(description="The Parquet file.")
+    overwrite: Free[bool] = Field(False, description="Replace the file.")
+
+    def check(self) -> None:
+        """Refuse a file that is there, or a place where none can be, and thumbnails of both."""
+        if self.out.is_dir():
+            raise ValueError(f"--out {str(self.out)!r}: is a folder; name a file, as map.parquet")
+        if self.out.exists() and not self.overwrite:
+            raise ValueError(f"--out {str(self.out)!r}: is there already; add --overwrite")
+        require_folder(self.out.parent)
+        if self.data is not None and self.checkpoint is not None:
+            raise ValueError(
+                "--data, --checkpoint: both given; thumbnails are of one of them: leave the other "
+                "out"
+            )

@@ -90,6 +90,14 @@ def as_png(x: Array, *, optimize: bool = False) -> bytes:
     return buffer.getvalue()
 
 
+def as_thumbnail(x: Array, side: int) -> bytes:
+    """Return one image (C, H, W) in [-1, 1] as a PNG file of at most ``side`` pixels a side."""
+    picture, buffer = _picture(to_uint8(channel_tiles(x))), io.BytesIO()
+    picture.thumbnail((side, side))
+    picture.save(buffer, "png")
+    return buffer.getvalue()
+
+
 def png_bytes(x: Array) -> int:
     """Return how many bytes one image (C, H, W) in [-1, 1] takes as an optimised PNG."""
     return len(as_png(x, optimize=True))
