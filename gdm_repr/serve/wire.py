@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import io
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -33,6 +34,15 @@ GIF = "image/gif"
 FRAME_MS = 80  # of a film
 FILM_SIDE = 256  # pixels that a film's frames have at least
 
+# Formats whose headers say how much memory they take. Parts of TIFF files and of icons may be
+# larger than their headers say: who trusts one reads it by a command.
+_TAKEN = re.compile(
+    rb"\x89PNG|\xff\xd8\xff|GIF8|BM|P[1-6]\s|RIFF....WEBP|....ftypavi"
+    rb"|\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    re.DOTALL,
+)
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
 
 class UploadSource(EncodedSource):
     """Encoded images as they came; an image's id is its content's hash, which seeds its noise."""
@@ -44,7 +54,14 @@ class UploadSource(EncodedSource):
         self.ids = [hashlib.sha256(data).hexdigest() for data in files]
 
     def _open(self, index: int, preprocess: Preprocess) -> BinaryIO:
-        return io.BytesIO(self._files[index])
+        data = self._files[index]
+        tiff = preprocess.channels is None and data[:4] in _TIFF  # no other holds such channels
+        if not _TAKEN.match(data) and not tiff:
+            raise BadImage(
+                "not an image that Pillow can read, of the formats that are taken here (PNG, JPEG, "
+                "WebP, AVIF, GIF, BMP, PPM, JPEG 2000); send others as an array"
+            )
+        return io.BytesIO(data)
 
     def content(self) -> Iterator[bytes]:
         """Yield the bytes."""
