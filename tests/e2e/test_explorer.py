@@ -17,6 +17,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from tests.e2e.server import Server
+
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
@@ -33,7 +35,7 @@ FILM = os.environ.get("GDM_REPR_PICTURES")  # folder for the picture and the fil
 
 @pytest.fixture(scope="module")
 def url(
-    serve: Callable[..., str],
+    serve: Callable[..., Server],
     make_store: Callable[..., Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> str:
@@ -46,7 +48,7 @@ def url(
     return serve(
         "--checkpoint", "scenes", "--checkpoint", "again=scenes",
         "--latents", str(store), "--reports", str(reports),
-    )  # fmt: skip
+    ).url + "/"  # fmt: skip
 
 
 @pytest.fixture(scope="module")
