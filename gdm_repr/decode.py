@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gdm_repr.command import run
 from gdm_repr.config import DecodeConfig
 from gdm_repr.files import only_writer
-from gdm_repr.latents.ids import ids_digest
 from gdm_repr.latents.matching import open_latents
 from gdm_repr.pictures import ImageWriter, choose_format, image_file
 from gdm_repr.progress import progress
@@ -132,6 +131,7 @@ def _decode(config: DecodeConfig) -> int:
     import torch
 
     from gdm_repr import tracking
+    from gdm_repr.latents.ids import ids_digest
 
     model, ids, batches, plan, digest = open_work(config)
     n, form = len(ids), choose_format(config.format, model.shape[0])

@@ -64,6 +64,8 @@ def lines(trained: Path, encoded: Path, tmp_path_factory: pytest.TempPathFactory
         "edit direction": f"edit direction {store} --items 0,1 --label digit --value 3",
         "study": f"study {home}/study.yaml --no-track",
         "compare": "compare",
+        "neighbours": f"neighbours {store} --items 3 --n 2",
+        "map": f"map --latents {encoded} --band 0_5",
         "analyse all": f"analyse all {store} {DRAWN} --settings "
         + json.dumps({n: {"n": 20} if n == "sample_quality" else {} for n in QUICK}).replace(
             " ", ""
@@ -74,8 +76,13 @@ def lines(trained: Path, encoded: Path, tmp_path_factory: pytest.TempPathFactory
     return found
 
 
+<<<<<<< HEAD
 NAMES = ["init", "prepare", "train", "encode", "decode", "sample", "edit mix", "edit vary",
          "edit set", "edit interpolate", "edit direction", "study", "compare", "analyse all",
+=======
+NAMES = ["init", "map", "neighbours", "prepare", "train", "encode", "decode", "sample",
+         "edit mix", "edit vary", "edit set", "edit interpolate", "study", "compare", "analyse all",
+>>>>>>> fc9117d (Test ids, neighbours and the map)
          *(f"analyse {name}" for name in QUICK)]  # fmt: skip
 
 
@@ -177,6 +184,20 @@ CASES: list[tuple[str, str, str]] = [
     ("sample", "--n 99999999999999", "less than or equal"),
     ("decode", "--latents nowhere", "no latent store"),
     ("decode", "--latents nowhere.npy", "no such file"),
+    ("decode", "--ids nowhere.txt", "--ids 'nowhere.txt': no such file"),
+    ("edit mix", "--ids nowhere.txt", "chooses images of --latents"),
+    ("neighbours", "--ids nowhere.txt", "--ids 'nowhere.txt': no such file"),
+    ("neighbours", "--bands 0_5,nosuch", "'nosuch'"),
+    ("neighbours", "--items 9999", "no such item"),
+    ("neighbours", "--n 96", "there are 95 images to choose from"),
+    ("neighbours", "--data nowhere", "nowhere"),
+    ("map", "--ids nowhere.txt", "--ids 'nowhere.txt': no such file"),
+    ("map", "--band nosuch", "'nosuch'"),
+    ("map", "--fit-rows 4", "greater than or equal to 5"),
+    ("map", "--latents nowhere", "no latent store"),
+    ("map", "--data nowhere", "nowhere"),
+    ("map", "--checkpoint nowhere.safetensors", "no such file"),
+    ("map", "--data digits --checkpoint scenes", "both given"),
     ("init", "--data nowhere", "nowhere"),
     ("init", "--labels nowhere.csv", "nowhere.csv"),
     ("init", "--minutes 0", "greater than 0"),
@@ -201,6 +222,7 @@ CASES: list[tuple[str, str, str]] = [
     ("analyse reconstruction", "--images 96", "left for the controls"),
     ("analyse leakage", "--images 97", "the store holds 96 images"),
     ("analyse leakage", "--labels nowhere.csv", "nowhere.csv"),
+    ("analyse leakage", "--ids nowhere.txt", "--ids 'nowhere.txt': no such file"),
     ("analyse sample_quality", "--n 49", "two sets of 49"),
     ("analyse traversal", "--band nosuch", "nosuch"),
     ("analyse traversal", "--elements 64", "64"),
@@ -235,7 +257,7 @@ def test_mistakes_are_told_in_a_dry_run(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", NAMES[1:])  # init writes a file
+@pytest.mark.parametrize("name", NAMES[2:])  # the first two write a file
 def test_a_folder_that_can_t_be_is_refused(
     name: str, lines: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
