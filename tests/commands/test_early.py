@@ -76,13 +76,9 @@ def lines(trained: Path, encoded: Path, tmp_path_factory: pytest.TempPathFactory
     return found
 
 
-<<<<<<< HEAD
-NAMES = ["init", "prepare", "train", "encode", "decode", "sample", "edit mix", "edit vary",
-         "edit set", "edit interpolate", "edit direction", "study", "compare", "analyse all",
-=======
-NAMES = ["init", "map", "neighbours", "prepare", "train", "encode", "decode", "sample",
-         "edit mix", "edit vary", "edit set", "edit interpolate", "study", "compare", "analyse all",
->>>>>>> fc9117d (Test ids, neighbours and the map)
+NAMES = ["init", "map", "neighbours", "prepare", "train", "encode", "decode", "sample", "edit mix",
+         "edit vary", "edit set", "edit interpolate", "edit direction", "study", "compare",
+         "analyse all",
          *(f"analyse {name}" for name in QUICK)]  # fmt: skip
 
 
