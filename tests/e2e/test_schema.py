@@ -1,4 +1,4 @@
-"""Requests made up from the page of the API find no 5xx, and no answer that it does not describe."""
+"""Requests made up from the page of the API find no 5xx, and no answer that it does not say."""
 
 from __future__ import annotations
 
