@@ -180,12 +180,17 @@ def choose_whitening(cuts: Sequence[int], shape: Shape, images: int) -> str:
     >>> [choose_whitening([16, 129], (3, 32, 32), n) for n in (160, 2700)]
     ['spectral', 'principal']
     """
-    from gdm_repr.axes import axes_sizes
     from gdm_repr.grouping import build_grouping
 
-    sizes = axes_sizes(build_grouping("bands", shape, cuts=list(cuts)), shape)
-    enough = images >= AXES_IMAGES * max(sizes.values(), default=0)
-    return "principal" if enough else "spectral"
+    needed = axes_images(build_grouping("bands", shape, cuts=list(cuts)), shape)
+    return "principal" if images >= needed else "spectral"
+
+
+def axes_images(grouping: Grouping, shape: Shape) -> int:
+    """Return how many images the principal axes of all groups take."""
+    from gdm_repr.axes import axes_sizes
+
+    return AXES_IMAGES * max(axes_sizes(grouping, shape).values(), default=0)
 
 
 def model_side(side: int, most: int) -> int:

@@ -132,7 +132,7 @@ def _train(config: TrainConfig) -> int:
     from gdm_repr.data.quarantine import QuarantineLog
     from gdm_repr.grouping import draw_grouping
     from gdm_repr.memory import free_memory
-    from gdm_repr.proposal import describe_training
+    from gdm_repr.proposal import axes_images, describe_training
     from gdm_repr.trainer import Trainer
 
     config, dataset, state, start = work.config, work.dataset, work.state, work.start
@@ -157,6 +157,14 @@ def _train(config: TrainConfig) -> int:
     with notice("timing a step of training"):
         lines = describe_training(config, dataset)
     print(*lines, sep="\n", file=sys.stderr)
+    if config.model.denoiser.preconditioning == "principal":
+        needed = axes_images(trainer.denoiser.grouping, trainer.shape)
+        if len(dataset) < needed:
+            print(
+                f"warning: principal axes of its groups take {needed:,} images or more, and there "
+                f"are {len(dataset):,}; --model.denoiser.preconditioning spectral takes none",
+                file=sys.stderr,
+            )
     if state is None:
         _clear(config.out)
     resolved = config.resolved("resume", "overwrite")

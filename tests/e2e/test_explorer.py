@@ -135,7 +135,7 @@ def picture(path: Path, size: int = 64) -> Path:
 
 def test_a_file_is_encoded_and_its_errors_are_shown(page: Page, tmp_path: Path) -> None:
     before = source(page, "original")
-    page.get_by_role("tab", name="File").click()
+    page.get_by_role("tab", name="file", exact=True).click()
     page.set_input_files("#file", picture(tmp_path / "mine.png"))
     changed(page, before, "original")
     assert page.locator("#original-note").inner_text() == "mine.png"
@@ -149,7 +149,7 @@ def test_a_file_is_encoded_and_its_errors_are_shown(page: Page, tmp_path: Path) 
 def test_a_broken_file_is_refused_and_nothing_is_lost(page: Page, tmp_path: Path) -> None:
     before = source(page, "reconstruction")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
-    page.get_by_role("tab", name="File").click()
+    page.get_by_role("tab", name="file", exact=True).click()
     page.set_input_files("#file", tmp_path / "broken.png")
     page.wait_for_selector("#status.bad")
     assert "images[0]" in page.locator("#status").inner_text()

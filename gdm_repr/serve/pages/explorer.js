@@ -8,8 +8,8 @@ export const $ = (id) => document.getElementById(id);
 export const QUICK = 12; // steps while a slider is dragged
 const NPY = "application/x-npy";
 const PAGE = 24; // pictures of a store at a time
-const TARGETS = { a: "Image", b: "Second image", plus: "+ group", minus: "- group" };
-const FROM = { store: "Store", file: "File", sample: "Sample" };
+const TARGETS = { a: "image", b: "second image", plus: "+ group", minus: "- group" };
+const FROM = { store: "store", file: "file", sample: "seed" };
 
 // All that the page knows. An image: { kind, name, z, url, file?, item?, seed? }.
 export const state = {
@@ -169,7 +169,8 @@ async function showImage() {
 }
 
 const describe = (item) => {
-  const labels = Object.entries(item.labels).map(([name, value]) => `${name} ${value}`);
+  const short = (value) => (typeof value === "number" ? Number(value.toPrecision(3)) : value);
+  const labels = Object.entries(item.labels).map(([name, value]) => `${name} ${short(value)}`);
   const part = item.held_out === null ? [] : [item.held_out ? "held out" : "in training"];
   return [item.id, ...labels.slice(0, 3), ...part].join(" · ");
 };
