@@ -21,7 +21,7 @@ from gdm_repr.boundary.isolation import isolated
 from gdm_repr.boundary.text import printable
 from gdm_repr.command import build, laid_over, shortened
 from gdm_repr.config import DEFAULT_STEPS, SHORT, TrainConfig
-from gdm_repr.grouping import Shape
+from gdm_repr.grouping import Grouping, Shape
 from gdm_repr.progress import notice
 from gdm_repr.survey import Survey, cuts_of_spectrum, describe_sizes, survey
 
