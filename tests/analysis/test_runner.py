@@ -10,6 +10,9 @@ import pytest
 
 from gdm_repr import GDM
 from gdm_repr.analysis import measure
+from gdm_repr.analysis.identity import identity
+from gdm_repr.analysis.options import AnalysisConfig
+from gdm_repr.analysis.subject import Subject
 from gdm_repr.latents import open_store
 
 
@@ -50,3 +53,28 @@ def test_what_cannot_be_measured_is_refused(
 def test_a_store_of_another_model_is_refused(encoded: Path) -> None:
     with pytest.raises(ValueError, match="checkpoint fingerprint"):
         measure("leakage", GDM.from_pretrained("scenes"), encoded)
+
+
+def test_ids_are_the_images_that_are_looked_at(
+    trained: Path, encoded: Path, refused: Callable[..., str], tmp_path: Path
+) -> None:
+    chosen = ["000003", "000007", "000050"]
+    files = [tmp_path / name for name in ("some.txt", "same.csv", "other.txt")]
+    for path, lines in zip(files, (chosen, ["id", *chosen[::-1]], chosen[:2]), strict=True):
+        path.write_text("\n".join(lines))
+    given = {"checkpoint": str(trained), "latents": encoded, "out": tmp_path / "out"}
+
+    def options(ids: Path | None = None) -> AnalysisConfig:
+        return AnalysisConfig.model_validate({**given, "ids": ids})
+
+    some, same, other = (identity(options(path)) for path in files)
+    assert some == same != other
+    assert "ids" not in identity(options()) and "ids" not in options().resolved()
+    subject = Subject.open(options(files[0]))
+    assert subject.store.ids == chosen
+    assert subject.said().startswith("all 3 named by --ids, not known to be held out")
+    assert subject.images([2]).shape == (1, 1, 8, 8)
+    with pytest.raises(ValueError, match="holds 2 images"):
+        measure("leakage", subject.model, encoded, images=3, ids=files[2])
+    files[2].write_text("000003\n000096\n")
+    assert "'000096' is not in " in refused("leakage", f"--ids {files[2]}")

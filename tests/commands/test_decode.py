@@ -276,3 +276,20 @@ def test_a_store_of_another_order_is_decoded_in_it(
     z = torch.from_numpy(open_store(latents).z())
     x = GDM.from_pretrained(model).with_order([2, 0, 1]).decode(z)
     np.testing.assert_allclose(array(tmp_path / "x"), x.numpy(), atol=1e-5)
+
+
+def test_ids_choose_what_is_decoded(
+    trained: Path, store: LatentStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids, out = tmp_path / "ids.txt", tmp_path / "x"
+    ids.write_text("000017\n000003\n")
+    assert run(trained, store.path, out, "--format", "npy", "--ids", str(ids)) == 0
+    np.testing.assert_allclose(array(out), expected(trained, store)[[3, 17]], atol=1e-5)
+    assert run(trained, store.path, out, "--format", "npy", "--ids", str(ids)) == 0
+    assert "finished already" in capsys.readouterr().out
+    ids.write_text("000017\n000004\n")
+    assert run(trained, store.path, out, "--format", "npy", "--ids", str(ids)) == 2
+    assert "ids " in capsys.readouterr().err
+    np.save(tmp_path / "z.npy", store.z())
+    assert run(trained, tmp_path / "z.npy", tmp_path / "y", "--ids", str(ids)) == 2
+    assert "is an array without ids" in capsys.readouterr().err

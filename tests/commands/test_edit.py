@@ -373,6 +373,14 @@ def test_a_store_is_edited_as_it_was_encoded(
     # references may come from images all the same
     more = ["--reference-data", "digits", "--overwrite"]
     assert edit.main(arguments("mix", trained, out, *flags, *more)) == 0
+    # numbers count the images that --ids names
+    (tmp_path / "ids").write_text("000001\n000003\n000004\n000005\n")
+    assert edit.main(arguments("mix", trained, out, *flags, "--ids", str(tmp_path / "ids"))) == 2
+    assert "(images chosen" in capsys.readouterr().err
+    some = arguments("mix", trained, tmp_path / "some", *flags, "--ids", str(tmp_path / "ids"))
+    assert edit.main(some) == 0
+    facts = json.loads((tmp_path / "some" / "mix.json").read_text())
+    assert [each["ids"] for each in facts["inputs"]] == [["000004"], ["000005"]]
 
 
 def test_colour_files_of_two_folders(make_model: Callable[..., Path], tmp_path: Path) -> None:
