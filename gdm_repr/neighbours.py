@@ -165,7 +165,7 @@ def sentences(work: Work, name: str, bands: Sequence[Neighbours]) -> list[str]:
     said = [f"{printable(name)} {verdict} {nearest}, at a distance of {distance} in {where}."]
     if found.of:
         said.append(
-            f"  As near a neighbour has {found.closer:.1%} of the store's own images, by a sample "
+            f"  {found.closer:.1%} of the store's own images have as near a neighbour, by a sample "
             f"of {found.of}."
         )
     if work.held_out is None:

@@ -36,7 +36,7 @@ def test_an_image_of_the_store(
     assert run("--items", "3,000007", "--n", "4") == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("000003 has no near-duplicate; the nearest is ")
-    assert "of the store's own images, by a sample of 9" in said[1]
+    assert "of the store's own images have as near a neighbour, by a sample of 9" in said[1]
     assert said[2].startswith("  Whether training has seen ")
     store = open_store(encoded)
     for each, row in zip(numbers(tmp_path / "out"), (3, 7), strict=True):
