@@ -36,6 +36,7 @@ PERPLEXITY, PLACED_PERPLEXITY = 30, 5  # of the rows that are fitted, and of tho
 EARLY, LATE, PLACED = 250, 500, 100  # iterations: exaggerated, plain, and of a row that is placed
 _CHUNK = 25  # iterations between two signs of progress
 _ROWS = 1024  # whose neighbours are looked for at a time
+_SMALL = 1e-4  # std of the map that t-SNE begins with
 PACKAGE = "openTSNE"
 
 
@@ -221,15 +222,14 @@ def _fit_tsne(
     done: Callable[[int], object],
 ) -> Any:  # noqa: ANN401
     """Return t-SNE's embedding of rows, from PCA's map on."""
-    from openTSNE import TSNEEmbedding, affinity, initialization
+    from openTSNE import TSNEEmbedding, affinity
 
     jobs = _threads()
     P = affinity.joint_probabilities_nn(neighbours, distances, [perplexity], n_jobs=jobs)
-    embedding = TSNEEmbedding(
-        initialization.rescale(start.astype(np.float64)),
-        affinity.PrecomputedAffinities(P),
-        n_jobs=jobs,
-    )
+    # openTSNE's own beginning: PCA made small; images that are all alike must not stay on one point
+    noise = np.random.default_rng(0).standard_normal(start.shape)
+    begin = _SMALL * (start / (start[:, 0].std() or 1) + 0.01 * noise)
+    embedding = TSNEEmbedding(begin, affinity.PrecomputedAffinities(P), n_jobs=jobs)
     for iterations, how in (
         (EARLY, {"exaggeration": 12, "momentum": 0.5}),
         (LATE, {"exaggeration": 1, "momentum": 0.8}),
