@@ -119,9 +119,12 @@ class BandMap:
         pca = PCA(axes, random_state=self._seed % 2**32).fit(rows)
         self._mean = pca.mean_.astype(np.float32)
         self._axes: Floats = pca.components_.astype(np.float32)
-        parts = [self._read(self._within(run)) for run in self.store.runs()]
-        compared = np.concatenate([self._compared(part) for part in parts])
-        self._pca: Floats = np.concatenate([self._first_two(part) for part in parts])
+        parts, first_two = [], []  # never the band's numbers of all rows, which may be many
+        for run in self.store.runs():
+            centred = self._read(self._within(run))
+            parts.append(self._compared(centred))
+            first_two.append(self._first_two(centred))
+        compared, self._pca = np.concatenate(parts), np.concatenate(first_two)
         self._index = NearestNeighbors(algorithm="brute").fit(compared)
         perplexity = min(PERPLEXITY, (len(compared) - 1) / 3)
         k = min(3 * PERPLEXITY, len(compared) - 1) if self.tsne else self._k
