@@ -9,10 +9,10 @@ DEMO := runs/demo
 DIGITS := runs/digits
 
 .DEFAULT_GOAL := help
-.PHONY: help demo digits test lint fuzz bench
+.PHONY: help demo digits test lint e2e fuzz bench
 
 help:  ## show these lines
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
 
 demo: $(READY)  ## encode held-out scenes with the shipped model and analyse their latents (about 5 minutes)
 	$(BIN)/gdm-repr encode --data scenes:0-200 --steps 48 --out $(DEMO)/latents
@@ -43,6 +43,10 @@ lint: $(READY)  ## ruff, mypy, which module may import which, and sentences with
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/python tests/project/sentences.py
+
+e2e: $(READY)  ## drive the running service by a browser and other clients, and load it (about 10 minutes)
+	-$(BIN)/python -m pip install --disable-pip-version-check --no-compile --quiet -e '.[dev,e2e]'
+	$(BIN)/python -m pytest tests/e2e --capture=no
 
 fuzz: $(READY)  ## feed the loaders many more damaged files than the tests do (about 20 minutes)
 	$(BIN)/python -m pytest tests/boundary/test_fuzz.py --hypothesis-profile=long
