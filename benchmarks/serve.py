@@ -170,17 +170,26 @@ def main() -> None:
             server.stop()
     print(f"{options.clients} clients, {options.requests} requests a round, {options.steps} steps")
     print(f"{'':<12}{'images/s':>10}{'a batch':>9}{'p95 s':>8}{'of bare':>9}{'difference':>12}")
-    rates = {}
+    middles: dict[str, dict[str, float]] = {}
     for name, rounds in found.items():
         middle = {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
-        rates[name] = middle["rate"]
         network = bare(model, x, max(1, round(middle["size"])), options.steps)
+        middles[name] = middle | {"bare": network}
         worst = max(each["difference"] for each in rounds)
         print(
             f"{name:<12}{middle['rate']:>10.1f}{middle['size']:>9.1f}{middle['p95']:>8.2f}"
             f"{middle['rate'] / network:>9.2f}{worst:>12.1e}"
         )
-    print(f"batches / one by one: {rates['batches'] / rates['one by one']:.2f}")
+    joined, single = middles.values()
+    least = 1 if options.mixed else 3
+    rules = (
+        ("images/s to the bare network's", joined["rate"] / joined["bare"], 0.9),
+        ("images/s to one by one's", joined["rate"] / single["rate"], least),
+        ("p95 of one by one to that of batches", single["p95"] / joined["p95"], 1),
+    )
+    for what, share, bound in rules:
+        said = "kept" if share >= bound else "MISSED"
+        print(f"{what:<38}{share:>6.2f}, at least {bound}: {said}")
 
 
 if __name__ == "__main__":

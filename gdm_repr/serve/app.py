@@ -8,7 +8,7 @@ import anyio.to_thread
 from fastapi import Body, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
@@ -81,6 +81,7 @@ def build_app(service: Service, metrics: Metrics, key: str | None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        responses={} if key is None else {401: {"model": Refusal}},
     )
     app.add_middleware(Door, metrics=metrics, key=key, most_bytes=int(1e6 * config.most_megabytes))
     _say_errors_in_one_line(app)
@@ -118,7 +119,12 @@ def build_app(service: Service, metrics: Metrics, key: str | None) -> FastAPI:
             raise HTTPException(503, "nothing is computed any more")
         return {"status": "ready"}
 
-    @app.get("/metrics", tags=["state"], summary="Counts and times, as Prometheus reads them")
+    @app.get(
+        "/metrics",
+        tags=["state"],
+        summary="Counts and times, as Prometheus reads them",
+        response_class=PlainTextResponse,
+    )
     async def read_metrics() -> Response:
         return Response(metrics.text(service.worker.waiting), media_type=metrics.media_type)
 

@@ -103,7 +103,12 @@ def add_inference_v2(
         reading: limits how many bodies are read at once.
         finished: submits a job for a request and waits for its results.
     """
-    router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"], route_class=_Route)
+    router = APIRouter(
+        prefix="/v2",
+        tags=["Open Inference Protocol"],
+        route_class=_Route,
+        responses={401: {"model": Failure}},
+    )
     stopped: dict[int | str, dict[str, Any]] = {503: {"model": Failure}}
     unknown: dict[int | str, dict[str, Any]] = {404: {"model": Failure}}
 
