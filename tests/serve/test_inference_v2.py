@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -195,3 +196,28 @@ def test_bodies_are_refused_by_their_own_status(url: str, given: Arrays) -> None
     head = json.dumps({"inputs": [short]}).encode()
     found = requests.post(place, data=head + bytes(8), headers={HEADER: str(len(head))}, timeout=60)
     assert "takes 768 bytes" in found.json()["error"]
+
+
+def test_bodies_that_are_held_at_once_are_bounded(url: str) -> None:
+    """Eight clients that send all but the last byte; then there is room for no more."""
+    host, port = url.removeprefix("http://").removesuffix("/v2").split(":")
+    slow = [socket.create_connection((host, int(port)), timeout=60) for _ in range(8)]
+    try:
+        head = "POST /v2/models/digits/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+        for each in slow:
+            each.sendall(head.encode() + bytes(999_999))
+        assert status_until(url, 429)
+    finally:
+        for each in slow:
+            each.close()
+    assert status_until(url, 400)
+
+
+def status_until(url: str, wanted: int) -> bool:
+    """Ask until the status is as wanted: sockets take a moment."""
+    for _ in range(200):
+        place = f"{url}/models/digits/infer"
+        if requests.post(place, data=b"0" * 100_000, timeout=60).status_code == wanted:
+            return True
+        time.sleep(0.02)
+    return False
