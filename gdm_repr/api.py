@@ -100,11 +100,12 @@ class GDM:
     def from_pretrained(
         cls, name: str | Path, *, device: str = "auto", precision: str = "fp32"
     ) -> GDM:
-        """Load a shipped model by name, or one from a file, a folder of one, or a hub id.
+        """Load a shipped model by name, or one from a file, a folder of one, MLflow, or a hub id.
 
         Args:
             name: ``"scenes"``, the model that comes with the package; a file; a folder that holds
-                ``model.safetensors``; or a hub id.
+                ``model.safetensors``; a name in MLflow, as
+                ``models:/digits@champion``; or a hub id.
             device: ``auto`` takes CUDA where there is one.
             precision: of the network, ``fp32`` or ``bf16``.
 

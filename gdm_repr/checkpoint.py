@@ -45,6 +45,7 @@ from gdm_repr.version import __version__
 
 FORMAT = 1
 ASSETS = Path(__file__).parent / "assets"  # the models that come with the package
+IN_MLFLOW = ("models:/", "runs:/")  # begin the names of models there
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,15 +258,19 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def find_checkpoint(name: str | Path) -> Path:
-    """Resolve a shipped model's name, a file, a folder of ``model.safetensors``, or a hub id.
+    """Resolve a shipped model's name, a file, a folder of one, a model in MLflow, or a hub id.
 
     Args:
-        name: ``"scenes"`` (write ``./scenes`` for a folder of that name), a path, or
-            ``user/model`` on the hub.
+        name: ``"scenes"`` (write ``./scenes`` for a folder of that name), a path, a name in MLflow
+            as ``models:/NAME@ALIAS``, or ``user/model`` on the hub.
 
     Raises:
         ValueError: if nothing is found under that name.
     """
+    if str(name).startswith(IN_MLFLOW):
+        from gdm_repr.tracking.registry import fetch_checkpoint
+
+        return fetch_checkpoint(str(name))
     path = user_path(name)
     if name == SHIPPED:
         return ASSETS / f"{SHIPPED}.safetensors"

@@ -186,8 +186,8 @@ class OfModel(Compute):
 
     checkpoint: Free[UserPlace] = Field(
         SHIPPED,
-        description="Model: a .safetensors file, a folder of one, a hub id, or scenes, which is "
-        "shipped.",
+        description="Model: a .safetensors file, a folder of one, models:/NAME@ALIAS in MLflow, a "
+        "hub id, or scenes, which is shipped.",
     )
 
 

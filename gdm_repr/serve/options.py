@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Literal
@@ -137,19 +138,19 @@ def _by_name(flag: str, given: Sequence[str]) -> dict[str, str]:
 
 
 def named(given: str, flag: str = "--checkpoint") -> tuple[str, str]:
-    """Split ``NAME=PLACE``; without a name it is that of the file's folder, or of the folder.
+    """Split ``NAME=PLACE``; without a name it is that of the file, its folder, or in MLflow.
 
     >>> named("a=runs/digits"), named("runs/digits/model.safetensors"), named("scenes")
     (('a', 'runs/digits'), ('digits', 'runs/digits/model.safetensors'), ('scenes', 'scenes'))
-    >>> named("runs/digits/latents", "--latents")
-    ('digits', 'runs/digits/latents')
+    >>> named("runs/digits/latents", "--latents"), named("models:/digits@champion")
+    (('digits', 'runs/digits/latents'), ('digits', 'models:/digits@champion'))
 
     Raises:
         ValueError: for a name of other than letters, digits, dots, dashes and underscores.
     """
     name, mark, place = given.partition("=")
     if not mark:
-        path = PurePath(given)
+        path = PurePath(re.sub(r"^models:/([^@/]+).*", r"\1", given))
         inside = bool(path.suffix) or path.name == "latents"
         name, place = (path.parent if inside else path).name or path.stem, given
     if not place or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():

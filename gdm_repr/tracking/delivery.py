@@ -11,8 +11,7 @@ import hashlib
 import json
 import os
 import re
-import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,8 @@ from typing import TYPE_CHECKING
 
 from gdm_repr.boundary.names import MAX_FILE, file_name
 from gdm_repr.boundary.text import printable
+from gdm_repr.tracking.logged_model import CHECKPOINT_TAG, READY, find_model, log_model
+from gdm_repr.tracking.note import make_note, put_note
 from gdm_repr.tracking.record import (
     BY_ID,
     RECORD,
@@ -35,10 +36,12 @@ from gdm_repr.tracking.record import (
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment, Run
+    from mlflow.entities import Experiment, Metric, Run
 
 RUN_TAG = "gdm_repr.run"
-CHECKPOINT_TAG = "checkpoint.sha256"
+# By it MLflow chooses what it shows of an experiment: runs and models, or traces and prompts.
+KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
+_OF_MODEL = ("fingerprint.checkpoint", "fingerprint.started_from")  # tags of who reads a model
 _ACTIVE = "active"  # MLflow's word for what is not deleted
 
 # What one request of MLflow's API may hold.
@@ -84,6 +87,7 @@ class Delivery:
     def __post_init__(self) -> None:
         """Read what the server has already."""
         self._sent = read_sent(self.out, self.uri)
+        self._subjects: dict[str, dict[str, str]] = {}  # by run
         if self._sent["bytes"] > (self.out / RECORD).stat().st_size:
             self._sent = {"bytes": 0, "runs": {}}  # the record was deleted and begun anew
 
@@ -182,11 +186,7 @@ class Delivery:
         else:
             experiment = self._client.get_experiment_by_name(name)
         if experiment is not None and experiment.lifecycle_stage != _ACTIVE:
-            latest = [
-                event["experiment"]
-                for event in read_events(self.out)
-                if event["event"] == "start" and event["run"] == record
-            ][-1]
+            latest = self._events("start", record)[-1]["experiment"]
             if latest != name:  # the user chose another one since
                 return self._experiment(latest, record)
             raise Deleted(
@@ -201,7 +201,11 @@ class Delivery:
                 # MLflow would put the files into whatever folder the job was started in.
                 folder = database.absolute().parent / "mlartifacts" / _folder_name(name)
                 location = folder.as_uri()
-            experiment = self._client.get_experiment(self._client.create_experiment(name, location))
+            made = self._client.create_experiment(name, location, {KIND_TAG: KIND})
+            return self._client.get_experiment(made)
+        if KIND_TAG not in experiment.tags:
+            with suppress(Exception):  # whom the server does not let, sees it as before
+                self._client.set_experiment_tag(experiment.experiment_id, KIND_TAG, KIND)
         return experiment
 
     def _find(self, experiment: Experiment | None, record: str) -> str | None:
@@ -227,11 +231,13 @@ class Delivery:
     def _send_metrics(self, run_id: str, events: list[Event]) -> None:
         from mlflow.entities import Metric
 
-        metrics = [
-            Metric(key, float(value), event["time"], event["step"])
-            for event in events
-            for key, value in event["values"].items()
-        ]
+        metrics = []
+        for event in events:
+            of = {} if event["step"] else self._subject(run_id)  # curves are the run's alone
+            metrics += [
+                Metric(key, float(value), event["time"], event["step"], **of)
+                for key, value in event["values"].items()
+            ]
         for start in range(0, len(metrics), _MAX_METRICS):
             self._client.log_batch(run_id, metrics=metrics[start : start + _MAX_METRICS])
 
@@ -251,6 +257,27 @@ class Delivery:
         tags = [RunTag(key, value) for key, value in values.items()]
         for start in range(0, len(tags), _MAX_PARAMS):
             self._client.log_batch(run_id, tags=tags[start : start + _MAX_PARAMS])
+        for tag in _OF_MODEL:
+            if tag in values:
+                self._take_model(run_id, values[tag])
+
+    def _take_model(self, run_id: str, digest: str) -> None:
+        """Link a run to the model that it reads, if that was logged here."""
+        from mlflow.entities import LoggedModelInput
+
+        model = find_model(self._client, digest)
+        if model is not None:
+            self._client.log_inputs(run_id, models=[LoggedModelInput(model.model_id)])
+            self._subjects.pop(run_id, None)
+
+    def _subject(self, run_id: str) -> dict[str, str]:
+        """Say which model and data a run's numbers are of, as MLflow's metrics name them."""
+        if run_id not in self._subjects:
+            run = self._client.get_run(run_id)
+            models = run.inputs.model_inputs if run.inputs else []
+            of = {"model_id": models[-1].model_id, **_data_of(run)} if models else {}
+            self._subjects[run_id] = of
+        return self._subjects[run_id]
 
     def _send_artifact(self, run_id: str, events: list[Event]) -> None:
         path = self._existing(events[0]["path"])
@@ -263,6 +290,7 @@ class Delivery:
         source = json.dumps({"uri": event["source"]})
         data = Dataset(event["name"], event["digest"][:_MAX_DIGEST], "local", source)
         self._client.log_inputs(run_id, [DatasetInput(data)])
+        self._subjects.pop(run_id, None)
 
     def _send_model(self, run_id: str, events: list[Event]) -> None:
         checkpoint = self._existing(events[0]["path"])
@@ -271,10 +299,30 @@ class Delivery:
         run = self._client.get_run(run_id)
         for output in run.outputs.model_outputs if run.outputs else []:
             model = self._client.get_logged_model(output.model_id)
-            if model.tags.get(CHECKPOINT_TAG) == digest and model.status == "READY":
+            if model.tags.get(CHECKPOINT_TAG) == digest and model.status == READY:
                 return
-        with _writing_to(self.uri):
-            _log_model(run, checkpoint, digest)
+        model = log_model(self._client, run, checkpoint, digest)
+        of = {"model_id": model.model_id, **_data_of(run)}
+        self._client.log_batch(run_id, metrics=self._last_metrics(events[0]["run"], of))
+
+    def _last_metrics(self, record: str, of: Mapping[str, str]) -> list[Metric]:
+        """Return the last value of each of a run's metrics, as one of a model."""
+        from mlflow.entities import Metric
+
+        last = {
+            key: Metric(key, float(value), event["time"], event["step"], **of)
+            for event in self._events("metrics", record)
+            for key, value in event["values"].items()
+        }
+        return list(last.values())[:_MAX_METRICS]
+
+    def _send_note(self, run_id: str, events: list[Event]) -> None:
+        run = self._client.get_run(run_id)
+        texts = [
+            make_note(run, event["lines"], event["pages"])
+            for event in (*events, *self._events("note", events[0]["run"]))
+        ]
+        put_note(self._client, run, texts[0], earlier=texts[1:])
 
     def _send_end(self, run_id: str, events: list[Event]) -> None:
         event = events[0]
@@ -283,6 +331,10 @@ class Delivery:
         elif "error" in self._client.get_run(run_id).data.tags:
             self._client.delete_tag(run_id, "error")  # of a try that this one took up again
         self._client.set_terminated(run_id, event["status"], event["time"])
+
+    def _events(self, kind: str, record: str) -> list[Event]:
+        every = read_events(self.out)
+        return [event for event in every if event["event"] == kind and event["run"] == record]
 
     def _existing(self, path: str) -> Path:
         full = self.out / path
@@ -324,13 +376,16 @@ def _folder_name(experiment: str) -> str:
     return experiment if usual and len(experiment) <= MAX_FILE else file_name(experiment)
 
 
-def attach(uri: str, run_id: str, files: Iterable[tuple[Path, str]]) -> None:
-    """Put files into folders of a run that may have ended.
+def attach(
+    uri: str, run_id: str, files: Iterable[tuple[Path, str]], pages: Mapping[str, str] | None = None
+) -> None:
+    """Put files into folders of a run that may have ended, and links to them into its note.
 
     Args:
         uri: MLflow tracking URI.
         run_id: MLflow's id of the run.
         files: paths with the folders they go to.
+        pages: paths of the run's files, by the words that lead there.
 
     Raises:
         Unreachable: The server does not take them.
@@ -339,59 +394,18 @@ def attach(uri: str, run_id: str, files: Iterable[tuple[Path, str]]) -> None:
         client = open_client(uri)
         for path, folder in files:
             client.log_artifact(run_id, str(path), folder)
+        if pages:
+            run = client.get_run(run_id)
+            put_note(client, run, make_note(run, [], pages))
     except Exception as error:
         raise _unreachable(uri, error) from error
 
 
-@contextmanager
-def _writing_to(uri: str) -> Iterator[None]:
-    """Let MLflow's functions write to a server, as no client logs models; then set all back."""
-    import mlflow
-
-    names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")
-    before = {name: os.environ.get(name) for name in names}
-    mlflow.set_tracking_uri(uri)
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(before[names[0]])  # type: ignore[arg-type]  # None sets none
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-
-
-def _log_model(run: Run, checkpoint: Path, digest: str) -> None:
-    """Log a checkpoint as a model from code: our installed package and the safetensors file."""
-    import mlflow
-    import numpy as np
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    from gdm_repr.tracking import mlflow_model
-    from gdm_repr.version import __version__
-
-    floats = np.dtype(np.float32)
-    images, latents = (TensorSpec(floats, (-1,) * rank) for rank in (4, 3))
-    names = ("mlflow.source.name", "mlflow.source.type")
-    tags = {name: run.data.tags[name] for name in names if name in run.data.tags}
-    mlflow.set_experiment(experiment_id=run.info.experiment_id)
-    with warnings.catch_warnings():
-        # It asks for an example input, which would have to run the model here.
-        warnings.simplefilter("ignore", UserWarning)
-        Model.log(
-            artifact_path=None,
-            name="model",
-            flavor=mlflow.pyfunc,
-            run_id=run.info.run_id,
-            # The user is left out as in the run: records name no person and no machine.
-            tags={**tags, CHECKPOINT_TAG: digest, "mlflow.user": "unknown"},
-            python_model=mlflow_model.__file__,
-            artifacts={"checkpoint": str(checkpoint)},
-            # Given, as inferring them would load the model in yet another process.
-            pip_requirements=[f"gdm-repr=={__version__}"],
-            signature=ModelSignature(inputs=Schema([images]), outputs=Schema([latents])),
-        )
+def _data_of(run: Run) -> dict[str, str]:
+    """Name the data that a run reads, as MLflow's metrics do."""
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    data = inputs[0].dataset if inputs else None
+    return {"dataset_name": data.name, "dataset_digest": data.digest} if data else {}
 
 
 def _alone(uri: str) -> AbstractContextManager[object]:

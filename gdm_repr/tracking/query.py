@@ -49,6 +49,10 @@ class NotUnderstood(ValueError):
     """The store does not understand a filter."""
 
 
+class Refused(ValueError):
+    """The store has not got, or does not take, what it is asked for."""
+
+
 @dataclass(frozen=True)
 class StoredRun:
     """One run as a tracking store holds it.
@@ -94,7 +98,7 @@ def find_runs(uri: str, experiment: str | None = None, filter: str = "") -> list
         experiments = _experiments(client, experiment)
         return [_stored(run, uri) for run in _search(client, experiments, filter)]
 
-    found = _ask(uri, search)
+    found = ask(uri, search)
     return sorted(found, key=lambda run: (-run.start, run.id))
 
 
@@ -136,7 +140,7 @@ def get_run(uri: str, run_id: str) -> StoredRun | None:
                 return None
             raise
 
-    return _ask(uri, get)
+    return ask(uri, get)
 
 
 def download(run: StoredRun, pattern: str, folder: Path) -> list[Path]:
@@ -165,7 +169,7 @@ def download(run: StoredRun, pattern: str, folder: Path) -> list[Path]:
             copies.append(copy)
         return copies
 
-    return _ask(run.uri, get)
+    return ask(run.uri, get)
 
 
 def _search(client: MlflowClient, experiments: list[str], filter: str) -> Iterator[Run]:
@@ -240,8 +244,17 @@ def _finite_or_inf(value: float) -> float:
     return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value
 
 
-def _ask(uri: str, question: Callable[[MlflowClient], Answer]) -> Answer:
-    """Ask a store, and turn its troubles into one line."""
+def ask(uri: str, question: Callable[[MlflowClient], Answer]) -> Answer:
+    """Ask a store, and turn its troubles into one line.
+
+    Args:
+        uri: MLflow tracking URI.
+        question: what to do with a client of it; what it raises of this module's own errors passes.
+
+    Raises:
+        NotThere: There is no such store.
+        ValueError: It does not answer.
+    """
     path = _path(uri)
     if path is not None and not path.exists():
         raise NotThere(
@@ -251,7 +264,7 @@ def _ask(uri: str, question: Callable[[MlflowClient], Answer]) -> Answer:
     with environment(_WHILE_READING):
         try:
             return question(open_client(uri))
-        except (NotThere, NotUnderstood):
+        except (NotThere, NotUnderstood, Refused):
             raise
         except Exception as error:
             # MLflow, SQLAlchemy and requests each have their own; the user can mend none of them.

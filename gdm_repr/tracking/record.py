@@ -6,7 +6,8 @@ and ``event``:
     start    command, experiment, name, parent     metrics  values, step
     params   values                                 tags     values
     artifact path, folder                           input    name, digest, source
-    model    path                                   end      status, error
+    model    path                                   note     lines, pages
+    end      status, error
 
 Files are recorded by path, relative to RUN_DIR where they lie in it. ``track.sent.json`` says for
 every tracking server how many bytes of the record it has, and its own ids of the runs. Losing it
@@ -41,6 +42,7 @@ _FIELDS: dict[str, dict[str, type]] = {
     "metrics": {"values": dict, "step": int},
     "params": {"values": dict},
     "tags": {"values": dict},
+    "note": {"lines": list, "pages": dict},
 }
 
 

@@ -123,8 +123,18 @@ class Run:
         self.tags({"fingerprint.data": digest})
 
     def model(self, checkpoint: str | Path) -> None:
-        """Keep a safetensors checkpoint as an MLflow model, whose ``predict`` encodes images."""
+        """Keep a safetensors checkpoint as a model that MLflow loads, serves and registers."""
         self._append("model", path=self._reference(checkpoint))
+
+    def note(self, lines: Sequence[str], pages: Mapping[str, str] | None = None) -> None:
+        """Say on the run's page in MLflow what was found; a later note takes its place.
+
+        Args:
+            lines: sentences, a paragraph each.
+            pages: paths of files kept with the run, by the words that lead there.
+        """
+        told = [printable(line) for line in lines]
+        self._append("note", lines=told, pages=dict(pages or {}))
 
     def __enter__(self) -> Run:
         """Return the run."""
@@ -207,7 +217,7 @@ def start(
         out: RUN_DIR, where the record is kept.
         enabled: False makes a run that does nothing, without MLflow installed.
         experiment: MLflow experiment; by default MLFLOW_EXPERIMENT_NAME or _ID, or else "gdm-repr".
-        run_name: name shown by MLflow; by default the command and the folder's name.
+        run_name: name shown by MLflow; by default the command and the folder.
         parent: the run this one belongs to: a ``record_id``, or a run id of MLflow.
         tags: more facts, such as fingerprints.
 
@@ -226,32 +236,49 @@ def start(
     facts = {
         "command": command,
         "experiment": experiment_name(experiment),
-        "name": printable(run_name or f"{command} {out.resolve().name}"),
+        "name": printable(run_name or _run_name(command, out)),
         "parent": parent,
     }
     run._begin(facts, config, tags or {})
     return run
 
 
+def _run_name(command: str, out: Path) -> str:
+    """Name a run after its command and its folder; ``edit mix a`` in ``a/mix``."""
+    words, place = command.replace("-", " "), out.resolve()
+    while place.name in words.split():
+        place = place.parent
+    return f"{words} {place.name}".strip()
+
+
 @sturdy_streams()
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``gdm-repr track replay RUN_DIR``: send what a tracking server has not got yet.
+    """Run ``gdm-repr track``: send what a tracking server has not got yet, or register a model.
 
     Returns:
-        0 when the server has everything; 2 when it does not answer or RUN_DIR holds no record.
+        0 when that is done; 2 when the server does not answer or RUN_DIR holds no record.
     """
     parser = argparse.ArgumentParser(
         prog="gdm-repr track",
-        description="Send a run's local record to MLflow.",
-        epilog="example: gdm-repr track replay runs/encode --tracking-uri http://localhost:5000",
+        description="Send a run's local record to MLflow, or register the model that it made.",
+        epilog="examples: gdm-repr track replay runs/encode --tracking-uri http://localhost:5000; "
+        "gdm-repr track register runs/digits digits@champion",
     )
-    commands = parser.add_subparsers(dest="action", required=True, metavar="replay")
-    command = commands.add_parser("replay", help="send what the tracking server has not got yet")
-    command.add_argument(
-        "run_dir", type=user_path, metavar="RUN_DIR", help=f"folder with a {RECORD}"
+    commands = parser.add_subparsers(dest="action", required=True, metavar="replay|register")
+    sending = commands.add_parser("replay", help="send what the tracking server has not got yet")
+    naming = commands.add_parser(
+        "register", help="name the model of a training, for --checkpoint models:/NAME@ALIAS"
     )
-    command.add_argument(
-        "--tracking-uri", help="MLflow server (default: MLFLOW_TRACKING_URI or sqlite:///mlflow.db)"
+    for command in (sending, naming):
+        command.add_argument(
+            "run_dir", type=user_path, metavar="RUN_DIR", help=f"folder with a {RECORD}"
+        )
+        command.add_argument(
+            "--tracking-uri",
+            help="MLflow server (default: MLFLOW_TRACKING_URI or sqlite:///mlflow.db)",
+        )
+    naming.add_argument(
+        "name", metavar="NAME[@ALIAS]", help="in MLflow's registry; the alias moves to this model"
     )
     options = parser.parse_args(argv)
 
@@ -259,7 +286,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         uri = tracking_uri(options.tracking_uri)
         if sys.stderr.isatty():  # someone waits, perhaps for a server that does not answer
             print(f"sending {options.run_dir} to {without_password(uri)}", file=sys.stderr)
-        print(replay(options.run_dir, uri))
+        if options.action == "replay":
+            print(replay(options.run_dir, uri))
+        else:
+            from gdm_repr.tracking.registry import register
+
+            print(register(options.run_dir, options.name, uri))
         return 0
 
-    return run_command("track", body, resume="replay again to send the rest")
+    return run_command("track", body, resume="run the same command again to send the rest")
