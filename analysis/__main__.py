@@ -125,11 +125,20 @@ def _analyse_all(config: AllConfig) -> int:
     folders = {name: config.out / name for name in ANALYSES}
     folders |= {analysis.name: options.out for analysis, options in parts}
     resolved = config.resolved()
-    with tracking.start("analyse-all", resolved, config.out, enabled=config.track) as tracked:
+    source = subject.store.manifest.settings["source"]
+    with tracking.start(
+        "analyse-all",
+        resolved,
+        config.out,
+        enabled=config.track,
+        run_name=f"analyses of {source}",
+    ) as tracked:
+        told = list[str]()
         for number, (analysis, options) in enumerate(parts, 1):
             print(f"{number} of {len(parts)}: {analysis.name}", file=sys.stderr)
             report, _ = perform(analysis, options, subject, parent=tracked.record_id)
             print(f"\n{report.question}\n" + "\n".join(f"  {line}" for line in report.answer))
+            told += [f"{report.title}: {line}" for line in report.answer]
         # Those of earlier runs, too: the page leads to all that the folder holds.
         found = [read_entry(folder, config.out) for folder in folders.values()]
         entries = [entry for entry in found if entry is not None]
@@ -137,6 +146,7 @@ def _analyse_all(config: AllConfig) -> int:
             entries, config.out, command=command_line(ALL, config), made_by=made_by()
         )
         tracked.artifact(index)
+        tracked.note(told, {"all reports": index.name})
     print(f"\nreport: {index}")
     return 0
 

@@ -302,19 +302,18 @@ def _perform(
             f"{config.out} is finished already: {analysis.name}; its page is written again from "
             "what was measured; add --overwrite to measure it again"
         )
-    resolved = config.resolved()
+    resolved, manifest = config.resolved(), subject.store.manifest
+    source = str(manifest.settings["source"])
     with tracking.start(
         f"analyse-{analysis.name}",
         resolved,
         config.out,
         enabled=config.track,
+        run_name=f"{analysis.name.replace('_', ' ')} of {source}",
         parent=parent,
         tags=_origin(subject),
     ) as tracked:
-        manifest = subject.store.manifest
-        tracked.inputs(
-            str(manifest.settings["source"]), manifest.fingerprint["data"], str(config.latents)
-        )
+        tracked.inputs(source, manifest.fingerprint["data"], str(config.latents))
         print(f"images: {subject.said()}", file=sys.stderr)
         report = analysis.measure(config, subject, journal).report()
         written = write_report(
@@ -332,6 +331,7 @@ def _perform(
             tracked.artifact(path, "figures")
         tracked.artifact(written.numbers)
         tracked.artifact(written.page)
+        tracked.note(report.answer, {"the report": written.page.name})
     return report, written
 
 

@@ -199,8 +199,10 @@ def encode(config: EncodeConfig) -> int:
                 rmse = float((store.errors(name).astype("f8") ** 2).mean() ** 0.5)
                 tracked.metrics({f"{name.removesuffix('_error')}_rmse": rmse})
                 print(f"{name.replace('_', ' ')}: RMSE {rmse:.2e}")
+        verdict = [*unlike, *judge_latents(summary, summarise_elements(store))]
+        tracked.note(verdict, {"originals over reconstructions": sheet.name})
     print(as_text(summary))
-    print(*unlike, *judge_latents(summary, summarise_elements(store)), sep="\n")
+    print(*verdict, sep="\n")
     print(f"encoded {manifest.encoded} images, {manifest.quarantined} quarantined: {config.out}")
     print(f"originals over reconstructions: {sheet}")
     return 0

@@ -192,6 +192,8 @@ def _train(config: TrainConfig) -> int:
         tracked.artifact(_draw_curve(trainer))
         tracked.model(config.out / MODEL_FILE)
         verdict = _judge(trainer, work.held_out)
+        pages = {"the last samples": f"samples/{sheet.name}", "the curve of the loss": CURVE}
+        tracked.note(verdict, pages)
     print(f"model: {config.out / MODEL_FILE}")
     print(f"samples: {sheet}")
     print(*verdict, sep="\n")

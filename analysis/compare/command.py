@@ -222,7 +222,7 @@ def _command(config: CompareConfig) -> str:
 
 
 def _keep(uri: str, parent: StoredRun, report: Report, written: Written) -> None:
-    """Log the page, the figures and the tables to the parent run, in one folder.
+    """Log the page, the figures and the tables to the parent run, with a link in its note.
 
     A server that does not take them costs a warning: what was found lies on the disk.
     """
@@ -235,7 +235,7 @@ def _keep(uri: str, parent: StoredRun, report: Report, written: Written) -> None
     files += [(path, f"{FOLDER}/figures") for path in written.pictures]
     files += [(path, f"{FOLDER}/tables") for path in tables]
     try:
-        attach(uri, parent.id, files)
+        attach(uri, parent.id, files, {"comparison of its runs": f"{FOLDER}/{written.page.name}"})
     except Unreachable as error:
         warn(f"{error}; the page is not kept with the run {parent.name!r}")
 

@@ -35,6 +35,7 @@ from gdm_repr.command import run
 from gdm_repr.files import only_writer
 
 if TYPE_CHECKING:
+    from gdm_repr.analysis.report.page import Written
     from gdm_repr.config import EncodeConfig, TrainConfig
     from gdm_repr.data.images import Preprocess
     from gdm_repr.grouping import Shape
@@ -197,8 +198,12 @@ def _study(config: StudyConfig, choices: Sequence[Choice]) -> int:
             until = time.monotonic() + _PARENT_S
             while tracked.run_id is None and time.monotonic() < until:
                 time.sleep(0.1)  # the study's own run is on its way, and children are sent after it
-            for path in _compare(config, todo):
-                tracked.artifact(path, "" if path.suffix == ".html" else "figures")
+            if (written := _compare(config, todo)) is not None:
+                tracked.artifact(written.page)
+                for path in written.pictures:
+                    if path.suffix == ".png":
+                        tracked.artifact(path, "figures")
+                tracked.note(_answer(written), {"the comparison": written.page.name})
         if pool.failed:
             first = next(iter(pool.failed))
             raise ValueError(
@@ -226,8 +231,8 @@ def _estimate(tasks: dict[str, tuple[Task, str | None]], jobs: int) -> dict[str,
     return seconds
 
 
-def _compare(config: StudyConfig, todo: Todo) -> list[Path]:
-    """Compare what is finished, by this study's labels; return the page and its pictures."""
+def _compare(config: StudyConfig, todo: Todo) -> Written | None:
+    """Compare what is finished, by this study's labels; None where nothing can be."""
     from gdm_repr.analysis.compare.command import compare
     from gdm_repr.analysis.compare.options import CompareConfig
     from gdm_repr.tracking.record import tracking_uri, warn
@@ -245,16 +250,23 @@ def _compare(config: StudyConfig, todo: Todo) -> list[Path]:
              f"store and not compared, such as: {absent[0]}")  # fmt: skip
     if not tags:
         warn("no run has come to the tracking store, so that there is nothing to compare")
-        return []
+        return None
     query = f"attributes.run_id IN ({', '.join(map(repr, tags))})"
     try:
         # More of its own runs may have come: that comparison is this one, grown.
         given = {"filter": query, "out": config.folder() / "comparison", "overwrite": True}
-        written = compare(CompareConfig.model_validate(given), tags)
+        return compare(CompareConfig.model_validate(given), tags)
     except ValueError as error:
         warn(f"no comparison: {error}")
-        return []
-    return [written.page, *(path for path in written.pictures if path.suffix == ".png")]
+        return None
+
+
+def _answer(written: Written) -> Sequence[str]:
+    """Return the sentences of a comparison that was written."""
+    from gdm_repr.analysis.report.page import read_entry
+
+    entry = read_entry(written.page.parent, written.page.parent)
+    return entry.report.answer if entry else ()
 
 
 def _delivered(folder: Path, uri: str) -> str | None:

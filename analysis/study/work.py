@@ -146,11 +146,14 @@ def _score(task: Task) -> dict[str, Any]:
     ) as tracked:
         encode(choice.encode)
         subject, metrics = Subject.open(choice.analyses[0][1]), dict[str, float]()
+        answers, pages = list[str](), dict[str, str]()
         for name, options in choice.analyses:
             report, written = perform(load(name), options, subject)
             for step, values in report.metrics:
                 metrics |= values if step == 0 else {}  # curves are on the page
             tracked.artifact(written.page, name)
+            answers += [f"{report.title}: {line}" for line in report.answer]
+            pages[report.title] = f"{name}/{written.page.name}"
             for picture in written.pictures:
                 tracked.artifact(picture, f"{name}/figures")
         metrics |= as_metrics(summarise(subject.store))
@@ -165,6 +168,7 @@ def _score(task: Task) -> dict[str, Any]:
         tracked.metrics(metrics)
         for path in pictures:
             tracked.artifact(path)
+        tracked.note(answers, pages)
     return {"metrics": metrics, "pictures": [str(path.resolve()) for path in pictures]}
 
 

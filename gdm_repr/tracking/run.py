@@ -49,6 +49,7 @@ from gdm_repr.tracking.sender import Sender, follow_run, replay
 
 __all__ = ["Run", "main", "start"]
 
+_MAX_NAME = 250  # characters of a run's name that MLflow's databases keep
 # How long a job that is done waits for what is left to be sent; the sender itself goes on after.
 _PATIENCE_S = 60.0
 _PATIENCE_INTERRUPTED_S = 3.0  # of one who asked it to end
@@ -236,7 +237,7 @@ def start(
     facts = {
         "command": command,
         "experiment": experiment_name(experiment),
-        "name": printable(run_name or _run_name(command, out)),
+        "name": printable(run_name or _run_name(command, out))[:_MAX_NAME],
         "parent": parent,
     }
     run._begin(facts, config, tags or {})

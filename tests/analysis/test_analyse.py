@@ -185,7 +185,7 @@ def test_all_writes_an_index_and_tracks_children(
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
     runs = {run.info.run_name: run for run in mlflow.search_runs(
         experiment_names=["gdm-repr"], output_format="list")}  # fmt: skip
-    parent, child = runs["analyse-all analysis"], runs["analyse-band_variance band_variance"]
+    parent, child = runs["analyses of digits"], runs["band variance of digits"]
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
     share = result(out / "band_variance")["metrics"][0]["values"]["band_variance/0_5"]
     assert child.data.metrics["band_variance/0_5"] == pytest.approx(share)

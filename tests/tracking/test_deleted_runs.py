@@ -24,10 +24,14 @@ class Server:
 
     def get_experiment_by_name(self, name: str) -> SimpleNamespace:
         stage = self.stages["exp"] if name == "exp" else "active"
-        return SimpleNamespace(experiment_id="7", name=name, lifecycle_stage=stage)
+        return SimpleNamespace(experiment_id="7", name=name, lifecycle_stage=stage, tags={})
+
+    def set_experiment_tag(self, *facts: str) -> None:
+        pass
 
     def get_run(self, run_id: str) -> SimpleNamespace:
-        return SimpleNamespace(info=SimpleNamespace(lifecycle_stage=self.stages["run"]))
+        info = SimpleNamespace(lifecycle_stage=self.stages["run"])
+        return SimpleNamespace(info=info, inputs=None)
 
     def restore_run(self, run_id: str) -> None:
         self.stages["run"] = "active"

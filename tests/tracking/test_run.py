@@ -514,3 +514,21 @@ def test_a_server_killed_mid_job_gets_everything_once(
     with start("encode", {}, out):
         pass
     assert "does not take the run" in capfd.readouterr().err
+
+
+def test_a_model_of_a_server_is_copied_once(
+    server: Server, first_job: FirstJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gdm_repr.checkpoint import find_checkpoint
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    checkpoint = first_job.folder / "digits.safetensors"
+    with start("train", {}, tmp_path / "run") as run:
+        run.model(checkpoint)
+    assert main(["register", str(tmp_path / "run"), "digits@champion"]) == 0
+    for name in (f"runs:/{run.run_id}/model", "models:/digits@champion"):
+        found = find_checkpoint(name)
+        assert found.read_bytes() == checkpoint.read_bytes()
+        assert found.is_relative_to(tmp_path / "cache")
+    assert len([*(tmp_path / "cache").rglob("*.safetensors")]) == 1
