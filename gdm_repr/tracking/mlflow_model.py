@@ -125,8 +125,8 @@ class Representation(PythonModel):
             first = error.errors()[0]
             name = ".".join(map(str, ("edit", *first["loc"])))
             raise ValueError(f"{name}={str(first['input'])[:80]!r}: {first['msg']}") from None
-        if edit.images is not None or edit.z is not None:
-            raise ValueError("edit: images and z are the inputs; leave them out here")
+        if any(given is not None for given in (edit.images, edit.z, edit.ids, edit.store)):
+            raise ValueError("edit: images or z are the inputs; leave them and ids out here")
         z = self._latents_of(given, model, plan)
         references = z
         if isinstance(edit, MixRequest):
