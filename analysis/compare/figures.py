@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 PANELS = 6  # metrics drawn, at most
+DRAWN = 40  # choices drawn with their names, at most
 WRITTEN_OUT = 10  # labels beside their points; of more choices, or longer ones, numbers
 _RINGS = (9, 16, 26, 40, 60, 85)  # distances of a label from its point, in points
 _LONG = 30
@@ -102,31 +103,26 @@ def draw_pareto(points: Sequence[Point], cost: str, quality: str, *, higher: boo
         alpha=0.5,
         zorder=1,
     )
-    for each in points:
-        colour = COLOURS[0] if each.on_front else "0.55"
-        x, y = _centre(each)
-        (left, right), (low, high) = _ends(each.cost), _ends(each.quality)
-        axes.plot([left, right], [y, y], color=colour, linewidth=1, alpha=0.8, zorder=2)
-        axes.plot([x, x], [low, high], color=colour, linewidth=1, alpha=0.8, zorder=2)
-        axes.plot(
-            x,
-            y,
-            marker="o",
-            markersize=6,
-            color=colour,
-            markerfacecolor=colour if each.on_front else "white",
-            zorder=3,
-        )
+    for on_front, colour, inside in ((False, "0.55", "white"), (True, COLOURS[0], COLOURS[0])):
+        own = [p for p in points if p.on_front is on_front]
+        if not own:
+            continue
+        x, y = zip(*map(_centre, own), strict=True)
+        bars_x, bars_y = ([_ends(p.cost) for p in own], [_ends(p.quality) for p in own])
+        axes.hlines(y, *zip(*bars_x, strict=True), color=colour, linewidth=1, alpha=0.8, zorder=2)
+        axes.vlines(x, *zip(*bars_y, strict=True), color=colour, linewidth=1, alpha=0.8, zorder=2)
+        axes.plot(x, y, "o", markersize=6, color=colour, markerfacecolor=inside, zorder=3)
     costs = [p.cost.mean.value for p in points]
     if min(costs) > 0 and max(costs) > 10 * min(costs):
         axes.set_xscale("log")
     axes.margins(0.12, 0.12)
     axes.set_xlabel(cost)
     axes.set_ylabel(quality)
-    written_out = len(points) <= WRITTEN_OUT and max(len(p.label) for p in points) <= _LONG
-    names = [p.label if written_out else str(n) for n, p in enumerate(points, 1)]
+    named = (points if len(points) <= DRAWN else front)[:DRAWN]
+    written_out = len(named) <= WRITTEN_OUT and max(len(p.label) for p in named) <= _LONG
+    names = [p.label if written_out else str(n) for n, p in enumerate(named, 1)]
     if not written_out:
-        key = [f"{n}  {p.label}" for n, p in enumerate(points, 1)]
+        key = [f"{n}  {p.label}" for n, p in enumerate(named, 1)]
         handles = [axes.plot([], [], " ")[0] for _ in key]
         figure.set_figheight(4.2 + 0.17 * math.ceil(len(key) / 2))
         figure.legend(
@@ -139,9 +135,9 @@ def draw_pareto(points: Sequence[Point], cost: str, quality: str, *, higher: boo
             handlelength=0,
             handletextpad=0,
         )
-    places = [_centre(point) for point in points]
+    places = [_centre(point) for point in named]
     bars = []
-    for each, (x, y) in zip(points, places, strict=True):
+    for each, (x, y) in zip(points, map(_centre, points), strict=True):
         (left, right), (low, high) = _ends(each.cost), _ends(each.quality)
         bars += [((left, y), (right, y)), ((x, low), (x, high))]
     for (x, y), (to_x, to_y) in itertools.pairwise(map(_centre, front)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,19 +40,21 @@ def make_report(found: Comparison, patterns: Sequence[str], folder: Path) -> Rep
         folder: where these are copied to.
     """
     choices = found.choices
-    sheets, missed = _sheets(choices, patterns, folder)
+    shown = _shown(found)
+    which = _which_shown(found, shown)
+    sheets, missed = _sheets(shown, patterns, folder)
     tables = [choice_table(found), mean_table(found)]
     if len(choices.every) > 1:
         tables.append(difference_table(found))
     tables.append(run_table(found))
     if choices.left_out:
         tables.append(left_out_table(choices.left_out))
-    panels = [_panel(choices, metric) for metric in found.metrics[: figures.PANELS]]
+    panels = [_panel(shown, metric) for metric in found.metrics[: figures.PANELS]]
     pictures = [
         Picture(
             "choices",
             "Means over seeds with 95 % t intervals; small dots are single seeds, and a mean "
-            f"without a line has one. {_n_text(choices)}",
+            f"without a line has one. {_n_text(choices)}{which}",
             figures.draw_panels(panels),
         )
     ]
@@ -180,7 +183,12 @@ def _pareto(found: Comparison) -> Picture:
         "seeds, bars are 95 % t intervals in both directions"
         f"{' (none where there is one seed)' if ones else ''}. Filled and joined: no other choice "
         "is at least as good in both and better in one, by the means alone; where bars overlap, "
-        "the front may be another.",
+        "the front may be another."
+        + (
+            f" Of more than {figures.DRAWN} choices only these have names."
+            if len(found.points) > figures.DRAWN
+            else ""
+        ),
         figures.draw_pareto(
             found.points,
             cost.axis(),
@@ -190,11 +198,32 @@ def _pareto(found: Comparison) -> Picture:
     )
 
 
+def _shown(found: Comparison) -> Choices:
+    """Return the choices to draw: of many the best of the first metric, with the reference."""
+    choices, main = found.choices, found.metrics[0]
+    labels = [each.label for each in choices.every]
+    if len(labels) <= figures.DRAWN:
+        return choices
+    losses = main.losses() if main.better else {}
+    ranked = sorted(losses, key=lambda label: losses[label][1]) or labels
+    kept = {found.reference, *ranked[: figures.DRAWN - 1]}
+    return replace(choices, every=tuple(each for each in choices.every if each.label in kept))
+
+
+def _which_shown(found: Comparison, shown: Choices) -> str:
+    """Say which choices are drawn, where not all are."""
+    n, main = len(shown.every), found.metrics[0]
+    if n == len(found.choices.every):
+        return ""
+    chosen = f"the {n} best in {main.title}" if main.better else f"the first {n}"
+    return f" Drawn are {chosen}; the tables have all."
+
+
 def _panel(choices: Choices, metric: Metric) -> figures.Panel:
     floors = [floor.mean.value for floor in metric.floors.values() if floor is not None]
     return figures.Panel(
         f"{metric.key}\n({metric.better.rule})" if metric.better else metric.key,
-        metric.means,
+        {each.label: metric.means[each.label] for each in choices.every},
         {each.label: list(each.values(metric.key).values()) for each in choices.every},
         sum(floors) / len(floors) if floors else None,
     )

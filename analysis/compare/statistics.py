@@ -133,7 +133,7 @@ def seed_mean(values: Sequence[float]) -> SeedMean | None:
     >>> print(seed_mean([1.0, 2.0, 3.0]))
     2 [-0.484, 4.48]
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit  # as scipy.stats.t has it, a hundred times as fast
 
     x = np.asarray(values, float)
     n = len(x)
@@ -143,7 +143,7 @@ def seed_mean(values: Sequence[float]) -> SeedMean | None:
     if n == 1:
         return SeedMean(1, Estimate(mean, math.nan, math.nan), math.nan)
     std = float(x.std(ddof=1))
-    half = float(t.ppf(1 - LEVEL / 2, n - 1)) * std / math.sqrt(n)
+    half = float(stdtrit(n - 1, 1 - LEVEL / 2)) * std / math.sqrt(n)
     return SeedMean(n, Estimate(mean, mean - half, mean + half), std)
 
 
@@ -198,7 +198,7 @@ def paired(value: Mapping[str, float], reference: Mapping[str, float]) -> Differ
     >>> found.n, found.mean.value
     (2, 0.75)
     """
-    from scipy.stats import t
+    from scipy.special import stdtr
 
     seeds = [seed for seed in value if seed in reference]
     a, b = (np.array([of[seed] for seed in seeds], float) for of in (value, reference))
@@ -213,7 +213,7 @@ def paired(value: Mapping[str, float], reference: Mapping[str, float]) -> Differ
         exact = Estimate(same, same, same)
         return Difference(found.n, exact, math.nan, math.nan, False, exact)
     statistic = abs(found.mean.value) / (found.std / math.sqrt(found.n))
-    p = float(2 * t.sf(statistic, found.n - 1))
+    p = float(2 * stdtr(found.n - 1, -statistic))
     return Difference(found.n, found.mean, p, p, True, found.mean)
 
 
@@ -236,12 +236,12 @@ def holm(found: Mapping[str, Difference]) -> dict[str, Difference]:
 
 def _at_level(found: Difference, level: float) -> Estimate | None:
     """Return a difference with the t interval that leaves out a share other than LEVEL."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     mean = found.mean
     if mean is None or level == LEVEL:
         return mean
-    ratio = float(t.isf(level / 2, found.n - 1) / t.isf(LEVEL / 2, found.n - 1))
+    ratio = float(stdtrit(found.n - 1, level / 2) / stdtrit(found.n - 1, LEVEL / 2))
     half = ratio * (mean.high - mean.low) / 2
     return Estimate(mean.value, mean.value - half, mean.value + half)
 
