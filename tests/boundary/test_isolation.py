@@ -36,6 +36,7 @@ from gdm_repr.data.loading import open_data
 from gdm_repr.edit.operations import interpolate
 from gdm_repr.generation import Generation
 from gdm_repr.grouping import build_grouping
+from gdm_repr.latents.neighbours import nearest
 from gdm_repr.latents.store import open_store
 from gdm_repr.latents.summary import summarise
 from gdm_repr.ode import encode
@@ -224,6 +225,7 @@ CALLS: dict[str, Callable[[World], object]] = {
     "data": lambda w: open_data("scenes:0-3", Preprocess(size=16, noise=0.1)).batch([0, 2]).x,
     "photos": lambda w: open_data("digits", Preprocess(dequantize=True), limit=9).batch([3]).x,
     "store": lambda w: (open_store(w.latents).z(), summarise(open_store(w.latents))),
+    "nearest": lambda w: nearest(open_store(w.latents), open_store(w.latents).z([0])[0], n=2),
     "total correlation": lambda w: total_correlation(w.table, permutations=19, resamples=10),
     "normality": lambda w: element_normality(w.table),
     "frechet": lambda w: frechet_distance(w.table, w.table[::-1] + 1),
