@@ -107,20 +107,28 @@ def test_neighbours_and_directions_are_those_of_the_library(
     ("path", "body", "says"),
     [
         ("neighbours", {"ids": ["none"]}, "is not in the store 'latents' (1 of 1 are not)"),
-        ("neighbours", {"ids": ["0", "1"]}, "2 given; neighbours are of one image"),
-        ("neighbours", {"ids": ["0"], "store": "x"}, "store='x': not served; there are latents"),
-        ("neighbours", {"ids": ["0"], "bands": ["9_9"]}, "band '9_9'"),
-        ("neighbours", {"ids": ["0"], "n": 99}, "ask for fewer"),
+        ("neighbours", {"ids": ["FIRST", "OTHER"]}, "2 given; neighbours are of one image"),
+        (
+            "neighbours",
+            {"ids": ["FIRST"], "store": "x"},
+            "store='x': not served; there are latents",
+        ),
+        ("neighbours", {"ids": ["FIRST"], "bands": ["9_9"]}, "band '9_9'"),
+        ("neighbours", {"ids": ["FIRST"], "n": 99}, "ask for fewer"),
         ("directions", {"band": "0_5"}, "give a label with its value, or two lists of ids"),
         ("directions", {"band": "0_5", "label": "label"}, "value: missing"),
         ("directions", {"band": "0_5", "label": "x", "value": "1"}, "'x'"),
         ("directions", {"band": "0_5", "label": "label", "value": "77"}, "'77'"),
-        ("directions", {"band": "0_5", "positive": ["0"], "negative": ["1"]}, "at least 8"),
-        ("edit", {"operation": "mix", "ids": ["0"], "references": [1]}, "references"),
+        ("directions", {"band": "0_5", "positive": ["FIRST"], "negative": ["OTHER"]}, "at least 8"),
+        ("edit", {"operation": "mix", "ids": ["FIRST"], "references": [1]}, "references"),
     ],
 )
-def test_what_is_wrong_is_said(url: str, path: str, body: dict[str, Any], says: str) -> None:
-    found = requests.post(f"{url}v1/{path}", json=body, timeout=60)
+def test_what_is_wrong_is_said(
+    url: str, encoded: Path, path: str, body: dict[str, Any], says: str
+) -> None:
+    first, other = open_store(encoded).ids[:2]
+    text = json.dumps(body).replace("FIRST", first).replace("OTHER", other)
+    found = requests.post(f"{url}v1/{path}", json=json.loads(text), timeout=60)
     assert (found.status_code, says in found.json()["detail"]) == (422, True), found.text
 
 
