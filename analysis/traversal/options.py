@@ -30,7 +30,7 @@ class TraversalConfig(FeatureConfig):
       python -m gdm_repr.analysis.traversal --checkpoint runs/faces --latents runs/faces/latents --elements 0-9 --values -3:3:9 --out runs/faces/traversal
     """  # noqa: E501
 
-    dials: ClassVar[Dials] = {"anchors": (LEAST, 64), "elements": (8, 1024), "directions": (4, 12)}
+    dials: ClassVar[Dials] = {"anchors": (LEAST, 64), "elements": (4, 1024), "directions": (4, 12)}
 
     band: str | None = Field(
         None,

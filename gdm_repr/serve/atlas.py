@@ -46,7 +46,7 @@ def read_atlas(reports: Path | None, fingerprint: str) -> dict[str, Any] | None:
         return None
     if read_head(folder / JOURNAL).get("of", {}).get("checkpoint") != fingerprint:
         return None
-    found = parse_json(read_text(folder / "result.json"))
+    found = parse_json(read_text(folder / "result.json", "report"))
     table = found["tables"]["atlas"]
     first = table["feature"][0]
     factors = _factors(reports / FACTORS / "tables" / "elements.csv")

@@ -54,13 +54,13 @@ def test_a_store_lists_its_images(url: str, encoded: Path) -> None:
     store = open_store(encoded)
     (facts,) = Client(url).stores()
     assert (facts["images"], facts["model"]) == (96, "model")
-    assert set(facts["labels"]["label"]) == {str(each) for each in range(10)}
-    few = {"label": "label", "value": "3", "n": 2, "pictures": True}
+    assert set(facts["labels"]["digit"]) == {str(each) for each in range(10)}
+    few = {"label": "digit", "value": "3", "n": 2, "pictures": True}
     found = requests.get(f"{url}v1/stores/latents/items", params=few, timeout=60).json()
-    threes = np.flatnonzero(store.labels("label") == 3)
+    threes = np.flatnonzero(store.labels("digit") == 3)
     assert found["total"] == len(threes)
     assert [each["id"] for each in found["items"]] == [store.ids[row] for row in threes[:2]]
-    assert found["items"][0]["labels"] == {"label": 3}
+    assert found["items"][0]["labels"] == {"digit": 3}
     picture = Image.open(io.BytesIO(base64.b64decode(found["items"][0]["image"])))
     assert picture.size == (8, 8)
     ids = [store.ids[5], store.ids[2]]
@@ -82,8 +82,8 @@ def test_neighbours_and_directions_are_those_of_the_library(
     itself = service.neighbours(store.z([7]), n=1)
     assert [each["neighbours"][0]["distance"] for each in itself] == [0.0] * len(itself)
 
-    learned = {"band": "0_5", "label": "label", "value": "0"}
-    direction = learn_from_store(store, label_contrast(store, "label", "0"), model.grouping, "0_5")
+    learned = {"band": "0_5", "label": "digit", "value": "0"}
+    direction = learn_from_store(store, label_contrast(store, "digit", "0"), model.grouping, "0_5")
     told = service.direction(**learned)
     assert told["said"] == direction.sentences()
     np.testing.assert_array_equal(told["vector"], direction.vector.numpy())
@@ -116,9 +116,9 @@ def test_neighbours_and_directions_are_those_of_the_library(
         ("neighbours", {"ids": ["FIRST"], "bands": ["9_9"]}, "band '9_9'"),
         ("neighbours", {"ids": ["FIRST"], "n": 99}, "ask for fewer"),
         ("directions", {"band": "0_5"}, "give a label with its value, or two lists of ids"),
-        ("directions", {"band": "0_5", "label": "label"}, "value: missing"),
+        ("directions", {"band": "0_5", "label": "digit"}, "value: missing"),
         ("directions", {"band": "0_5", "label": "x", "value": "1"}, "'x'"),
-        ("directions", {"band": "0_5", "label": "label", "value": "77"}, "'77'"),
+        ("directions", {"band": "0_5", "label": "digit", "value": "77"}, "'77'"),
         ("directions", {"band": "0_5", "positive": ["FIRST"], "negative": ["OTHER"]}, "at least 8"),
         ("edit", {"operation": "mix", "ids": ["FIRST"], "references": [1]}, "references"),
     ],
