@@ -42,11 +42,11 @@ def read_atlas(reports: Path | None, fingerprint: str) -> dict[str, Any] | None:
     if reports is None:
         return None
     folder = reports / ATLAS
-    if not (folder / "result.json").is_file():
+    if not (path := folder / "result.json").is_file():
         return None
     if read_head(folder / JOURNAL).get("of", {}).get("checkpoint") != fingerprint:
         return None
-    found = parse_json(read_text(folder / "result.json", "report"))
+    found = parse_json(read_text(path, "report"), f"report {str(path)!r}", constants=True)
     table = found["tables"]["atlas"]
     first = table["feature"][0]
     factors = _factors(reports / FACTORS / "tables" / "elements.csv")
