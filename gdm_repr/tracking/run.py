@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 from gdm_repr.boundary.names import file_name, metric_key
 from gdm_repr.boundary.streams import sturdy_streams
@@ -53,6 +54,7 @@ _MAX_NAME = 250  # characters of a run's name that MLflow's databases keep
 # How long a job that is done waits for what is left to be sent; the sender itself goes on after.
 _PATIENCE_S = 60.0
 _PATIENCE_INTERRUPTED_S = 3.0  # of one who asked it to end
+_OPEN: WeakValueDictionary[str, Run] = WeakValueDictionary()  # of this process, by record_id
 
 
 class Run:
@@ -157,6 +159,7 @@ class Run:
         except OSError:  # of a full disk, say, which is what ended the run
             if error is None:
                 raise
+        _OPEN.pop(self.record_id, None)
         if self._sender is not None:
             try:
                 self._sender.end(self._out, _PATIENCE_INTERRUPTED_S if killed else _PATIENCE_S)
@@ -175,7 +178,11 @@ class Run:
             append_event(self._out, self.record_id, event, facts)
 
     def _begin(
-        self, facts: Mapping[str, object], config: Mapping[str, Any], tags: Mapping[str, object]
+        self,
+        facts: Mapping[str, object],
+        config: Mapping[str, Any],
+        tags: Mapping[str, object],
+        within: Sender | None,
     ) -> None:
         before = recorded_params(
             [event for event in read_events(self._out) if event["run"] == self.record_id]
@@ -193,7 +200,7 @@ class Run:
         path = self._files / "config.json"
         path.write_text(json.dumps(config, indent=2, default=str) + "\n", encoding="utf-8")
         self.artifact(path)
-        self._sender = follow_run(self._out)
+        self._sender = follow_run(self._out, within)
 
 
 def start(
@@ -240,7 +247,9 @@ def start(
         "name": printable(run_name or _run_name(command, out))[:_MAX_NAME],
         "parent": parent,
     }
-    run._begin(facts, config, tags or {})
+    above = _OPEN.get(parent or "")
+    run._begin(facts, config, tags or {}, above and above._sender)
+    _OPEN[record_id] = run
     return run
 
 

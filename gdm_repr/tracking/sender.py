@@ -48,27 +48,28 @@ class Sender:
     work does.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        """Hold the process; use `follow_run`."""
-        self.runs: list[Path] = []  # those that are not over
-        self._process = process
+    def __init__(self, out: Path) -> None:
+        """Start the process, and send the record of a run.
 
-    @property
-    def alive(self) -> bool:
-        """Whether the process still runs."""
-        return self._process.poll() is None
+        Raises:
+            OSError: It can't be started.
+        """
+        self._process = _spawn()
+        self._first = out
+        self._told: dict[Path, str] = {}  # as they were when they began, wherever the job goes
+        self.begin(out)
 
     def begin(self, out: Path) -> None:
-        """Send a record from now on.
+        """Send another record, of a run within the first one, from now on.
 
         Raises:
             OSError: The process has ended.
         """
+        self._told[out] = str(out.absolute())
         self._tell("begin", out)
-        self.runs.append(out)
 
     def end(self, out: Path, patience: float) -> None:
-        """Say that a run is over; when all are, wait until their records are sent.
+        """Say that a run is over; with the first one all are, so wait until their records are sent.
 
         Args:
             out: RUN_DIR.
@@ -78,32 +79,33 @@ class Sender:
             OSError: The process has ended.
             subprocess.TimeoutExpired: It is not done.
         """
-        self.runs.remove(out)
         self._tell("over", out)
-        if not self.runs and self._process.stdin is not None:
+        if out == self._first and self._process.stdin is not None:
             self._process.stdin.close()
             self._process.wait(patience)
 
     def _tell(self, word: str, out: Path) -> None:
         if self._process.stdin is not None:
-            self._process.stdin.write(f"{json.dumps([word, str(out.resolve())])}\n".encode())
+            self._process.stdin.write(f"{json.dumps([word, self._told[out]])}\n".encode())
             self._process.stdin.flush()
 
 
-_current: Sender | None = None  # of this process
+def follow_run(out: Path, within: Sender | None) -> Sender | None:
+    """Send a run's record while it grows; None, with a warning, if that cannot be.
 
-
-def follow_run(out: Path) -> Sender | None:
-    """Send a run's record while it grows; None, with a warning, if that cannot be."""
-    global _current
+    Args:
+        out: RUN_DIR.
+        within: what sends the record of the run that it belongs to, if that runs in this process.
+    """
     try:
-        if _current is None or not _current.runs or not _current.alive:
-            _current = Sender(_spawn())
-        _current.begin(out)
+        if within is not None:
+            with suppress(OSError):  # it has ended, which costs this run nothing
+                within.begin(out)
+                return within
+        return Sender(out)
     except OSError as error:
         warn(f"no process to send the run to MLflow ({error}); {advice(out)}")
         return None
-    return _current
 
 
 def _spawn() -> subprocess.Popen[bytes]:

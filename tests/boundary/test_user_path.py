@@ -119,7 +119,7 @@ def test_public_functions_expand(home: Path, monkeypatch: pytest.MonkeyPatch) ->
     ):
         with pytest.raises(ValueError, match=str(home)):
             call()
-    monkeypatch.setattr("gdm_repr.tracking.run.follow_run", lambda out: None)
+    monkeypatch.setattr("gdm_repr.tracking.run.follow_run", lambda out, within: None)
     start("encode", {}, "~/run")
     assert (home / "run" / "track.jsonl").exists()
     assert not Path("~").exists()
