@@ -43,7 +43,8 @@ def put_note(client: MlflowClient, run: Run, text: str, earlier: Sequence[str] =
         earlier: texts that it takes the place of.
     """
     now = run.data.tags.get(NOTE_TAG, "")
-    before = next((each for each in (text, *earlier) if each and each in now), None)
+    found = [each for each in (text, *earlier) if each and each in now]
+    before = max(found, key=len, default=None)  # one may begin as another does
     new = f"{now}\n\n{text}".strip() if before is None else now.replace(before, text)
     if new != now and len(new) <= MAX_TAG:
         client.set_tag(run.info.run_id, NOTE_TAG, new)

@@ -13,6 +13,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -29,6 +32,7 @@ from gdm_repr.tracking.sender import replay
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
+    from mlflow.entities.model_registry import ModelVersion
 
 _NAME = r"[\w.-][\w. -]*"  # of a registered model
 _REGISTERED = re.compile(rf"({_NAME})(?:@([\w-]+))?")
@@ -101,7 +105,7 @@ def register(out: Path, name: str, uri: str) -> str:
         if model is None:
             raise Refused(f"run_dir {str(out)!r}: its runs made no model; give that of a training")
         try:
-            version = _version(client, title, model)
+            version = _version(client, title, model, uri)
             if alias:
                 client.set_registered_model_alias(title, alias, version)
         except MlflowException as error:
@@ -115,22 +119,34 @@ def register(out: Path, name: str, uri: str) -> str:
     return ask(uri, do)
 
 
-def _version(client: MlflowClient, name: str, model: LoggedModel) -> str:
+def _version(client: MlflowClient, name: str, model: LoggedModel, uri: str) -> str:
     """Return the version of a name that a model is, which is made if need be."""
-    from mlflow.exceptions import MlflowException
+    import mlflow
 
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
     for known in client.search_model_versions(f"name = '{name}'"):
-        if known.model_id == model.model_id:
+        if _logged_as(known) == model.model_id:
             return str(known.version)
     tags = {key: value for key, value in model.tags.items() if key.startswith("fingerprint.")}
-    place = f"models:/{model.model_id}"
-    made = client.create_model_version(name, place, tags=tags, model_id=model.model_id)
+    with _writing_to(uri):
+        made = mlflow.register_model(f"models:/{model.model_id}", name, tags=tags)
     return str(made.version)
+
+
+@contextmanager
+def _writing_to(uri: str) -> Iterator[None]:
+    """Let MLflow's functions write to a server, quietly, as no client links what it registers."""
+    import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    try:
+        with redirect_stderr(StringIO()):
+            yield
+    finally:
+        mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None sets none
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
 
 
 def _find(client: MlflowClient, place: str) -> LoggedModel:
@@ -149,9 +165,15 @@ def _find(client: MlflowClient, place: str) -> LoggedModel:
         return client.get_logged_model(found[1])
     else:
         raise Refused(f"no name of a model in MLflow; write {_FORMS}")
-    if version.model_id is None:
+    if (model_id := _logged_as(version)) is None:
         raise Refused("was registered by MLflow 2, without a logged model; register it again")
-    return client.get_logged_model(version.model_id)
+    return client.get_logged_model(model_id)
+
+
+def _logged_as(version: ModelVersion) -> str | None:
+    """Return the id of a version's logged model, which most stores keep in its source alone."""
+    found = re.search(r"(?:^|/)models:?/(m-\w+)(?:/|$)", version.source or "")
+    return version.model_id or (found[1] if found else None)
 
 
 def _on_disk(model: LoggedModel, path: str) -> Path | None:
