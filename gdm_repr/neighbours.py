@@ -229,8 +229,8 @@ def _items(config: NeighboursConfig, work: Work) -> tuple[Tensor, Any]:
     import torch
 
     if work.images is None:
-        z = work.index.store.z(work.places)
-        return work.model.decode(torch.from_numpy(z), work.plan).cpu(), z
+        stored = work.index.store.z(work.places)
+        return work.model.decode(torch.from_numpy(stored), work.plan).cpu(), stored
     batch = work.images.batch(work.places)
     if batch.rejected:
         bad = batch.rejected[0]

@@ -468,6 +468,6 @@ def grouping_of(manifest: Manifest) -> Grouping:
     index, order = np.empty(manifest.elements, np.int64), manifest.order()
     for number, band in enumerate(manifest.bands):
         index[order[band.start : band.stop]] = number
-    index = index.reshape(channels if manifest.per_channel else 1, height * width)
     names = tuple(band.name for band in manifest.bands)
-    return Grouping(index, tuple(range(len(names))), names)
+    rows = index.reshape(channels if manifest.per_channel else 1, height * width)
+    return Grouping(rows, tuple(range(len(names))), names)
