@@ -68,6 +68,9 @@ def open_work(config: NeighboursConfig) -> Work:
     Raises:
         ValueError: for a checkpoint, store, images, bands or items that can't be used.
     """
+    import numpy as np
+
+    from gdm_repr.analysis.subject import are_disjoint
     from gdm_repr.api import open_model
     from gdm_repr.data.images import Preprocess
     from gdm_repr.data.loading import open_data
@@ -93,7 +96,10 @@ def open_work(config: NeighboursConfig) -> Work:
     names = index.ids if images is None else images.ids
     places = find_items(config.items, names)
     ids = [names[place] for place in places]
-    return Work(model, plan, index, images, places, ids, store.held_out)
+    held_out = store.held_out
+    if are_disjoint(model.checkpoint.training.get("data"), store.manifest.settings.get("source")):
+        held_out = np.ones(len(store), np.bool_)
+    return Work(model, plan, index, images, places, ids, held_out)
 
 
 def neighbours(config: NeighboursConfig) -> int:
@@ -171,7 +177,7 @@ def sentences(work: Work, name: str, bands: Sequence[Neighbours]) -> list[str]:
     if work.held_out is None:
         said.append(f"  Whether training has seen {nearest} is not known.")
     elif work.held_out[found.rows[0]]:
-        said.append(f"  Training held {nearest} out.")
+        said.append(f"  Training never saw {nearest}.")
     else:
         said.append(f"  Training did not hold {nearest} out, and may have seen it.")
     return said
