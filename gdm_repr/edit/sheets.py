@@ -235,7 +235,7 @@ def direction(editor: Editor, config: DirectionConfig) -> Sheet:
             left = _side(originals.x[i : i + 1])
             label = f"{_short(name)}\nband {each.band}\nto {each.positive}"
             rows.append(Row(label, left, made, left[:0]))
-    columns = [f"{amount:+.3g}" for amount in config.amounts]
+    columns = [f"{amount:+.3g}" if amount else "0" for amount in config.amounts]
     return Sheet(
         originals,
         [],
