@@ -26,7 +26,7 @@ from gdm_repr.masks import band_mask
 SHAPE = (2, 2, 4)
 BANDS = build_grouping("bands", SHAPE, cuts=[2, 5])
 OWN = band_mask("2_4", BANDS, 2)
-KIND = {"positive": "kind = a", "negative": "kind is not a"}
+KIND: dict[str, Any] = {"positive": "kind = a", "negative": "kind is not a"}
 
 
 def made(n: int, seed: int = 0) -> tuple[torch.Tensor, NDArray[np.bool_], torch.Tensor]:
@@ -59,10 +59,10 @@ def test_a_known_direction_is_found_and_its_accuracy_is_that_of_other_images() -
     assert low < value < high < low + 0.1
     # the threshold's place is not part of a direction: the best one on images not seen
     z, labels, _ = made(20_000, seed=1)
-    along = (z * found.vector).sum((1, 2)).numpy()
+    place = (z * found.vector).sum((1, 2)).numpy()
 
     def accuracy(at: float) -> float:
-        return float(np.mean(along[labels] > at) + np.mean(along[~labels] <= at)) / 2
+        return float(np.mean(place[labels] > at) + np.mean(place[~labels] <= at)) / 2
 
     fresh = max(map(accuracy, np.linspace(-0.5, 1, 16)))
     assert low - 0.01 < fresh < high + 0.01
