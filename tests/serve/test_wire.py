@@ -26,14 +26,11 @@ def saved(kind: str, **options: object) -> bytes:
 
 
 def png(side: int) -> bytes:
-    """The beginning of a PNG file, which says how large it is."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + struct.pack(">I", 13)
-        + header
-        + struct.pack(">I", zlib.crc32(header))
-    )
+    """A PNG file that says how large it is, and holds nothing."""
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    chunks = (b"IHDR" + header, b"IDAT")
+    packed = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "PPM", "WEBP", "JPEG2000", "AVIF"])
