@@ -93,6 +93,9 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        root = scope.get("root_path", "").rstrip("/")
+        if root and not f"{scope['path']}/".startswith(f"{root}/"):  # a proxy took it off
+            scope = {**scope, "path": root + scope["path"]}
         began, status, seen = time.monotonic(), 500, 0
 
         async def counted(message: Message) -> None:
