@@ -49,12 +49,12 @@ class UploadSource(EncodedSource):
 
     def __init__(self, files: Sequence[bytes]) -> None:
         """Keep the bytes."""
-        self.name, self._files = "request", files
+        self.name, self.files = "request", files
         self.labels: Labels = {}
         self.ids = [hashlib.sha256(data).hexdigest() for data in files]
 
     def _open(self, index: int, preprocess: Preprocess) -> BinaryIO:
-        data = self._files[index]
+        data = self.files[index]
         tiff = preprocess.channels is None and data[:4] in _TIFF  # no other holds such channels
         if not _TAKEN.match(data) and not tiff:
             raise BadImage(
@@ -65,7 +65,7 @@ class UploadSource(EncodedSource):
 
     def content(self) -> Iterator[bytes]:
         """Yield the bytes."""
-        yield from self._files
+        yield from self.files
 
 
 def images_of_files(files: Sequence[bytes], preprocess: Preprocess) -> Tensor:
@@ -78,7 +78,8 @@ def images_of_files(files: Sequence[bytes], preprocess: Preprocess) -> Tensor:
     Raises:
         ValueError: if one can't be used; it names the first, and the reason.
     """
-    source = UploadSource(files)
+    places = {data: place for place, data in enumerate(dict.fromkeys(files))}
+    source = UploadSource(list(places))  # where one comes twice, it is read once
     try:
         dataset = ImageDataset(source, preprocess, {}, 0)
     except ValueError:  # none can be used
@@ -89,8 +90,8 @@ def images_of_files(files: Sequence[bytes], preprocess: Preprocess) -> Tensor:
         raise
     batch = dataset.batch(range(len(dataset)))
     for bad in batch.rejected:
-        raise ValueError(f"images[{bad.index}]: {bad.reason}")
-    return batch.x
+        raise ValueError(f"images[{files.index(source.files[bad.index])}]: {bad.reason}")
+    return batch.x[[places[data] for data in files]]
 
 
 def images_of_json(images: object, shape: Shape, preprocess: Preprocess) -> Tensor:

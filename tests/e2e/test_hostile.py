@@ -226,7 +226,7 @@ def test_what_is_as_large_as_it_may_be_is_taken_one_by_one(serve: Callable[..., 
     """Images of 20 million pixels each, 12 to a request, by several clients at once."""
     server = serve()
     before = server.peak
-    given = form(*[png(4_400, colour=6)] * 12)
+    given = form(*[png(4_400 - i, colour=6) for i in range(12)])
 
     def ask(_: int) -> int:
         return requests.post(

@@ -61,6 +61,15 @@ def test_others_are_refused(data: bytes, says: str) -> None:
     assert says in str(caught.value) and "images[1]" in str(caught.value)
 
 
+def test_an_image_may_come_twice() -> None:
+    one, other = saved("PNG"), saved("BMP")
+    x = images_of_files([one, other, one], Preprocess(size=8, channels="gray", dequantize=True))
+    np.testing.assert_array_equal(x[0], x[2])
+    assert not (x[0] == x[1]).all()  # another file has other noise
+    with pytest.raises(ValueError, match=r"images\[2\]: image file is truncated"):
+        images_of_files([one, one, one[:70]], GRAY)
+
+
 def test_many_channels_come_as_tiff_where_a_model_has_them() -> None:
     file = io.BytesIO()
     channels = np.stack([LEVELS] * 5)
