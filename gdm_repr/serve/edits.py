@@ -143,8 +143,8 @@ class TraverseRequest(EditRequest):
     ) -> tuple[Tensor, list[str]]:
         """Return latents (E, C, d) and a name of each."""
         values = np.linspace(-self.reach, self.reach, self.n).tolist()
-        each = SetRequest(operation="set", elements=self.elements, values=values)
-        return each.edited(model, z, references)
+        given = {"operation": "set", "elements": self.elements, "values": values}
+        return SetRequest.model_validate(given).edited(model, z, references)
 
 
 class InterpolateRequest(EditRequest):

@@ -78,7 +78,7 @@ class Pictures:
         asked = self.asked(stored)
         for start in range(0, len(lacking), size):
             part = lacking[start : start + size]
-            z = await anyio.to_thread.run_sync(lambda part=part: stored.store.z(part))
+            z = await anyio.to_thread.run_sync(stored.store.z, part)
             decode = _submit(self._service, asked, torch.from_numpy(z))
             results = await finished(request, decode)
             files = await anyio.to_thread.run_sync(wire.as_pngs, results["x"])

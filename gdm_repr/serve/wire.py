@@ -178,8 +178,9 @@ def as_gif(x: Tensor) -> bytes:
     from PIL import Image
 
     frames = [Image.open(io.BytesIO(data)).convert("RGB") for data in as_pngs(x)]
-    times = max(1, -(-FILM_SIDE // max(frames[0].size)))
-    size = tuple(times * side for side in frames[0].size)
+    width, height = frames[0].size
+    times = max(1, -(-FILM_SIDE // max(width, height)))
+    size = (times * width, times * height)
     large = [frame.resize(size, Image.Resampling.NEAREST) for frame in frames]
     buffer = io.BytesIO()
     large[0].save(buffer, "GIF", save_all=True, append_images=large[1:], duration=FRAME_MS, loop=0)

@@ -248,7 +248,7 @@ def start(
         "parent": parent,
     }
     above = _OPEN.get(parent or "")
-    run._begin(facts, config, tags or {}, above and above._sender)
+    run._begin(facts, config, tags or {}, None if above is None else above._sender)
     _OPEN[record_id] = run
     return run
 

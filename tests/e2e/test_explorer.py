@@ -74,7 +74,9 @@ class opened:
         self.context = browser.new_context(
             viewport={"width": 1200, "height": 900}, bypass_csp=True, **options
         )
-        self.url, self.wrong, self.hosts = url, [], set()
+        self.url = url
+        self.wrong: list[str] = []
+        self.hosts: set[str] = set()
 
     def __enter__(self) -> Page:
         page = self.context.new_page()

@@ -55,7 +55,7 @@ def test_a_store_lists_its_images(url: str, encoded: Path) -> None:
     (facts,) = Client(url).stores()
     assert (facts["images"], facts["model"]) == (96, "model")
     assert set(facts["labels"]["digit"]) == {str(each) for each in range(10)}
-    few = {"label": "digit", "value": "3", "n": 2, "pictures": True}
+    few: dict[str, Any] = {"label": "digit", "value": "3", "n": 2, "pictures": True}
     found = requests.get(f"{url}v1/stores/latents/items", params=few, timeout=60).json()
     threes = np.flatnonzero(store.labels("digit") == 3)
     assert found["total"] == len(threes)
@@ -82,7 +82,7 @@ def test_neighbours_and_directions_are_those_of_the_library(
     itself = service.neighbours(store.z([7]), n=1)
     assert [each["neighbours"][0]["distance"] for each in itself] == [0.0] * len(itself)
 
-    learned = {"band": "0_5", "label": "digit", "value": "0"}
+    learned: dict[str, Any] = {"band": "0_5", "label": "digit", "value": "0"}
     direction = learn_from_store(store, label_contrast(store, "digit", "0"), model.grouping, "0_5")
     told = service.direction(**learned)
     assert told["said"] == direction.sentences()
@@ -133,7 +133,11 @@ def test_what_is_wrong_is_said(
 
 
 def test_a_film_is_a_gif(url: str, encoded: Path) -> None:
-    body = {"operation": "interpolate", "ids": open_store(encoded).ids[:2], "n": 4}
+    body: dict[str, Any] = {
+        "operation": "interpolate",
+        "ids": open_store(encoded).ids[:2],
+        "n": 4,
+    }
     found = requests.post(
         f"{url}v1/edit",
         json={**body, "bands": ["0_5"]},
