@@ -70,7 +70,7 @@ def lay_out(folder: Path, n: int, fit_rows: int) -> str:
     argv += ["--fit-rows", str(fit_rows), "--out", str(folder / "map.parquet")]
     if command.main(argv):
         raise SystemExit(1)
-    return f"{(folder / 'map.parquet').stat().st_size / 1e6:.0f} MB"
+    return f"{(folder / 'map.parquet').stat().st_size / 1e6:.1f} MB"
 
 
 def nearest(folder: Path, n: int, fit_rows: int) -> str:
@@ -91,11 +91,11 @@ def counts(folder: Path, n: int, fit_rows: int) -> str:
     import duckdb
 
     table = f"'{folder / 'map.parquet'}'"
-    ends = duckdb.sql(f"select quantile_cont(x, .4), quantile_cont(x, .6) from {table}").fetchone()
-    assert ends is not None
+    quantiles = f"select quantile_cont(x, .4), quantile_cont(x, .6) from {table}"
+    ((low, high),) = duckdb.sql(quantiles).fetchall()
     began = time.perf_counter()
     found = duckdb.sql(
-        f"select kind, count(*) from {table} where x between {ends[0]} and {ends[1]} group by kind"
+        f"select kind, count(*) from {table} where x between {low} and {high} group by kind"
     ).fetchall()
     return f"{sum(count for _, count in found)} rows in {time.perf_counter() - began:.2f} s"
 
