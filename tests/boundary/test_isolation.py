@@ -33,6 +33,7 @@ from gdm_repr.checkpoint import load_checkpoint
 from gdm_repr.config import TrainConfig
 from gdm_repr.data.images import Preprocess
 from gdm_repr.data.loading import open_data
+from gdm_repr.edit.direction import learn_direction, move
 from gdm_repr.edit.operations import interpolate
 from gdm_repr.generation import Generation
 from gdm_repr.grouping import build_grouping
@@ -190,6 +191,15 @@ def _analyses(w: World) -> object:
     )
 
 
+def _direction(w: World) -> object:
+    z = torch.from_numpy(np.resize(w.table, (40, 3, 16)))
+    even, others = np.arange(40) % 2 == 0, {"k": [*range(5)] * 8}
+    found = learn_direction(
+        z, even, w.model.grouping, "0-5", positive="even", negative="odd", others=others
+    )
+    return found, move(z[:2], found, [1.0])
+
+
 CALLS: dict[str, Callable[[World], object]] = {
     "load": lambda w: list(load_checkpoint(w.path).denoiser.state_dict().values()),
     "load and encode": lambda w: GDM.from_pretrained(w.path, device="cpu").encode(w.x, w.plan).z,
@@ -212,6 +222,7 @@ CALLS: dict[str, Callable[[World], object]] = {
     "generation": lambda w: Generation(w.model.flow, w.plan, strict=True).states(w.z),
     "frames": lambda w: process_frames(w.model, w.z, w.plan, 3),
     "interpolate": lambda w: interpolate(w.z[:1], w.z[1:2], np.ones((3, 16), bool), [0.3, 0.7]),
+    "direction": _direction,
     "basis": lambda w: [
         build_basis(n, SHAPE[1:]).forward(w.x) for n in ("dct", "blur", "identity")
     ],
