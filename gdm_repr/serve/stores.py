@@ -182,7 +182,8 @@ class ServedStore:
 
 def _values(values: NDArray[Any]) -> list[str] | None:
     """Return the values to choose from, the most frequent first; None where they are too many."""
-    found, counts = np.unique([str(each) for each in values], return_counts=True)
+    known = [str(each) for each in map(_plain, values) if each is not None]
+    found, counts = np.unique(np.array(known, np.str_), return_counts=True)
     if len(found) > MOST_VALUES:
         return None
     return [str(found[i]) for i in np.argsort(-counts, kind="stable")]
