@@ -87,7 +87,8 @@ export function show(id, source) {
 
 // Follow a slider: one request at a time, and of those that come meanwhile the latest.
 export class Follow {
-  constructor(make) {
+  constructor(box, make) {
+    this.box = box; // of the tool: what comes when another is open is not shown
     this.make = make; // (steps, signal) => a Blob
     this.next = null;
     this.running = null;
@@ -111,7 +112,7 @@ export class Follow {
       this.running = new AbortController();
       const done = await doing(() => this.make(steps, this.running.signal));
       this.running = null;
-      if (!done) continue;
+      if (!done || !this.box.isConnected) continue;
       show("edited", done);
       await $("edited").decode().catch(() => {});
       window.gdm.times.push({ exact: steps === undefined, ms: performance.now() - began });
@@ -159,7 +160,6 @@ async function showImage() {
   show("edited", a.url);
   const stands = { store: "not at hand: its reconstruction", sample: `drawn, seed ${a.seed}` }[a.kind];
   $("original-note").textContent = a.original ? (a.item ? describe(a.item) : a.name) : stands;
-  $("reconstruction-note").textContent = "";
   $("edited-note").textContent = "";
   $("errors").replaceChildren();
   $("errors-said").textContent = "Errors by band";
@@ -303,7 +303,9 @@ function openTool(name) {
   $("edited-note").textContent = "";
   state.edit = null;
   if (!state.a) return;
-  state.edit = TOOLS[name].open($("tool")) ?? {};
+  const box = element("div");
+  $("tool").append(box);
+  state.edit = TOOLS[name].open(box) ?? {};
 }
 
 // ---- the page -----------------------------------------------------------------------------------

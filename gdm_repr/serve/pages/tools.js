@@ -61,7 +61,7 @@ function openElements(box) {
     }
     return z;
   };
-  const follow = new Follow((steps, signal) => decoded(edited(), steps, signal));
+  const follow = new Follow(box, (steps, signal) => decoded(edited(), steps, signal));
   const note = element("p", { className: "quiet", textContent: "Looking for the elements that matter" });
   const list = element("div");
   const add = (name, text) => list.append(slider(`Element ${name}`, text, { min: -4, max: 4 }, follow, (value) => {
@@ -114,7 +114,7 @@ function openMix(box) {
     if (state.b) for (const i of places(taken())) z[i] = state.b.z[i];
     return z;
   };
-  const follow = new Follow((steps, signal) => decoded(edited(), steps, signal));
+  const follow = new Follow(box, (steps, signal) => decoded(edited(), steps, signal));
   const [taken, bandsBox] = checks(bands(), bands().slice(0, 1), () => state.b && follow.exact());
   box.append(other, element("p", { className: "quiet", textContent: "From the second image:" }), bandsBox);
   if (state.b) follow.exact();
@@ -137,7 +137,7 @@ function openVary(box) {
     const now = ++mine;
     const body = { operation: "vary", z: [nested(state.a.z)], fixed: [fixed()], n: 8, seed: Number(seed.value) || 0 };
     const made = await post("v1/edit", asked(), body);
-    if (now !== mine) return;
+    if (now !== mine || !box.isConnected) return;
     grid.replaceChildren(...made.images.map((image, i) => figure(picture(image), `seed ${body.seed + i}`, () => show("edited", picture(image)))));
     show("edited", picture(made.images[0]));
   }, "Drawing");
@@ -189,7 +189,7 @@ function openFilm(box) {
     if (!ready) return;
     const now = ++mine;
     const made = await post("v1/edit", asked(), body());
-    if (now !== mine) return;
+    if (now !== mine || !box.isConnected) return;
     frames = made.images.map(picture);
     place.value = 0;
     showFrame();
@@ -227,7 +227,7 @@ function openDirection(box) {
   let learned = null;
   let amount = 0;
   const body = () => ({ operation: "direction", z: [nested(state.a.z)], learned, amounts: [amount] });
-  const follow = new Follow((steps, signal) => post("v1/edit", asked({ steps }), body(), "image/png", signal));
+  const follow = new Follow(box, (steps, signal) => post("v1/edit", asked({ steps }), body(), "image/png", signal));
   const learn = () => doing(async () => {
     const groups = label.value === GROUPS;
     const wanted = {
@@ -261,7 +261,7 @@ function openNeighbours(box) {
     const own = a.kind === "store" && a.store === store.value;
     const body = { store: store.value, n: 5, pictures: true, ...(own ? { ids: [a.name] } : { z: [nested(a.z)] }) };
     const found = await post("v1/neighbours", asked(), body);
-    if (a !== state.a) return;
+    if (a !== state.a || !box.isConnected) return;
     result.replaceChildren(...found.flatMap((each) => {
       const [first] = each.neighbours;
       const part = first.held_out === null ? "" : first.held_out ? " It was held out." : " It is a training image.";
@@ -295,7 +295,7 @@ function openCompare(box) {
     const file = a.file ?? a.original ?? a.url; // at worst the reconstruction stands for it
     const both = [state.model, others.find((each) => each.name === other.value)];
     const found = await Promise.all(both.map((each) => post("v1/reconstruct", { model: each.name }, file)));
-    if (a !== state.a) return;
+    if (a !== state.a || !box.isConnected) return;
     const cards = found.map((one, i) => {
       const caption = `${both[i].name}: round trip ${one.errors.round_trip_error[0].toPrecision(2)}, latents ${one.errors.latent_error[0].toPrecision(2)}`;
       const rows = one.bands.map((name, j) => element("tr", {}, element("td", { textContent: name }), ...["latent_error", "round_trip_error"].map((kind) => element("td", { className: "n", textContent: one.errors[`${kind}_by_group`][0][j].toPrecision(2) }))));
