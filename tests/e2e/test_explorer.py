@@ -289,7 +289,7 @@ def test_what_is_copied_runs(page: Page, tmp_path: Path) -> None:
     assert np.abs(made - pixels(page, "edited")).max() <= 1
     page.get_by_role("button", name="Copy as command").click()
     command = page.locator("#copied").inner_text()
-    assert re.match(r"gdm-repr edit set --checkpoint scenes --latents \S+ --items 0 ", command)
+    assert re.match(r"gdm-repr edit set --checkpoint scenes --latents \S+ --items 000000 ", command)
     parts = [sys.executable, "-m", "gdm_repr.cli", *command.split()[1:], "--no-track"]
     subprocess.run(parts, check=True, cwd=tmp_path)
     assert (tmp_path / "edited" / "set.png").exists()
