@@ -32,17 +32,17 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     operation: Literal["encode", "decode", "reconstruct"] | None = None
-    steps: int = Field(DEFAULT_STEPS, ge=1)
+    steps: int = Field(default=DEFAULT_STEPS, ge=1)
     solver: str = DEFAULT_SOLVER
     coordinate: str = "whitened"
-    order: str | None = Field(None, pattern=r"^\d{1,4}(,\d{1,4}){0,255}$")
+    order: str | None = Field(default=None, pattern=r"^\d{1,4}(,\d{1,4}){0,255}$")
     binary_data_output: bool = False
 
 
 class InputParameters(BaseModel):
     """How an input comes."""
 
-    binary_data_size: int | None = Field(None, ge=0)
+    binary_data_size: int | None = Field(default=None, ge=0)
 
 
 class OutputParameters(BaseModel):
@@ -114,8 +114,10 @@ class InferRequest(BaseModel):
         Raises:
             ValueError: if it takes another input than is given.
         """
-        given, asked = self.inputs[0].name, self.parameters.operation
-        found = asked or next(name for name, (takes, _) in OPERATIONS.items() if takes == given)
+        given = self.inputs[0].name
+        found: str | None = self.parameters.operation
+        if found is None:
+            found = next(name for name, (takes, _) in OPERATIONS.items() if takes == given)
         if (takes := OPERATIONS[found][0]) != given:
             raise ValueError(f"operation={found!r}: takes {takes!r} as input, not {given!r}")
         return found

@@ -93,7 +93,7 @@ def npy(values: torch.Tensor) -> dict[str, Any]:
 def tensor(name: str, values: torch.Tensor, steps: int) -> dict[str, Any]:
     """The same as Triton's client sends it."""
     data = values.numpy().tobytes()
-    given = {"name": name, "shape": list(values.shape), "datatype": "FP32"}
+    given: dict[str, Any] = {"name": name, "shape": list(values.shape), "datatype": "FP32"}
     given["parameters"] = {"binary_data_size": len(data)}
     parameters = {"steps": steps, "binary_data_output": True}
     head = json.dumps({"inputs": [given], "parameters": parameters}).encode()

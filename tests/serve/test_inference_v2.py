@@ -39,7 +39,8 @@ def url(model: GDM) -> Iterator[str]:
     from gdm_repr.serve.door import Metrics
     from gdm_repr.serve.service import Service
 
-    config = ServeConfig(batch_size=16, most_megabytes=1, queue_seconds=3600, most_seconds=3600)
+    limits = {"batch_size": 16, "most_megabytes": 1, "queue_seconds": 3600, "most_seconds": 3600}
+    config = ServeConfig.model_validate(limits)
     app = build_app(Service({"digits": model}, config), Metrics(), None)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
@@ -117,7 +118,8 @@ def test_every_form_gives_what_the_python_api_gives(
 
 
 def test_an_output_is_as_it_is_asked_for(url: str, model: GDM, given: Arrays) -> None:
-    outputs = [{"name": "z"}, {"name": "images", "parameters": {"binary_data": True}}]
+    outputs: list[dict[str, Any]] = [{"name": "z"}]
+    outputs.append({"name": "images", "parameters": {"binary_data": True}})
     found = infer(url, "images", given["images"], outputs=outputs, operation="reconstruct")
     answer = json.loads(found.content[: int(found.headers[HEADER])])
     assert answer["model_name"] == "digits"
