@@ -22,6 +22,7 @@ from gdm_repr.analysis.compare.statistics import (
     seed_mean,
 )
 from gdm_repr.analysis.intervals.estimate import number
+from gdm_repr.boundary.isolation import isolated
 
 # Metrics in the order they are shown; others follow in that of their names.
 _FIRST = ("sample_quality/frechet", "sample_quality/kid", "sample_quality", "denoising_loss")
@@ -166,6 +167,7 @@ def floor_key(metric: str) -> str:
     return f"{first}{_FLOOR}{slash}{rest}"
 
 
+@isolated
 def measure(
     choices: Choices,
     metrics: Sequence[str],

@@ -62,14 +62,16 @@ def draw_panels(panels: Sequence[Panel]) -> Figure:
     figure = new_figure(0.4 + down * (0.9 + 0.22 * len(labels)), WIDTH * 1.2)
     grid = panel_grid(figure, len(shown), across, sharey=True, gridspec_kw={"hspace": 0.04})
     for axes, panel in zip(grid.flat, shown, strict=False):
-        for row, label in enumerate(labels):
-            if (found := panel.means[label]) is None:
-                continue
-            own = panel.values[label]
-            axes.plot(own, [row + 0.22] * len(own), ".", color="0.55", markersize=4)
-            low, high = _ends(found)
-            axes.plot([low, high], [row, row], color=COLOURS[0], linewidth=1.5)
-            axes.plot(found.mean.value, row, "o", color=COLOURS[0], markersize=5)
+        found = [
+            (row, label, mean) for row, label in enumerate(labels) if (mean := panel.means[label])
+        ]
+        if found:
+            dots = [(value, row + 0.22) for row, label, _ in found for value in panel.values[label]]
+            axes.plot(*zip(*dots, strict=True), ".", color="0.55", markersize=4)
+            rows, ends = [row for row, _, _ in found], [_ends(mean) for _, _, mean in found]
+            axes.hlines(rows, *zip(*ends, strict=True), color=COLOURS[0], linewidth=1.5)
+            means = [mean.mean.value for _, _, mean in found]
+            axes.plot(means, rows, "o", color=COLOURS[0], markersize=5)
         if panel.floor is not None:
             axes.axvline(panel.floor, color=COLOURS[2], linestyle="--", linewidth=1, label="floor")
             axes.legend(frameon=False, fontsize="x-small")

@@ -243,14 +243,13 @@ def _sheets(
     for each in choices.every:
         own = seed if seed is not None else next(iter(each.runs))
         run = each.runs[own]
-        for pattern in patterns:
-            try:
-                for path in download(run, pattern, folder):
-                    name = path.relative_to(folder / run.id).as_posix()
-                    with Image.open(path) as image:
-                        by_name.setdefault(name, {})[each.label] = image.convert("RGB")
-            except (ValueError, OSError, SyntaxError) as error:  # Pillow has all three
-                missed.append(f"Pictures {pattern} of {each.label} are missing: {error}")
+        try:
+            for path in download(run, patterns, folder):
+                name = path.relative_to(folder / run.id).as_posix()
+                with Image.open(path) as image:
+                    by_name.setdefault(name, {})[each.label] = image.convert("RGB")
+        except (ValueError, OSError, SyntaxError) as error:  # Pillow has all three
+            missed.append(f"Pictures of {each.label} are missing: {error}")
     which = f"seed {seed}, the first that all have" if seed is not None else "the first run of each"
     sheets = []
     for place, (name, images) in enumerate(by_name.items()):

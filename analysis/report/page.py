@@ -35,6 +35,7 @@ INLINE_BYTES = 600_000  # a larger picture is put on the page smaller, or with l
 INLINE_PIXELS = 1600  # its width then
 WEBP_PIXELS = 16383  # a side's most
 OPEN_ROWS = 16  # a longer table is folded
+MOST_ROWS = 1000  # of a table on the page; its file has all
 SVG_SALT = "gdm-repr"  # names inside an SVG then depend on its content alone
 
 
@@ -285,10 +286,13 @@ def _smaller(image: Image) -> bytes:
 
 def _rows(table: Table) -> dict[str, object]:
     """Return a table for the page: cells as text, and which columns hold numbers."""
-    rows = [[number(v) for v in row] for row in zip(*table.columns.values(), strict=True)]
+    total = len(next(iter(table.columns.values()), ()))
+    shown = [values[:MOST_ROWS] for values in table.columns.values()]
+    rows = [[number(v) for v in row] for row in zip(*shown, strict=True)]
+    cut = f" The first {MOST_ROWS:,} of {total:,} rows: tables/{file_name(table.name)}.csv has all."
     numeric = [any(isinstance(v, int | float) for v in values) for values in table.columns.values()]
     return {
-        "caption": table.caption,
+        "caption": table.caption + (cut if total > MOST_ROWS else ""),
         "head": list(zip(table.columns, numeric, strict=True)),
         "rows": [list(zip(row, numeric, strict=True)) for row in rows],
         "folded": len(rows) > OPEN_ROWS,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -143,24 +143,27 @@ def get_run(uri: str, run_id: str) -> StoredRun | None:
     return ask(uri, get)
 
 
-def download(run: StoredRun, pattern: str, folder: Path) -> list[Path]:
+def download(run: StoredRun, pattern: str | Sequence[str], folder: Path) -> list[Path]:
     """Copy a run's files into ``folder/RUN_ID``, under their own paths.
 
     Args:
         run: from `find_runs`.
-        pattern: of names, such as ``strip*.png``, or of paths, such as ``figures/*.png``.
+        pattern: of names, such as ``strip*.png``, or of paths, such as ``figures/*.png``; one or
+            several.
         folder: made if need be.
 
     Returns:
-        The copies, by path; empty if the run has no such file.
+        The copies, by pattern and path; empty if the run has no such file.
 
     Raises:
         ValueError: The store does not answer, or has lost the files.
     """
+    patterns = [pattern] if isinstance(pattern, str) else pattern
 
     def get(client: MlflowClient) -> list[Path]:
-        copies = []
-        for path in sorted(each for each in _files(client, run.id) if _matches(each, pattern)):
+        copies, every = [], sorted(_files(client, run.id))
+        wanted = [path for each in patterns for path in every if _matches(path, each)]
+        for path in dict.fromkeys(wanted):
             copy = folder / run.id / path
             copy.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=copy.parent) as empty:
