@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 PANELS = 6  # metrics drawn, at most
-DRAWN = 40  # choices drawn with their names, at most
+DRAWN = 24  # choices drawn with their names, at most
 WRITTEN_OUT = 10  # labels beside their points; of more choices, or longer ones, numbers
 _RINGS = (9, 16, 26, 40, 60, 85)  # distances of a label from its point, in points
 _LONG = 30
