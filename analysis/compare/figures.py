@@ -109,11 +109,11 @@ def draw_pareto(points: Sequence[Point], cost: str, quality: str, *, higher: boo
         own = [p for p in points if p.on_front is on_front]
         if not own:
             continue
-        x, y = zip(*map(_centre, own), strict=True)
+        xs, ys = zip(*map(_centre, own), strict=True)
         bars_x, bars_y = ([_ends(p.cost) for p in own], [_ends(p.quality) for p in own])
-        axes.hlines(y, *zip(*bars_x, strict=True), color=colour, linewidth=1, alpha=0.8, zorder=2)
-        axes.vlines(x, *zip(*bars_y, strict=True), color=colour, linewidth=1, alpha=0.8, zorder=2)
-        axes.plot(x, y, "o", markersize=6, color=colour, markerfacecolor=inside, zorder=3)
+        axes.hlines(ys, *zip(*bars_x, strict=True), color=colour, linewidth=1, alpha=0.8, zorder=2)
+        axes.vlines(xs, *zip(*bars_y, strict=True), color=colour, linewidth=1, alpha=0.8, zorder=2)
+        axes.plot(xs, ys, "o", markersize=6, color=colour, markerfacecolor=inside, zorder=3)
     costs = [p.cost.mean.value for p in points]
     if min(costs) > 0 and max(costs) > 10 * min(costs):
         axes.set_xscale("log")

@@ -13,7 +13,7 @@ import json
 import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CHECKPOINT_TAG = "checkpoint.sha256"
 NAME = "model"  # of every logged model, as in runs:/RUN_ID/model
 ARTIFACTS = "artifacts"  # MLflow's folder of the checkpoint in a logged model
-READY = "READY"  # MLflow's word for a model that was kept whole
+READY: Literal["READY"] = "READY"  # MLflow's word for a model that was kept whole
 
 _SCRIPT = Path(__file__).with_name("mlflow_model.py")
 _FACTS = "gdm_repr"  # key of our metadata in a safetensors file

@@ -99,7 +99,7 @@ class Representation(PythonModel):
         back, measured = asked["operation"] == "reconstruct", asked["errors"]
         values: list[Tensor] = []
         errors: dict[str, list[Any]] = {}
-        for part in x.split(BATCH_SIZE):
+        for part in _parts(x):
             found = model.encode(
                 part, plan, latent_error=measured, round_trip=back or measured, check=False
             )
@@ -131,7 +131,7 @@ class Representation(PythonModel):
         references = z
         if isinstance(edit, MixRequest):
             references = self._latents_of(np.array(edit.references, object), model, plan)
-        edited, _ = edit.edited(model, z, references)
+        edited: Tensor = edit.edited(model, z, references)[0]
         return edited
 
     def _latents_of(self, given: np.ndarray, model: GDM, plan: Plan) -> Tensor:
@@ -140,7 +140,7 @@ class Representation(PythonModel):
 
         if given.ndim == 3:
             return self._latents(given)
-        parts = self._images(given).split(BATCH_SIZE)
+        parts = _parts(self._images(given))
         return torch.cat([model.encode(part, plan, check=False).z for part in parts]).cpu()
 
     def _images(self, given: np.ndarray) -> Tensor:
@@ -179,10 +179,15 @@ def _noise(model: GDM, seeds: np.ndarray) -> Tensor:
     return torch.cat([model.noise(1, seed=seed) for seed in seeds.tolist()])
 
 
+def _parts(rows: Tensor) -> list[Tensor]:
+    """Split rows into batches; none are one batch of none."""
+    return [rows[start : start + BATCH_SIZE] for start in range(0, max(1, len(rows)), BATCH_SIZE)]
+
+
 def _decode(model: GDM, z: Tensor, plan: Plan) -> Tensor:
     import torch
 
-    return torch.cat([model.decode(part, plan) for part in z.split(BATCH_SIZE)])
+    return torch.cat([model.decode(part, plan) for part in _parts(z)])
 
 
 def _shown(values: Tensor, asked: dict[str, Any], *, images: bool = True) -> Any:  # noqa: ANN401

@@ -106,8 +106,7 @@ def ask(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calla
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     path = os.pathsep.join([str(fresh), os.environ["PATH"]])
-    command = [fresh / "mlflow", "models"] if (fresh / "mlflow").exists() else []
-    command = command or [fresh / "python", "-m", "mlflow", "models"]
+    command = [str(fresh / "python"), "-m", "mlflow", "models"]
     command += ["serve", "--model-uri", "models:/scenes@champion", "--env-manager", "local"]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
@@ -127,7 +126,7 @@ def ask(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calla
 
         def ask(inputs: np.ndarray | list[str], **params: object) -> Any:  # noqa: ANN401
             given = inputs.tolist() if isinstance(inputs, np.ndarray) else inputs
-            body = {"inputs": given, "params": {"steps": STEPS, **params}}
+            body: Any = {"inputs": given, "params": {"steps": STEPS, **params}}
             answer = requests.post(f"{url}/invocations", json=body, timeout=SECONDS)
             assert answer.ok, answer.text
             return answer.json()["predictions"]

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +63,7 @@ class Logged:
         return self.client.get_logged_model(output.model_id)
 
 
-def deliver(out: Path, uri: str, *events: tuple[str, dict[str, object]]) -> None:
+def deliver(out: Path, uri: str, *events: tuple[str, Mapping[str, object]]) -> None:
     for kind, facts in events:
         append_event(out, out.name, kind, facts)
     delivery = Delivery(out, uri)
@@ -117,7 +117,8 @@ def logged(
 def loaded(logged: Logged) -> PyFuncModel:
     import mlflow
 
-    return mlflow.pyfunc.load_model(logged.model.artifact_location)
+    found: PyFuncModel = mlflow.pyfunc.load_model(logged.model.artifact_location)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -225,8 +226,9 @@ def test_its_server_reads_json_and_its_own_example(
     from mlflow.pyfunc.scoring_server import invocations
 
     def ask(body: dict[str, Any]) -> np.ndarray:
-        schema = loaded.metadata.get_input_schema()
-        answer = invocations(json.dumps(body).encode(), "application/json", loaded, schema)
+        schema = loaded.metadata.get_input_schema()  # type: ignore[no-untyped-call]
+        data = json.dumps(body).encode()
+        answer = invocations(data, "application/json", loaded, schema)  # type: ignore[no-untyped-call]
         assert answer.status == 200
         return np.array(json.loads(answer.response)["predictions"])
 
