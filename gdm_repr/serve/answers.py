@@ -2,6 +2,7 @@
 
 import reprlib
 from collections.abc import Mapping
+from types import UnionType
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -214,8 +215,15 @@ def describe_refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def describe_answers(kind: type[BaseModel], *others: str) -> dict[int | str, dict[str, Any]]:
-    """Describe the answers for the page of the API."""
+def describe_answers(
+    kind: type[BaseModel] | UnionType, *others: str
+) -> dict[int | str, dict[str, Any]]:
+    """Describe the answers for the page of the API.
+
+    Args:
+        kind: of JSON, one or several.
+        others: media types that are offered beside it.
+    """
     binary = {other: {"schema": {"type": "string", "format": "binary"}} for other in others}
     return {200: {"model": kind, "content": binary}, **describe_refusals()}
 

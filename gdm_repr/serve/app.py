@@ -186,7 +186,7 @@ def build_app(service: Service, metrics: Metrics, key: str | None) -> FastAPI:
         "/v1/sample",
         tags=["models"],
         summary="Draw images",
-        responses=describe_answers(ImagesAnswer, wire.NPY, wire.PNG, wire.GIF),
+        responses=describe_answers(ImagesAnswer | LatentsAnswer, wire.NPY, wire.PNG, wire.GIF),
     )
     async def sample(
         request: Request,
@@ -207,7 +207,7 @@ def build_app(service: Service, metrics: Metrics, key: str | None) -> FastAPI:
         "/v1/edit",
         tags=["models"],
         summary="Edit images through their latents",
-        responses=describe_answers(EditAnswer, wire.NPY, wire.PNG, wire.GIF),
+        responses=describe_answers(EditAnswer | LatentsAnswer, wire.NPY, wire.PNG, wire.GIF),
     )
     async def edit(
         request: Request,
@@ -236,7 +236,7 @@ def build_app(service: Service, metrics: Metrics, key: str | None) -> FastAPI:
         "/v1/traverse",
         tags=["models"],
         summary="Move single elements of images from one end to the other",
-        responses=describe_answers(EditAnswer, wire.NPY, wire.PNG, wire.GIF),
+        responses=describe_answers(EditAnswer | LatentsAnswer, wire.NPY, wire.PNG, wire.GIF),
     )
     async def traverse(
         request: Request,

@@ -25,11 +25,12 @@ EXAMPLES = 60  # of each path
 
 
 def test_no_5xx_and_no_breach_of_the_schema(
-    serve: Callable[..., Server], trained: Path, tmp_path: Path
+    serve: Callable[..., Server], trained: Path, encoded: Path, tmp_path: Path
 ) -> None:
     # few steps: what is asked at random is as much as may be asked
     limits = ["--batch-size", "4", "--most-steps", "100", "--most-seconds", "30"]
-    server = serve("--checkpoint", f"digits={trained}", *limits)
+    places = ["--checkpoint", f"digits={trained}", "--latents", f"digits={encoded}"]
+    server = serve(*places, *limits)
     command = [
         str(Path(sys.executable).with_name("schemathesis")), "--no-color", "run",
         f"{server.url}/openapi.json", "--checks", ",".join(CHECKS),
