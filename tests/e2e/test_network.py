@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urljoin
 
 import pytest
 import requests
@@ -28,7 +29,7 @@ def watch(event, given):
     print("ASKED", given[0][0] if isinstance(given[0], tuple) else given[0], flush=True)
 sys.addaudithook(watch)
 """
-PAGES = ("/docs", "/openapi.json", "/metrics", "/v1/models", "/v2", "/v2/models/scenes")
+PAGES = ("/", "/docs", "/openapi.json", "/metrics", "/v1/models", "/v1/stores", "/v2")
 
 
 def test_it_asks_no_other_host(serve: Callable[..., Server]) -> None:
@@ -100,11 +101,12 @@ def test_it_serves_below_a_path_behind_a_proxy(serve: Callable[..., Server], kee
     server = serve("--root-path", "/deep/gdm")
     with proxy(server.url, "/deep/gdm", keep) as url:
         use(url)
-        page = requests.get(f"{url}/docs", timeout=60).text
-        links = re.findall(r"""(?:src|href|url)(?:=|: )["']([^"']+)["']""", page)
-        assert links and all(link.startswith("/deep/gdm/") for link in links), links
-        host = url.removesuffix("/deep/gdm")
-        assert all(requests.get(f"{host}{link}", timeout=60).ok for link in links)
+        for path in ("/", "/docs"):
+            page = requests.get(f"{url}{path}", timeout=60).text
+            named = re.findall(r"""(?:src|href|url)(?:=|: )["']([^"'#]+)["']""", page)
+            links = {urljoin(f"{url}{path}", each) for each in named if each[:5] != "data:"}
+            assert len(links) > 2 and all(link.startswith(f"{url}/") for link in links), links
+            assert all(requests.get(link, timeout=60).ok for link in links), links
         assert requests.get(f"{url}/openapi.json", timeout=60).json()["servers"] == [
             {"url": "/deep/gdm"}
         ]
