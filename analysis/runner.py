@@ -110,7 +110,7 @@ def measure(
     Args:
         name: of the analysis, a key of :data:`ANALYSES`.
         model: the model.
-        latents: the store that it encoded, or its folder.
+        latents: the store that it encoded, some of its rows, or its folder.
         data: the images that were encoded; a built-in name is found by itself.
         labels: file of the labels they were encoded with, if any.
         options: of the analysis, as in YAML: ``features="pixels", anchors=6``.
@@ -137,6 +137,7 @@ def measure(
             labels=config.labels,
             part=config.part,
             ids=config.ids,
+            rows=getattr(latents, "selected", None),
         )
         config = config.settled(model.shape[0])
 

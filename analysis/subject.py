@@ -117,6 +117,7 @@ class Subject:
         labels: Path | None = None,
         part: Part | None = None,
         ids: Path | None = None,
+        rows: Ints | None = None,
     ) -> None:
         """Open the store.
 
@@ -128,19 +129,25 @@ class Subject:
             labels: of these images, if any.
             part: which images to look at; held-out ones when None, if there are enough.
             ids: file of the ids of the images to look at; of these, ``part`` are.
+            rows: of the store, to look at, instead of ``ids``.
 
         Raises:
             ValueError: if the model did not make the store, or it does not have that part or all of
                 these ids.
         """
+        if ids is not None and rows is not None:
+            raise ValueError(
+                f"--ids {str(ids)!r}: the store that is given is a selection already; leave them out"
+            )
         self._data, self._labels = data, labels
         self.checked: set[str] = set()
         self.rates: dict[str, Rates] = {}
         self.tried: dict[str, float] = {}
         self.model, store, self.plan = open_latents(latents, model, checkpoint, ids)
-        self.stored, self.named = len(store), ids is not None
-        self.part, rows = _choose_part(store, part, named=self.named)
-        self.store = store if rows is None else store.select(rows)
+        store = store if rows is None else store.select(rows)
+        self.stored, self.named = len(store), ids is not None or rows is not None
+        self.part, of_part = _choose_part(store, part, named=self.named)
+        self.store = store if of_part is None else store.select(of_part)
         strict = self.model.checkpoint.model.denoiser.strict
         self.generation = Generation(self.model.flow, self.plan, strict=strict)
 

@@ -131,6 +131,11 @@ class LatentStore:
         return selected
 
     @property
+    def selected(self) -> Ints | None:
+        """Which rows of the folder's store :meth:`select` chose, (n,); None for all of them."""
+        return self._rows
+
+    @property
     def held_out(self) -> npt.NDArray[np.bool_] | None:
         """Whether training held each row out, (n,); None where the store does not say."""
         return self._scalars(HELD_OUT) if self.manifest.held_out else None

@@ -32,6 +32,16 @@ def test_measuring_gives_what_the_command_gives(
     assert all(f"<p>{line[:20]}" in shown for line in told)
 
 
+def test_some_rows_of_a_store_are_looked_at_alone(trained: Path, encoded: Path) -> None:
+    model, store = GDM.from_pretrained(trained), open_store(encoded)
+    some = store.select(range(40, 60))
+    with pytest.raises(ValueError, match="20 images only"):
+        measure("leakage", model, some, images=21)
+    found: Any = measure("leakage", model, some, images=4)
+    assert len(found.subject.store) == 20
+    assert set(found.subject.store.ids) == set(some.ids)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
