@@ -67,7 +67,7 @@ def fresh(wheel: Path) -> Iterator[Path]:
                 f"#!{python}\nimport sys\nimport uvicorn\nsys.exit(uvicorn.main())\n"
             )
             program.chmod(0o755)
-        place = run(python, "-c", "import gdm_repr; print(gdm_repr.__file__)")
+        place = run(python, "-P", "-c", "import gdm_repr; print(gdm_repr.__file__)")
         assert Path(place).is_relative_to(name)
         yield programs
 
