@@ -137,7 +137,7 @@ class Subject:
         """
         if ids is not None and rows is not None:
             raise ValueError(
-                f"--ids {str(ids)!r}: the store that is given is a selection already; leave them out"
+                f"--ids {str(ids)!r}: the store given is a selection already; leave them out"
             )
         self._data, self._labels = data, labels
         self.checked: set[str] = set()
