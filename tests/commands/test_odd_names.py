@@ -51,7 +51,7 @@ name = sys.argv[1]
 with start("encode", {"a": "x\\udcff"}, "out", experiment=name) as run:
     run.metrics({"a b": 1, "a_b": 2})
     run.table("a/b", {"x": [1]}); run.table("a_b", {"x": [2]})
-    run._sender.stdin.write(b"."); run._sender.stdin.close(); run._sender.wait(); run._sender = None
+    run._sender.end(run._out, 200); run._sender = None
 """
 AFTER = """
 import sys

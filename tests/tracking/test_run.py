@@ -103,7 +103,7 @@ class FirstJob:
         return f"sqlite:///{self.folder}/mlflow.db"
 
 
-def write_checkpoint(path: Path) -> None:
+def write_checkpoint(path: Path, images: int = 0) -> None:
     """A model with the weights it was born with."""
     import torch
 
@@ -121,7 +121,7 @@ def write_checkpoint(path: Path) -> None:
         model=model,
         preprocess=Preprocess(size=4),
         training={},
-        images=0,
+        images=images,
     )
 
 
@@ -517,14 +517,16 @@ def test_a_server_killed_mid_job_gets_everything_once(
 
 
 def test_a_model_of_a_server_is_copied_once(
-    server: Server, first_job: FirstJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from gdm_repr.checkpoint import find_checkpoint
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    checkpoint = first_job.folder / "digits.safetensors"
-    with start("train", {}, tmp_path / "run") as run:
+    checkpoint = tmp_path / "other.safetensors"
+    write_checkpoint(checkpoint, images=1)
+    # an experiment whose files the server keeps; the first job's lie on this machine
+    with start("train", {}, tmp_path / "run", experiment="served") as run:
         run.model(checkpoint)
     assert main(["register", str(tmp_path / "run"), "digits@champion"]) == 0
     for name in (f"runs:/{run.run_id}/model", "models:/digits@champion"):
