@@ -337,11 +337,10 @@ def test_the_picture_and_the_film_of_the_docs(browser: Browser, url: str, tmp_pa
         ]
         for name in names[:2]:
             for value in np.sin(np.linspace(0, 2 * np.pi, 13)) * 3:
+                before = source(page)
                 slide(page, name, float(value))
-                page.wait_for_function(
-                    "document.getElementById('edited-note').textContent === 'exact'"
-                )
-                page.wait_for_timeout(900)
+                changed(page, before)
+                page.wait_for_timeout(300)
                 shoot()
         before = source(page)
         slide(page, names[0], 2)
